@@ -1,0 +1,128 @@
+"""The records that cross stages, and the policy as an argument.
+
+Axes, here and everywhere else in the package:
+
+====  =====================================================================
+`B`   questions of a batch
+`G`   group: trajectories sampled for one question
+`E`   steps of a trajectory (segments, episodes), padded
+`P`   perturbations of a step
+`N`   draws of a continued branch
+`C`   candidate answers of a question
+`A`   tokens of a candidate answer, padded
+`S`   prompt tokens, padded
+`T`   response tokens, padded
+`V`   vocabulary
+`L`   layers;  `K` key/value heads;  `D` head size;  `M` model width
+====  =====================================================================
+
+Records are frozen dataclasses registered as JAX pytrees, so they pass through
+`jit`, `vmap` and `lax.scan`. The shape beside a field is the shape for *one*
+example at the level the record describes; outer axes are added by `vmap`.
+Row 0 of the package: imports nothing but JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+
+Array = jax.Array
+Params = Any
+"""A pytree of arrays: the weights of a policy."""
+
+_Record = TypeVar("_Record", bound=type)
+
+
+def record(cls: _Record) -> _Record:
+    """Makes a class a frozen dataclass whose fields are the leaves of a pytree."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = [field.name for field in dataclasses.fields(cls)]
+    return jax.tree_util.register_dataclass(cls, data_fields=fields, meta_fields=[])
+
+
+@record
+class Segment:
+    """Keys and values of consecutive tokens: the one cache layout of the package.
+
+    A context is a tuple of segments, oldest first: the prompt's, the
+    trajectory's, a branch's. Each belongs to its own ancestor axis and is
+    shared (never copied) by everything below: under `vmap` over the group the
+    prompt's segment has `in_axes=None`. Positions are already in the keys
+    (RoPE), so a segment is position-free, and restricting a context to a prefix
+    is a smaller `mask` over the same arrays.
+    """
+
+    k: Array  # [L, S, K, D]  keys, rotated
+    v: Array  # [L, S, K, D]  values
+    mask: Array  # [S] bool     True where the token exists and may be attended to
+
+
+Context = tuple[Segment, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A language model as two pure functions of its parameters, for one sequence.
+
+    `encode(params, tokens[S], positions[S], mask[S], past) -> (hidden[S, M], Segment[S])`
+        reads the tokens after the context `past`. Token s attends to every
+        unmasked token of `past` and to unmasked tokens s' <= s of its own. The
+        returned segment holds the new keys and values (its mask is `mask`).
+        Hidden states of masked positions are finite and meaningless.
+    `logits(params, hidden[..., M]) -> float32[..., V]`
+        unnormalised log-probabilities of the next token.
+
+    Everything above the model (sampling, branches, readers, update) knows these
+    two functions only; tests pass a policy whose probabilities are known.
+    """
+
+    encode: Callable[[Params, Array, Array, Array, Context], tuple[Array, Segment]]
+    logits: Callable[[Params, Array], Array]
+    vocab_size: int
+
+
+@record
+class Prompts:
+    """Right-padded prompts of a batch, one row a question."""
+
+    tokens: Array  # [B, S] int32
+    mask: Array  # [B, S] bool   True on prompt tokens
+    ids: Array  # [B] uint32    question ids: the only thing noise depends on
+
+
+@record
+class Rollout:
+    """What sampling leaves behind for one trajectory."""
+
+    tokens: Array  # [T] int32   response, incl. the stop token; padding after it
+    logp: Array  # [T] f32       log-probability under the law that was sampled; 0 on padding
+    entropy: Array  # [T] f32    entropy (nats) of that law; 0 on padding
+    length: Array  # [] int32    number of response tokens, in [1, T]
+    stopped: Array  # [] bool    ended by a stop token (not by the token limit)
+    segment: Segment  # [T]      its keys and values after the prompt's segment
+
+
+@record
+class Spans:
+    """Steps of one trajectory as half-open token ranges that partition [0, length)."""
+
+    start: Array  # [E] int32
+    end: Array  # [E] int32
+    mask: Array  # [E] bool      True on the steps that exist; they come first
+
+
+@record
+class UpdateBatch:
+    """What the update consumes: prompts once a question, responses once a trajectory."""
+
+    prompt: Array  # [B, S] int32
+    prompt_mask: Array  # [B, S] bool
+    tokens: Array  # [B, G, T] int32
+    mask: Array  # [B, G, T] bool      True on response tokens that train
+    behaviour_logp: Array  # [B, G, T] f32   of the law that was sampled
+    reference_logp: Array  # [B, G, T] f32   of the reference policy; unused when beta is 0
+    advantage: Array  # [B, G, T] f32
