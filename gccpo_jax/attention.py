@@ -1,0 +1,78 @@
+"""Attention of new tokens over a context of shared segments plus themselves.
+
+For query q at position s, keys k_j with values v_j from all segments together,
+
+    o = sum_j w_j v_j,    w_j = exp(q.k_j / sqrt(D)) / sum_j' exp(q.k_j' / sqrt(D)),
+
+where j runs over the unmasked tokens of the context and the unmasked tokens
+s' <= s of the new ones. The context is never concatenated: every segment yields
+its scores, the maximum and the denominator are joint, and the unnormalised
+outputs add up. Under `vmap` a segment that is not batched stays one array that
+all rows multiply with.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.types import Array
+
+_LOW = -1e30  # a score that loses against every real one, and whose differences stay finite
+
+KeysValues = tuple[Array, Array, Array]
+"""Of one layer and one segment: keys[S, K, D], values[S, K, D], mask[S]."""
+
+
+def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ...]) -> Array:
+    """Exact softmax attention over `past` and causally over the new tokens.
+
+    Args:
+      q: [S, H, D] queries; H is a multiple of K, consecutive heads share a key head.
+      k, v: [S, K, D] keys and values of the new tokens.
+      mask: [S] bool, True on new tokens that exist.
+      past: per segment (keys, values, mask), any number, any lengths.
+
+    Returns:
+      [S, H, D]. A row that may attend to nothing is finite and meaningless.
+    """
+    if not past:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None, :], is_causal=True)
+    length = mask.shape[0]
+    own = mask[None, :] & jnp.tril(jnp.ones((length, length), bool))
+    parts = [(keys, values, visible[None, :]) for keys, values, visible in past]
+    grouped = q.reshape(length, k.shape[1], -1, q.shape[2])  # [S, K, R, D]
+    return _merge(grouped, [*parts, (k, v, own)]).reshape(q.shape)
+
+
+def _merge(q: Array, parts: list[KeysValues]) -> Array:
+    """Joint softmax over `parts` of (keys[J, K, D], values[J, K, D], visible[1 or S, J])."""
+    scores = [_scores(q, keys, visible) for keys, _, visible in parts]
+    # The softmax does not depend on the shift, so no gradient needs to pass through it.
+    peak = functools.reduce(jnp.maximum, [score.max(-1, keepdims=True) for score in scores])
+    peak = jax.lax.stop_gradient(peak)
+    weights = [
+        jnp.where(visible[None, None], jnp.exp(score - peak), 0.0)
+        for score, (_, _, visible) in zip(scores, parts, strict=True)
+    ]  # [K, R, S, J] each
+    total = functools.reduce(operator.add, [weight.sum(-1, keepdims=True) for weight in weights])
+    total = jnp.moveaxis(jnp.where(total > 0, total, 1.0), 2, 0)  # [S, K, R, 1]
+    mixed = [
+        jnp.einsum(
+            "krsj,jkd->skrd",
+            weight.astype(values.dtype),
+            values,
+            preferred_element_type=jnp.float32,
+        )
+        for weight, (_, values, _) in zip(weights, parts, strict=True)
+    ]
+    return (functools.reduce(operator.add, mixed) / total).astype(q.dtype)
+
+
+def _scores(q: Array, keys: Array, visible: Array) -> Array:
+    """float32 [K, R, S, J] scaled products, `_LOW` where the key is not visible."""
+    products = jnp.einsum("skrd,jkd->krsj", q, keys, preferred_element_type=jnp.float32)
+    return jnp.where(visible[None, None], products / q.shape[-1] ** 0.5, _LOW)

@@ -1,0 +1,256 @@
+"""Parameters from and to Hugging Face directories (`config.json` plus safetensors).
+
+A checkpoint holds one tensor a layer and name; we hold one array a name with a
+leading axis L. A Hugging Face projection is [outputs, inputs] and ours is
+[*inputs, *outputs], hence a transpose and a reshape; all else keeps its order.
+Only safetensors are read: a pickle runs code when it is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from gccpo_jax import model
+from gccpo_jax.arch import Arch
+from gccpo_jax.errors import UserError
+from gccpo_jax.locate import locate
+from gccpo_jax.types import Params
+
+Read = Callable[[str], np.ndarray]
+"""A tensor by its Hugging Face name, in the orientation of a Hugging Face checkpoint."""
+
+NAMES = {
+    "embed": "model.embed_tokens.weight",
+    "norm": "model.norm.weight",
+    "unembed": "lm_head.weight",
+    "attention_norm": "input_layernorm.weight",
+    "mlp_norm": "post_attention_layernorm.weight",
+    "gate": "mlp.gate_proj.weight",
+    "up": "mlp.up_proj.weight",
+    "down": "mlp.down_proj.weight",
+}
+NAMES |= {name: f"self_attn.{name}_proj.weight" for name in "qkvo"}
+NAMES |= {f"{name}_bias": f"self_attn.{name}_proj.bias" for name in "qkvo"}
+NAMES |= {f"{name}_norm": f"self_attn.{name}_norm.weight" for name in "qk"}
+
+
+def load(
+    path_or_hub_id: str | pathlib.Path, dtype: str | None = None, shardings: Any = None
+) -> tuple[Arch, Params]:
+    """Loads a decoder from whatever `gccpo_jax.locate.locate` understands.
+
+    One stacked array at a time is built on the host, so the peak is the model
+    plus its largest array.
+
+    Args:
+      path_or_hub_id: a directory, a hub id, a `.gguf` file, or `smollm2`.
+      dtype: "float32" or "bfloat16"; by default that of the checkpoint (a
+        quantised file is read as float32).
+      shardings: where to put each array, a tree like the parameters; default device if None.
+
+    Returns:
+      The shape and the parameters; `arch.dtype` is the dtype they have.
+
+    Raises:
+      UserError: the model is missing, damaged, unsupported, or not safetensors.
+    """
+    path = locate(path_or_hub_id)
+    if path.suffix == ".gguf":
+        from gccpo_jax import gguf_weights
+
+        return gguf_weights.load_gguf(path, dtype, shardings)
+    arch = _arch(path, dtype)
+    with _tensors(path) as (names, read):
+        _check_names(path, arch, names)
+        return arch, assemble(arch, read, shardings)
+
+
+def hf_names(arch: Arch) -> dict[str, list[str]]:
+    """For every flat parameter name its tensors in a checkpoint: one, or one a layer."""
+    names = {}
+    for flat in model.layout(arch):
+        hf = NAMES[flat.removeprefix("layers/")]
+        in_layer = flat.startswith("layers/")
+        names[flat] = [f"model.layers.{i}.{hf}" for i in range(arch.depth)] if in_layer else [hf]
+    return names
+
+
+def assemble(arch: Arch, read: Read, shardings: Any = None) -> Params:
+    """Builds the parameters from a reader of Hugging Face tensors.
+
+    Raises:
+      UserError: a tensor does not have the shape that the config implies.
+    """
+    places = traverse_util.flatten_dict(shardings, sep="/") if shardings is not None else {}
+    flat = {}
+    for name, sources in hf_names(arch).items():
+        stacked = name.startswith("layers/")
+        leaf = model.layout(arch)[name]
+        array = np.empty(leaf.shape, jnp.dtype(arch.dtype))
+        for target, source in zip(array if stacked else [array], sources, strict=True):
+            target[...] = _from_hf(source, read(source), target.shape)
+        flat[name] = jax.device_put(array, places.get(name))
+    return model.nest(flat)
+
+
+def _hf_shape(source: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not source.endswith("_proj.weight"):
+        return (math.prod(shape),) if source.endswith("bias") else shape
+    inputs = 2 if source.endswith("o_proj.weight") else 1
+    return math.prod(shape[inputs:]), math.prod(shape[:inputs])
+
+
+def _from_hf(source: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    expected = _hf_shape(source, shape)
+    if tensor.shape != expected:
+        raise UserError(f"{source} has shape {tensor.shape}, but the config implies {expected}")
+    return (tensor.T if source.endswith("_proj.weight") else tensor).reshape(shape)
+
+
+def _to_hf(source: str, array: np.ndarray) -> np.ndarray:
+    shape = _hf_shape(source, array.shape)
+    if not source.endswith("_proj.weight"):
+        return np.ascontiguousarray(array.reshape(shape))
+    return np.ascontiguousarray(array.reshape(shape[::-1]).T)
+
+
+def _arch(directory: pathlib.Path, dtype: str | None) -> Arch:
+    file = directory / "config.json"
+    if not file.is_file():
+        raise UserError(f"{directory}: no config.json, so not a Hugging Face model directory")
+    try:
+        return Arch.from_hf(_json(file) | ({"torch_dtype": dtype} if dtype else {}))
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from None
+
+
+def _files(directory: pathlib.Path) -> list[pathlib.Path]:
+    files = sorted(directory.glob("*.safetensors"))
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            files = [directory / f for f in sorted(set(_json(index)["weight_map"].values()))]
+        except KeyError:
+            raise UserError(f"{index}: no weight_map; download the model again") from None
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise UserError(f"{directory}: {missing[0]} is in the index but missing; copy it there")
+    if files:
+        return files
+    pickles = [f.name for ending in ("bin", "pt", "pth") for f in directory.glob(f"*.{ending}")]
+    if pickles:
+        raise UserError(
+            f"{directory}: {pickles[0]} is a pickle, which runs code when opened; "
+            "safetensors only: convert it, or take the safetensors version of the model"
+        )
+    raise UserError(f"{directory}: no *.safetensors file")
+
+
+def _json(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def _tensors(directory: pathlib.Path) -> Iterator[tuple[set[str], Read]]:
+    """The names of all tensors and a function that reads one; files stay mapped, not read."""
+    import safetensors
+
+    with contextlib.ExitStack() as stack:
+        owner = {}
+        for file in _files(directory):
+            try:
+                handle = stack.enter_context(safetensors.safe_open(file, "numpy"))
+            except safetensors.SafetensorError as error:
+                raise UserError(f"{file}: truncated or damaged ({error}); copy it again") from None
+            owner |= dict.fromkeys(handle.keys(), handle)
+        yield set(owner), lambda name: owner[name].get_tensor(name)
+
+
+def _check_names(directory: pathlib.Path, arch: Arch, found: set[str]) -> None:
+    wanted = {source for sources in hf_names(arch).values() for source in sources}
+    # A tied checkpoint may repeat its embedding; old ones store the rotary frequencies.
+    ignored = {n for n in found if n.endswith("rotary_emb.inv_freq")}
+    ignored |= {"lm_head.weight"} if arch.tied else set()
+    for problem, names in (("missing", wanted - found), ("unknown", found - wanted - ignored)):
+        if names:
+            few = ", ".join(sorted(names)[:3])
+            raise UserError(
+                f"{directory}: {len(names)} tensors are {problem} for the {arch.family} model "
+                f"of config.json, e.g. {few}; do config and weights belong together?"
+            )
+
+
+def save(
+    directory: str | pathlib.Path, arch: Arch, params: Params, tokenizer: Any = None
+) -> pathlib.Path:
+    """Writes a Hugging Face directory that `transformers` and `load` read.
+
+    The directory appears complete or not at all: it is written beside its place
+    and then renamed. An earlier model in that place is replaced.
+
+    Args:
+      directory: to be created; its parents too.
+      arch, params: as `load` returns them. The dtype written is that of `params`.
+      tokenizer: a `gccpo_jax.tokenizer.Tokenizer` whose files to write as well.
+
+    Raises:
+      UserError: the place holds something that is not a model.
+    """
+    target = pathlib.Path(directory).expanduser().absolute()
+    _check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        fresh = pathlib.Path(scratch) / "new"
+        fresh.mkdir()
+        _write(fresh, arch, params, tokenizer)
+        if target.exists():
+            os.rename(target, pathlib.Path(scratch) / "old")
+        os.rename(fresh, target)
+    return target
+
+
+def _check_target(target: pathlib.Path) -> None:
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (target / "config.json").is_file():
+        raise UserError(f"{target}: exists and is not a model; choose another directory")
+
+
+def _write(directory: pathlib.Path, arch: Arch, params: Params, tokenizer: Any) -> None:
+    import safetensors.numpy
+
+    special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    if tokenizer is not None:
+        tokenizer.save(directory)
+        special = tokenizer.special_ids()
+    dtype = str(params["embed"].dtype)
+    config = arch.to_hf() | {"torch_dtype": dtype} | special
+    for name, content in (("config", config), ("generation_config", special)):
+        (directory / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    file = directory / "model.safetensors"
+    safetensors.numpy.save_file(to_hf_tensors(arch, params), file, metadata={"format": "pt"})
+
+
+def to_hf_tensors(arch: Arch, params: Params) -> dict[str, np.ndarray]:
+    """The parameters under their Hugging Face names and in that orientation, on the host."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    tensors = {}
+    for name, sources in hf_names(arch).items():
+        array = np.asarray(flat[name])
+        rows = array if name.startswith("layers/") else [array]
+        tensors |= {s: _to_hf(s, row) for s, row in zip(sources, rows, strict=True)}
+    return tensors
