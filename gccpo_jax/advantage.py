@@ -1,0 +1,103 @@
+"""From scores of steps to advantages of tokens. Arrays in, arrays out; no gradient flows.
+
+Group baselines are over one question's trajectories, so nothing here depends on
+how questions are batched or placed on devices.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.masked import leave_one_out_mean, masked_mean, masked_sum, safe_divide
+from gccpo_jax.steps import step_of_token
+from gccpo_jax.types import Array, Spans
+
+
+def leave_one_out(reward: Array, where: Array) -> Array:
+    """RLOO: A_i = r_i - mean_{j != i} r_j over the scorable trajectories [G]; others get 0.
+
+    Sums to 0; the baseline of i does not depend on r_i (arXiv 2402.14740).
+    Example: (1, 0, 0, 1) gives (2/3, -2/3, -2/3, 2/3).
+    """
+    alone = jnp.sum(where) < 2
+    centred = reward - leave_one_out_mean(reward, where)
+    return jnp.where(where & ~alone, centred, 0.0)
+
+
+def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float = 1e-4) -> Array:
+    """GRPO: A_i = (r_i - mean r) / (std r + epsilon) over the scorable trajectories [G].
+
+    ddof 1 is the sample standard deviation (TRL, verl, Tunix). A group without
+    contrast gets exactly 0, and so do trajectories that could not be scored
+    (arXiv 2402.03300, section 4.1). Example, epsilon -> 0: (1, 0, 0, 1) gives
+    (.866025, -.866025, -.866025, .866025) with ddof 1 and (1, -1, -1, 1) with ddof 0.
+    """
+    centred = jnp.where(where, reward - masked_mean(reward, where), 0.0)
+    freedom = jnp.maximum(jnp.sum(where) - ddof, 0)
+    variance = safe_divide(jnp.sum(centred**2), freedom.astype(jnp.float32))
+    contrast = variance > 0
+    deviation = jnp.sqrt(jnp.where(contrast, variance, 1.0))
+    return jnp.where(contrast, centred / (deviation + epsilon), 0.0)
+
+
+def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_unit: float) -> Array:
+    """Sum of later gated effects, discounted by the tokens in between.
+
+        A_k = sum_{j >= k} lam^{(tokens of steps k+1..j) / t0} d~_j
+
+    The decay is per token, so splitting a step changes nothing. lam = 1 with no gate
+    telescopes to o - Phi_{k-1}; lam = 0 is pure step credit. GAE (arXiv 1506.02438)
+    with Phi as the critic and steps as time.
+
+    Args:
+      gated: [E] d~, 0 on padding. tokens: [E] tokens of each step, 0 on padding.
+      lam: in [0, 1]. tokens_per_unit: t0 > 0, tokens over which the decay is `lam`.
+    Example: Phi (.1, .3, .25), o = 1, R (.5, .8, -), tokens (10, 20, 10), t0 = 10,
+      answer step not gated: (.80, .70, .75) at lam 1, (.60625, .625, .75) at lam .9.
+    """
+    decay = jnp.float32(lam) ** (tokens.astype(jnp.float32) / tokens_per_unit)
+
+    def back(later: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        effect, decay = inputs
+        advantage = effect + later
+        return decay * advantage, advantage
+
+    return jax.lax.scan(back, jnp.float32(0), (gated, decay), reverse=True)[1]
+
+
+def recentre(advantage: Array, mask: Array) -> Array:
+    """Subtracts the leave-one-out group mean of the same step index.
+
+    Args:
+      advantage, mask: [G, E]. A step that no other trajectory has keeps its advantage.
+    No division by a standard deviation: most effects are 0, and must stay 0.
+    With Phi the group's mean outcome, no gate and lam = 1 this is `leave_one_out`.
+    """
+    return jnp.where(mask, advantage - leave_one_out_mean(advantage, mask, axis=0), 0.0)
+
+
+def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> Array:
+    """Weights [T] proportional to -log p of each token, with token mean 1 inside every step.
+
+    An all-zero step (deterministic tokens) falls back to uniform.
+    Example: log p (-1, -3 | -2, -2) gives (.5, 1.5 | 1, 1).
+
+    Args:
+      logp: [T] behaviour log-probabilities. step: [T] step of each token (E: none).
+      mask: [T] bool. max_steps: E.
+    """
+    surprise = jnp.where(mask, -logp, 0.0)
+    member = (step[:, None] == jnp.arange(max_steps)) & mask[:, None]  # [T, E]
+    total = masked_sum(jnp.broadcast_to(surprise[:, None], member.shape), member, axis=0)
+    count = jnp.sum(member, axis=0, dtype=jnp.float32)
+    index = jnp.minimum(step, max_steps - 1)
+    scale = safe_divide(count, total)[index]
+    weights = jnp.where(total[index] > 0, surprise * scale, 1.0)
+    return jnp.where(mask, weights, 0.0)
+
+
+def to_tokens(per_step: Array, spans: Spans, size: int) -> Array:
+    """Spreads [E] over the tokens [T] of each step; 0 outside every step."""
+    step = step_of_token(spans, size)
+    return jnp.append(per_step, 0.0)[step]

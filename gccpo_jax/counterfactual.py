@@ -1,0 +1,118 @@
+"""Interventions on the steps of sampled trajectories, and the answer laws they induce.
+
+Written for one trajectory and mapped over perturbations, group and batch at the
+end of each public function. Nothing that the rollout encoded is encoded
+again: a prefix is a mask over the trajectory's segment, the prompt's segment is
+shared by the group, and both are shared by draws, arms and candidates.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax import noise
+from gccpo_jax.intervention import latent, restrict
+from gccpo_jax.readout import Candidates, read_scored
+from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
+from gccpo_jax.types import Array, Params, Policy, Segment, Spans, record
+
+
+@partial(jax.jit, static_argnames=("policy", "arms"))
+def latent_laws(
+    policy: Policy,
+    params: Params,
+    prompt: Segment,  # [L, B, S, K, D]
+    segment: Segment,  # [L, B, G, T, K, D]
+    spans: Spans,  # [B, G, E]
+    question_keys: Array,  # [B]
+    cue: Array,  # [Q]
+    candidates: Candidates,  # [B, C, A]
+    sigma: Array,  # []
+    *,
+    arms: int,
+) -> tuple[Array, Array]:
+    """Answer laws after each step, as it was and under `arms` latent perturbations of it.
+
+    Returns:
+      The factual laws [B, G, E, C + 1] and the perturbed ones [B, G, E, P, C + 1].
+      The factual law is the arm with sigma = 0 of one compiled batch, so sigma = 0
+      everywhere gives bitwise equal laws.
+    """
+    sigmas = jnp.where(jnp.arange(arms + 1) == 0, 0.0, sigma)
+
+    def trajectory(
+        prompt: Segment, segment: Segment, spans: Spans, key: Array, candidates: Candidates
+    ) -> Array:
+        length = jnp.sum(prompt.mask, dtype=jnp.int32)
+        position = jnp.arange(segment.mask.shape[0])
+
+        def arm(start: Array, end: Array, key: Array, sigma: Array) -> Array:
+            span = (position >= start) & (position < end)
+            before = restrict(segment, jnp.int32(0), start)
+            context = (prompt, before, latent(segment, span, sigma, key))
+            return read_scored(policy, params, context, length + end, cue, candidates)
+
+        def step(inputs: tuple[Array, Array, Array]) -> Array:
+            start, end, index = inputs
+            at_step = jax.random.fold_in(key, index)
+            keys = jax.vmap(lambda m: jax.random.fold_in(at_step, m))(jnp.arange(arms + 1))
+            return jax.vmap(arm, in_axes=(None, None, 0, 0))(start, end, keys, sigmas)
+
+        # Steps one after the other: only one step's edited caches are alive at a time.
+        index = jnp.arange(spans.start.shape[0])
+        return jax.lax.map(step, (spans.start, spans.end, index))
+
+    group = spans.start.shape[1]
+    keys = jax.vmap(lambda key: noise.stream_keys(key, noise.LATENT, group))(question_keys)
+    of_group = jax.vmap(trajectory, in_axes=(None, SEGMENT_AXES, 0, 0, None))
+    of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, SEGMENT_AXES, 0, 0, 0))
+    laws = of_batch(prompt, segment, spans, keys, candidates)
+    return laws[:, :, :, 0], laws[:, :, :, 1:]
+
+
+@record
+class Variant:
+    """One trajectory in other words, token by token, with the places to read it at."""
+
+    tokens: Array  # [T] int32
+    mask: Array  # [T] bool
+    ends: Array  # [E] int32   prefix lengths at which the answer law is read
+
+
+@partial(jax.jit, static_argnames=("policy",))
+def variant_laws(
+    policy: Policy,
+    params: Params,
+    prompt_tokens: Array,  # [B, P, S] the questions in other words
+    prompt_mask: Array,  # [B, P, S] bool
+    variants: Variant,  # [B, G, P, T]
+    cue: Array,  # [Q]
+    candidates: Candidates,  # [B, C, A] the same as for the factual laws
+) -> Array:
+    """Answer laws [B, G, E, P, C + 1] of rewritten trajectories (`surface`, `number`).
+
+    The trajectory is encoded once a variant and all its steps are read from that.
+    """
+
+    def one(prompt: Segment, length: Array, variant: Variant, candidates: Candidates) -> Array:
+        positions = length + jnp.arange(variant.tokens.shape[0])
+        _, segment = policy.encode(params, variant.tokens, positions, variant.mask, (prompt,))
+
+        def at(end: Array) -> Array:
+            context = (prompt, restrict(segment, jnp.int32(0), end))
+            return read_scored(policy, params, context, length + end, cue, candidates)
+
+        return jax.vmap(at)(variant.ends)
+
+    def question(tokens: Array, mask: Array, variants: Variant, candidates: Candidates) -> Array:
+        def arm(tokens: Array, mask: Array, variants: Variant) -> Array:
+            _, prompt, length = read_prompt(policy, params, tokens, mask)
+            of_group = jax.vmap(one, in_axes=(None, None, 0, None))
+            return of_group(prompt, length, variants, candidates)
+
+        return jax.vmap(arm, in_axes=(0, 0, 1), out_axes=2)(tokens, mask, variants)
+
+    return jax.vmap(question)(prompt_tokens, prompt_mask, variants, candidates)

@@ -1,0 +1,49 @@
+"""The exogenous noise: a tape of Gumbel variables that is a function of ids.
+
+    U[i, n, t] in R^V, iid Gumbel(0, 1)
+    key = fold_in(root, step, question, stream, trajectory, draw, t)
+
+Abduction is therefore exact: the noise behind a sampled token *is* its key. A
+row's noise depends on its own ids alone, never on batch size, neighbours,
+padding or devices, and it is attached to the token id, never to a rank.
+Draw 0 is the factual tape (the one the rollout was sampled with); draws 1..N are
+the fresh ones of continued branches. `t` counts response tokens from 0.
+
+Streams keep purposes apart, so that adding one never shifts another.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from gccpo_jax.types import Array
+
+TAPE, BOUNDARIES, LATENT = range(3)
+EVALUATION_STEP = 0x7FFFFFFF
+"""Step id of evaluation: its noise never coincides with training's."""
+
+
+def question_keys(root: Array, step: int | Array, question_ids: Array) -> Array:
+    """Keys [B] of the questions of one optimisation step, from ids [B]."""
+    at_step = jax.random.fold_in(root, step)
+    return jax.vmap(lambda question: jax.random.fold_in(at_step, question))(question_ids)
+
+
+def stream_keys(question_key: Array, stream: int, group: int) -> Array:
+    """Keys [G] of one stream for the trajectories 0..G-1 of a question."""
+    of_stream = jax.random.fold_in(question_key, stream)
+    return jax.vmap(lambda i: jax.random.fold_in(of_stream, i))(jax.numpy.arange(group))
+
+
+def tape(trajectory_key: Array, draw: int | Array) -> Array:
+    """Key of draw n of a trajectory's tape: `TAPE` stream key folded with the draw."""
+    return jax.random.fold_in(trajectory_key, draw)
+
+
+def gumbel(tape_key: Array, t: Array, vocab_size: int) -> Array:
+    """U[t] in R^V, float32.
+
+    `mode="high"`: uniforms with full float32 resolution near both ends. JAX's low
+    mode caps the variable near 16, which starves tokens below about 1e-7.
+    """
+    return jax.random.gumbel(jax.random.fold_in(tape_key, t), (vocab_size,), mode="high")

@@ -1,0 +1,59 @@
+"""The scored reader: the law of the answer if the policy had to answer now.
+
+    p(a) = exp( sum_j log pi(a_j | context, cue, a_<j) ),   other = 1 - sum_a p(a)
+
+over a candidate set that was fixed before any intervention. The terminator is
+part of the answer, else "1" would beat "12". Deterministic; the cue is read once
+and shared by the candidates; the context is the cache that sampling left.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.masked import masked_sum
+from gccpo_jax.types import Array, Context, Params, Policy, record
+
+
+@record
+class Candidates:
+    """Candidate answers of one question: distinct normalised answers, terminator included."""
+
+    tokens: Array  # [C, A] int32
+    mask: Array  # [C, A] bool
+    exists: Array  # [C] bool      False on padding; at least one is True
+
+
+def read_scored(
+    policy: Policy,
+    params: Params,
+    context: Context,
+    position: Array,  # [] absolute position of the cue's first token
+    cue: Array,  # [Q] int32, Q >= 1
+    candidates: Candidates,
+) -> Array:
+    """Law [C + 1] in float32 over the candidates and, last, every other answer.
+
+    Padding candidates have probability 0. `other` is clipped at 0, so that the law
+    sums to 1 up to rounding. Read at temperature 1: what the policy believes, not
+    how it is sampled.
+    """
+    positions = position + jnp.arange(cue.shape[0])
+    hidden, cue_segment = policy.encode(
+        params, cue, positions, jnp.ones(cue.shape[0], bool), context
+    )
+    answer_position = position + cue.shape[0]
+
+    def score(tokens: Array, mask: Array) -> Array:
+        at = answer_position + jnp.arange(tokens.shape[0])
+        inside, _ = policy.encode(params, tokens, at, mask, (*context, cue_segment))
+        states = jnp.concatenate([hidden[-1:], inside[:-1]])
+        logp = jax.nn.log_softmax(policy.logits(params, states).astype(jnp.float32), axis=-1)
+        chosen = jnp.take_along_axis(logp, tokens[:, None], axis=1)[:, 0]
+        return masked_sum(chosen, mask)
+
+    log_prob = jax.vmap(score)(candidates.tokens, candidates.mask)
+    prob = jnp.where(candidates.exists, jnp.exp(log_prob), 0.0)
+    other = jnp.maximum(1.0 - jnp.sum(prob), 0.0)
+    return jnp.append(prob, other)

@@ -1,0 +1,170 @@
+"""Rollouts and branches: one device loop that writes tokens, log-probabilities and cache.
+
+    X_t = argmax_v( log pi(v | q, X_<t) + U_t(v) )          (Gumbel-max)
+
+with pi the tempered, masked law of `law.py` and U the keyed tape of `noise.py`.
+The prompt is read once a question; the G rows of its group attend to that one
+segment. A row's loop state is written for one row; `vmap` adds the group and the
+batch *inside* the loop, so that the loop ends as soon as every row has stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax import noise
+from gccpo_jax.law import Rule, entropy, log_law
+from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
+
+SEGMENT_AXES = Segment(k=1, v=1, mask=0)  # type: ignore[arg-type]
+"""`vmap` axes of a batched segment: layers stay in front, [L, B, G, S, K, D], so that
+the scan over layers slices the cache without transposing it."""
+
+ROLLOUT_AXES = Rollout(0, 0, 0, 0, 0, SEGMENT_AXES)  # type: ignore[arg-type]
+
+
+@record
+class Row:
+    """The loop state of one row: what is written, and the state the next token is read from."""
+
+    hidden: Array  # [M]        last hidden state
+    rollout: Rollout  # [T]     buffers; `length` tokens are written; `segment.mask` = written
+
+
+ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
+
+
+def empty_row(segment_like: Segment, hidden: Array, max_tokens: int) -> Row:
+    """A row with nothing written; keys and values shaped after `segment_like` [L, _, K, D]."""
+    layers, _, heads, size = segment_like.k.shape
+    buffer = jnp.zeros((layers, max_tokens, heads, size), segment_like.k.dtype)
+    zeros = jnp.zeros(max_tokens, jnp.float32)
+    rollout = Rollout(
+        tokens=jnp.zeros(max_tokens, jnp.int32),
+        logp=zeros,
+        entropy=zeros,
+        length=jnp.int32(0),
+        stopped=jnp.bool_(False),
+        segment=Segment(buffer, buffer, jnp.zeros(max_tokens, bool)),
+    )
+    return Row(hidden, rollout)
+
+
+def write_token(
+    policy: Policy,
+    params: Params,
+    rule: Rule,
+    stop: Array,  # [V] bool  tokens that end a response
+    t: Array,  # []     loop counter, the same for all rows
+    context: Context,  # what precedes the row's own tokens
+    start: Array,  # []     absolute position of the row's first token
+    tape_key: Array,
+    tape_start: Array,  # []     tape position of the row's first token
+    row: Row,
+) -> Row:
+    """Draws token t of one row, reads it, and appends it; a stopped row stays as it is."""
+    out = row.rollout
+    law = log_law(policy.logits(params, row.hidden), rule)
+    token = jnp.argmax(law + noise.gumbel(tape_key, tape_start + t, policy.vocab_size))
+    token = token.astype(jnp.int32)
+    active = ~out.stopped
+    past = (*context, out.segment)
+    hidden, new = policy.encode(params, token[None], (start + t)[None], jnp.ones(1, bool), past)
+
+    def put(buffer: Array, value: Array) -> Array:
+        return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))
+
+    segment = Segment(
+        k=jax.lax.dynamic_update_slice_in_dim(out.segment.k, new.k, t, axis=1),
+        v=jax.lax.dynamic_update_slice_in_dim(out.segment.v, new.v, t, axis=1),
+        mask=out.segment.mask.at[t].set(active),
+    )
+    rollout = Rollout(
+        tokens=put(out.tokens, token),
+        logp=put(out.logp, law[token]),
+        entropy=put(out.entropy, entropy(law)),
+        length=out.length + active,
+        stopped=out.stopped | stop[token],
+        segment=segment,
+    )
+    return Row(hidden[0], rollout)
+
+
+def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
+    """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`."""
+
+    def going(state: tuple[Array, Row]) -> Array:
+        t, rows = state
+        return (t < max_tokens) & ~jnp.all(rows.rollout.stopped)
+
+    def body(state: tuple[Array, Row]) -> tuple[Array, Row]:
+        t, rows = state
+        return t + 1, step(t, rows)
+
+    return jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
+
+
+def read_prompt(
+    policy: Policy, params: Params, tokens: Array, mask: Array
+) -> tuple[Array, Segment, Array]:
+    """Hidden state [M] of the last token, the segment and the length of one right-padded prompt."""
+    positions = jnp.arange(tokens.shape[0])
+    hidden, segment = policy.encode(params, tokens, positions, mask, ())
+    length = jnp.sum(mask, dtype=jnp.int32)
+    return hidden[length - 1], segment, length
+
+
+@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens", "draw"))
+def sample(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,  # [B] keys, see `noise.question_keys`
+    stop: Array,  # [V] bool
+    *,
+    group: int,
+    rule: Rule,
+    max_tokens: int,
+    draw: int = 0,
+) -> tuple[Segment, Rollout]:
+    """Samples a group of `group` trajectories for each question.
+
+    Args:
+      prompts: B questions; the prompt is encoded once and shared by the group.
+      question_keys: keys [B]; trajectory i of a question draws from `tape(key_i, draw)`.
+      stop: token ids that end a response (the stop token itself is part of it).
+      group: G. rule: the law sampled; temperature 0 is greedy decoding.
+      max_tokens: T, the token limit. draw: which tape; 0 is the factual one.
+    Returns:
+      The prompts' segments [L, B, S, K, D] and the rollouts [B, G, T] with the cache
+      that sampling left, segments [L, B, G, T, K, D].
+    """
+
+    read = partial(read_prompt, policy, params)
+    hidden, prompt_segment, length = jax.vmap(read, out_axes=(0, SEGMENT_AXES, 0))(
+        prompts.tokens, prompts.mask
+    )
+    trajectory_keys = jax.vmap(lambda key: noise.stream_keys(key, noise.TAPE, group))(question_keys)
+    tapes = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
+
+    def start_row(segment: Segment, hidden: Array, _: Array) -> Row:
+        return empty_row(segment, hidden, max_tokens)
+
+    of_group = jax.vmap(start_row, in_axes=(None, None, 0), out_axes=ROW_AXES)
+    of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, None), out_axes=ROW_AXES)
+    rows = of_batch(prompt_segment, hidden, jnp.arange(group))
+
+    def one(t: Array, segment: Segment, start: Array, tape: Array, row: Row) -> Row:
+        zero = jnp.int32(0)
+        return write_token(policy, params, rule, stop, t, (segment,), start, tape, zero, row)
+
+    of_group = jax.vmap(one, in_axes=(None, None, None, 0, ROW_AXES), out_axes=ROW_AXES)
+    of_batch = jax.vmap(of_group, in_axes=(None, SEGMENT_AXES, 0, 0, ROW_AXES), out_axes=ROW_AXES)
+    rollout = run(
+        lambda t, rows: of_batch(t, prompt_segment, length, tapes, rows), rows, max_tokens
+    )
+    return prompt_segment, rollout

@@ -1,0 +1,100 @@
+"""Steps of a trajectory: token ranges, and the macro-steps between read boundaries."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.types import Array, Spans
+
+
+def find_steps(
+    is_boundary: Array, length: Array, *, max_steps: int, min_tokens: int = 1, max_tokens: int = 0
+) -> Spans:
+    """Cuts one trajectory into steps.
+
+    A step ends with a boundary token once it has `min_tokens` tokens, after
+    `max_tokens` tokens (forced split; 0 never), and at the end of the response. A
+    rest shorter than `min_tokens` at the end joins the step before it, and what
+    comes after step `max_steps` - 1 joins the last step.
+
+    Args:
+      is_boundary: [T] bool, tokens that may end a step.
+      length: [] number of response tokens, in [0, T].
+      max_steps: E, static size of the result.
+    Returns:
+      Spans [E] that partition [0, length).
+    """
+    size = is_boundary.shape[0]
+    limit = max_tokens if max_tokens > 0 else size + 1
+
+    def scan(open_tokens: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        t, boundary = inputs
+        count = open_tokens + 1
+        closes = (boundary & (count >= min_tokens)) | (count >= limit)
+        closes = closes & (t < length)
+        return jnp.where(closes, 0, count), closes
+
+    positions = jnp.arange(size)
+    _, closes = jax.lax.scan(scan, jnp.int32(0), (positions, is_boundary))
+    last_close = jnp.max(jnp.where(closes, positions, -1))
+    rest = length - 1 - last_close
+    joins = (rest > 0) & (rest < min_tokens) & (last_close >= 0)
+    closes = closes & ~(joins & (positions == last_close))
+    closes = closes | (positions == length - 1)
+    return _spans_from_ends(closes, length, max_steps)
+
+
+def _spans_from_ends(closes: Array, length: Array, max_steps: int) -> Spans:
+    """Spans whose ends are the marked tokens; the last kept span is stretched to `length`."""
+    size = closes.shape[0]
+    ends = jnp.sort(jnp.where(closes, jnp.arange(size) + 1, size + 1))[:max_steps]
+    ends = jnp.pad(ends, (0, max_steps - ends.shape[0]), constant_values=size + 1)
+    mask = ends <= size
+    count = jnp.sum(mask)
+    ends = jnp.where(jnp.arange(max_steps) == count - 1, length, ends)
+    ends = jnp.where(mask, ends, length).astype(jnp.int32)
+    start = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
+    return Spans(start=jnp.where(mask, start, length).astype(jnp.int32), end=ends, mask=mask)
+
+
+def read_boundaries(key: Array, spans: Spans, count: int) -> Array:
+    """Which steps end a macro-step: `count` boundaries before the answer step, and the end.
+
+    The boundary before the answer step (the last step) is always read; the other
+    `count` - 1 are drawn by `key` without replacement among the earlier ones. The
+    number kept is smaller for trajectories with fewer steps.
+
+    Returns:
+      [E] bool, True at the steps whose end is read, and at the last step.
+    """
+    steps = jnp.sum(spans.mask)
+    index = jnp.arange(spans.mask.shape[0])
+    noise = jnp.where(index < steps - 2, jax.random.uniform(key, index.shape), jnp.inf)
+    rank = jnp.argsort(jnp.argsort(noise))
+    drawn = (rank < count - 1) & (index < steps - 2)
+    before_answer = (index == steps - 2) & (count > 0)
+    return drawn | before_answer | (index == steps - 1)
+
+
+def merge_steps(spans: Spans, keep: Array, max_steps: int) -> Spans:
+    """Macro-steps [max_steps]: each runs to the next kept end. Keeps at most `max_steps`.
+
+    Args:
+      spans: steps [E]. keep: [E] bool, ends that stay; the last existing step's must be kept.
+    """
+    rows = spans.mask & keep
+    order = jnp.argsort(~rows, stable=True)[:max_steps]
+    mask = rows[order]
+    total = jnp.max(jnp.where(spans.mask, spans.end, 0))
+    end = jnp.where(mask, spans.end[order], total).astype(jnp.int32)
+    start = jnp.concatenate([jnp.zeros(1, jnp.int32), end[:-1]])
+    return Spans(start=jnp.where(mask, start, total).astype(jnp.int32), end=end, mask=mask)
+
+
+def step_of_token(spans: Spans, size: int) -> Array:
+    """[T] int32: the step each token belongs to; E for tokens after the last step."""
+    position = jnp.arange(size)[:, None]
+    inside = (position >= spans.start) & (position < spans.end) & spans.mask
+    index = jnp.argmax(inside, axis=1)
+    return jnp.where(jnp.any(inside, axis=1), index, spans.mask.shape[0]).astype(jnp.int32)
