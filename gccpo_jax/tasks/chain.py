@@ -1,0 +1,184 @@
+"""The chain suite: short arithmetic stories whose every step can be judged.
+
+`chain(ChainConfig(...))` draws all splits from one seed. No problem of the
+held-out split `id` is in training (label aside). Item i of every
+out-of-distribution family is item i of `id` with one thing changed, so a loss
+of accuracy can be paired item by item; only `ood_range` and `ood_depth` need
+numbers of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from gccpo_jax.errors import UserError
+from gccpo_jax.tasks import chain_check, chain_rewrite
+from gccpo_jax.tasks import chain_text as text
+from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.chain_family import (
+    FAMILIES,
+    LABEL_FAMILIES,
+    LARGE,
+    Law,
+    draw_problem,
+)
+from gccpo_jax.tasks.chain_problem import Problem, Range
+from gccpo_jax.verify import exact_integer
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainConfig:
+    """Sizes and difficulty of the suite."""
+
+    seed: int = 0  # of the questions; another seed is another suite
+    train: int = 8192  # questions in "train"
+    id: int = 400  # held-out questions of the same law, in "id"
+    ood: int = 400  # questions in each "ood_<family>"
+    min_operations: int = 2
+    max_operations: int = 4
+    max_value: int = 20  # running values stay in 0..max_value, except in ood_range
+    label: bool = True  # whether questions carry a label
+    shortcut: float = 0.0  # probability that the label gives the answer away
+    decoration: float = 0.0  # probability of a useless line before a line of a solution
+
+    def __post_init__(self) -> None:
+        checks = {
+            "seed >= 0": self.seed >= 0,
+            "train, id and ood >= 1": min(self.train, self.id, self.ood) >= 1,
+            "train, id and ood < 2**24": max(self.train, self.id, self.ood) < 2**24,
+            "1 <= min_operations <= max_operations <= 8": (
+                1 <= self.min_operations <= self.max_operations <= 8
+            ),
+            "18 <= max_value <= 30": 18 <= self.max_value <= 30,
+            "0 <= shortcut <= 1": 0 <= self.shortcut <= 1,
+            "0 <= decoration <= 1": 0 <= self.decoration <= 1,
+        }
+        for rule, holds in checks.items():
+            if not holds:
+                raise UserError(f"the chain suite needs {rule}, but was given {self}")
+
+
+def chain(config: ChainConfig | None = None) -> Task:
+    """The suite as a task.
+
+    >>> task = chain(ChainConfig(train=10, id=4, ood=4))
+    >>> sorted(task.splits)[:3], task.extract("#### 12")
+    (['id', 'ood_clause', 'ood_depth'], '12')
+    """
+    config = config or ChainConfig()
+    bounds = Range(start=(1, 9), operand=(1, 9), value=(0, config.max_value))
+    operations = (config.min_operations, config.max_operations)
+    law = Law(bounds, operations, config.label, config.shortcut)
+    return Task(
+        name="chain",
+        splits=_splits(config, law),
+        prompt=_prompt,
+        extract=text.extract,
+        verify=_verify,
+        surface=functools.partial(_surface, config.max_value),
+        corrupt=chain_rewrite.corrupt,
+        number=functools.partial(_number, bounds),
+        check=_check,
+    )
+
+
+def _splits(config: ChainConfig, law: Law) -> dict[str, list[Item]]:
+    rng = np.random.default_rng([config.seed, 0])
+    train = [draw_problem(law, rng) for _ in range(config.train)]
+    held_out = _held_out(train, max(config.id, config.ood), law, rng)
+    problems = {"train": train, "id": held_out[: config.id]}
+    families = {**FAMILIES, **(LABEL_FAMILIES if config.label else {})}
+    for index, (name, family) in enumerate(families.items()):
+        rng = np.random.default_rng([config.seed, 1, index])
+        problems[name] = [family(problem, law, rng) for problem in held_out[: config.ood]]
+    return {
+        name: _items(name, index, some, config)
+        for index, (name, some) in enumerate(problems.items())
+    }
+
+
+def _held_out(
+    train: Sequence[Problem], size: int, law: Law, rng: np.random.Generator
+) -> list[Problem]:
+    """Problems whose question, label aside, is new: to training and to each other."""
+    seen = {_unlabelled(problem) for problem in train}
+    found: list[Problem] = []
+    for _ in range(100 * size):
+        problem = draw_problem(law, rng)
+        if (key := _unlabelled(problem)) not in seen:
+            seen.add(key)
+            found.append(problem)
+        if len(found) == size:
+            return found
+    raise UserError(
+        f"only {len(found)} of {size} held-out questions are new beside {len(train)} training "
+        "questions; ask for fewer training questions or more operations"
+    )
+
+
+def _unlabelled(problem: Problem) -> str:
+    return text.question(dataclasses.replace(problem, label=None))
+
+
+def _items(name: str, split: int, problems: Sequence[Problem], config: ChainConfig) -> list[Item]:
+    rng = np.random.default_rng([config.seed, 2, split])
+    return [
+        _item(problem, (split << 24) + index, name, config.decoration, rng)
+        for index, problem in enumerate(problems)
+    ]
+
+
+def _item(
+    problem: Problem, number: int, split: str, decoration: float, rng: np.random.Generator
+) -> Item:
+    lines = text.decorate(problem, text.solution_steps(problem), decoration, rng)
+    return Item(
+        id=number,
+        question=text.question(problem),
+        answer=str(problem.gold()),
+        solution="\n".join(lines),
+        meta={"problem": problem, "split": split},
+    )
+
+
+def _rewritten(item: Item, problem: Problem) -> Item:
+    """The item with another problem, its solution without decoration."""
+    return dataclasses.replace(
+        item,
+        question=text.question(problem),
+        answer=str(problem.gold()),
+        solution="\n".join(text.solution_steps(problem)),
+        meta={**item.meta, "problem": problem},
+    )
+
+
+def _prompt(item: Item) -> str:
+    return item.question + "\n"
+
+
+def _verify(item: Item, response: str) -> float:
+    return exact_integer(item.answer, text.extract(response))
+
+
+def _check(item: Item, steps: Sequence[str]) -> list[str]:
+    return chain_check.check(item.meta["problem"], steps)
+
+
+def _surface(
+    labels: int, item: Item, steps: Sequence[str], rng: np.random.Generator
+) -> tuple[Item, list[str]]:
+    problem, lines = chain_rewrite.surface(item.meta["problem"], steps, rng, labels)
+    return _rewritten(item, problem), lines
+
+
+def _number(
+    bounds: Range, item: Item, steps: Sequence[str], rng: np.random.Generator
+) -> tuple[Item, list[str]] | None:
+    problem = item.meta["problem"]
+    own = LARGE if problem.values()[0] > bounds.start[1] else bounds
+    found = chain_rewrite.number(problem, steps, rng, own)
+    return None if found is None else (_rewritten(item, found[0]), found[1])
