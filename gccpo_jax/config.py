@@ -1,0 +1,268 @@
+"""The configuration: frozen dataclasses, a comment a field, checked once.
+
+A config file is Python and returns `default()` with some fields changed; the
+command line overrides fields (`--config.optim.lr=1e-4`). `freeze` then converts
+the mutable `ConfigDict` into the frozen `Config` and refuses unknown fields,
+wrong types, values out of range and impossible combinations, naming the field.
+Below `train.py` and `sft.py` functions take plain arguments, never a config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from gccpo_jax.errors import UserError
+
+REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
+
+
+def _field(default: Any, valid: Callable[[Any], bool], expected: str) -> Any:
+    return dataclasses.field(default=default, metadata={"valid": valid, "expected": expected})
+
+
+def _least(low: float, default: Any) -> Any:
+    return _field(default, lambda x: x >= low, f"at least {low}")
+
+
+def _above(low: float, default: Any) -> Any:
+    return _field(default, lambda x: x > low, f"a number above {low}")
+
+
+def _fraction(default: float) -> Any:
+    return _field(default, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+
+
+def _choice(*valid: str) -> Any:
+    """One of `valid`; the first is the default."""
+    return _field(valid[0], lambda x: x in valid, "one of " + ", ".join(map(repr, valid)))
+
+
+def _section(cls: type) -> Any:
+    return dataclasses.field(default_factory=cls)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScratchConfig:
+    """Shape of a decoder trained from random weights (sft with policy.init 'scratch')."""
+
+    layers: int = _least(1, 4)
+    width: int = _least(1, 128)  # M; a multiple of heads
+    heads: int = _least(1, 4)
+    kv_heads: int = _least(1, 4)  # divides heads
+    mlp: int = _least(1, 384)
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    path: str = "tiny"  # "tiny" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
+    init: str = _choice("load", "scratch")  # "scratch" (sft, task "chain"): random weights
+    dtype: str = _choice("", "float32", "bfloat16")  # "": as stored
+    remat: bool = False  # recompute layers in the backward pass: less memory, more time
+    scratch: ScratchConfig = _section(ScratchConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    name: str = "chain"  # "chain", "gsm8k", "math", "reasoning_gym:<data set>"
+    options: dict = dataclasses.field(default_factory=dict)  # the task's own, see docs/tasks.md
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    path: str = ""  # training questions, for tasks that read files
+    eval_path: str = ""  # held-out questions, for tasks that read files
+    max_prompt_tokens: int = _least(1, 64)  # S; longer prompts are counted and skipped
+    shuffle: bool = True  # a new order each epoch, by seed
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    temperature: float = _above(0, 1.0)  # part of the behaviour law
+    top_k: int = _least(0, 0)  # 0 keeps all tokens
+    top_p: float = _field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")  # 1 keeps all tokens
+    max_tokens: int = _least(2, 64)  # T: response tokens, the stop token included
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationConfig:
+    max_steps: int = _least(1, 16)  # E; what comes later joins the last step
+    min_tokens: int = _least(1, 2)  # shorter steps are merged
+    max_tokens: int = _least(0, 0)  # longer steps are split; 0 never
+
+
+@dataclasses.dataclass(frozen=True)
+class CounterfactualConfig:
+    boundaries: int = _least(0, 2)  # K': where Phi is read; the last before the answer always
+    draws: int = _least(1, 2)  # N: continued branches a boundary
+    branch_tokens: int = _least(0, 0)  # token limit of a branch; 0: as the response
+    latent_arms: int = _least(0, 2)  # P of `latent`
+    latent_sigma: float = _least(0, 0.3)  # noise scale relative to the step's RMS
+    surface_arms: int = _least(0, 1)  # P of `surface`; needs a task with surface rewrites
+    max_candidates: int = _least(2, 6)  # C: the gold answer and the most frequent others
+    max_answer_tokens: int = _least(2, 6)  # A, terminator included; longer are no candidates
+    max_other: float = _fraction(0.2)  # more mass outside the candidates: law unreadable
+    min_gate: float = _fraction(0.5)  # reader gate under which R is not used (weight 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CreditConfig:
+    kind: str = _choice("gated_gae", "outcome")
+    gate: bool = True  # R gates positive effects
+    gate_answer: bool = True  # also at the answer step
+    lam: float = _fraction(0.95)  # decay of later effects per `tokens_per_unit` tokens
+    tokens_per_unit: float = _above(0, 10.0)  # t0
+    token_weights: str = _choice("uniform", "surprise")  # inside a step
+    baseline: str = _choice("leave_one_out", "zscore")  # of kind "outcome"
+    ddof: int = _least(0, 1)  # of the z-score
+    epsilon: float = _least(0, 1e-4)  # of the z-score
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    clip_low: float = _above(0, 0.2)  # ratio clip 1 - clip_low
+    clip_high: float = _above(0, 0.2)  # ratio clip 1 + clip_high
+    beta: float = _least(0, 0.01)  # weight of the k3 KL to the reference (the initial policy)
+    reduction: str = _choice(*REDUCTIONS)  # see objective.reduce_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    lr: float = _above(0, 1e-3)  # peak learning rate
+    warmup: int = _least(0, 0)  # updates of linear warm-up
+    decay: str = _choice("constant", "linear", "cosine")  # after warm-up, to 0 at the end
+    b1: float = _fraction(0.9)
+    b2: float = _fraction(0.99)
+    eps: float = _above(0, 1e-8)
+    weight_decay: float = _least(0, 0.0)
+    clip_norm: float = _least(0, 1.0)  # global gradient norm; 0 does not clip
+    epochs: int = _least(1, 1)  # mu: optimizer updates on each batch of rollouts
+    micro_batch: int = _least(0, 0)  # questions in memory at once in the update; 0: all
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    every: int = _least(0, 0)  # steps; 0: before and after only
+    questions: int = _least(1, 400)  # of split "id"
+    ood_questions: int = _least(0, 100)  # of each other split
+    draws: int = _least(0, 0)  # k of mean@k at the sampling law, on "id"; 0 skips it
+    batch: int = _least(1, 200)  # questions decoded at once
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    every: int = _least(0, 50)  # steps; 0 saves at the end only
+    keep: int = _least(1, 3)  # newest checkpoints kept
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    data: int = _least(1, 1)  # questions are split over data x fsdp
+    fsdp: int = _least(1, 1)  # parameters are split over fsdp
+    tensor: int = _least(1, 1)  # heads, mlp and vocabulary are split over tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    rollouts_every: int = _least(0, 10)  # steps between rollout files; 0 writes none
+    rollouts: int = _least(1, 2)  # questions a rollout file
+    tensorboard: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = _field(0, lambda s: 0 <= s < 2**32, "a whole number from 0 to 2**32 - 1")
+    steps: int = _least(1, 100)  # optimisation steps (batches of rollouts, or of demonstrations)
+    batch_size: int = _least(1, 16)  # B: questions a step
+    group_size: int = _least(2, 8)  # G: trajectories a question
+    policy: PolicyConfig = _section(PolicyConfig)
+    task: TaskConfig = _section(TaskConfig)
+    data: DataConfig = _section(DataConfig)
+    sampling: SamplingConfig = _section(SamplingConfig)
+    segmentation: SegmentationConfig = _section(SegmentationConfig)
+    counterfactual: CounterfactualConfig = _section(CounterfactualConfig)
+    credit: CreditConfig = _section(CreditConfig)
+    objective: ObjectiveConfig = _section(ObjectiveConfig)
+    optim: OptimConfig = _section(OptimConfig)
+    eval: EvalConfig = _section(EvalConfig)
+    checkpoint: CheckpointConfig = _section(CheckpointConfig)
+    mesh: MeshConfig = _section(MeshConfig)
+    log: LogConfig = _section(LogConfig)
+
+
+def default() -> Any:
+    """A mutable `ml_collections.ConfigDict` with every field at its default."""
+    import ml_collections
+
+    config = ml_collections.ConfigDict(dataclasses.asdict(Config()))
+    config.task.options.unlock()  # the task checks its own options
+    return config
+
+
+def freeze(config: Any) -> Config:
+    """The checked, frozen `Config` of a `ConfigDict` or nested dict.
+
+    Raises:
+      UserError: names the field, its value and what is valid.
+    """
+    mapping = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    frozen = _build(Config, mapping, "config")
+    _check_combinations(frozen)
+    return frozen
+
+
+def _build(cls: type, mapping: dict, path: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(mapping) - set(hints))
+    if unknown:
+        raise UserError(f"{path}.{unknown[0]}: no such field; {path} has {', '.join(hints)}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    return cls(
+        **{
+            name: _value(hints[name], fields[name], value, f"{path}.{name}")
+            for name, value in mapping.items()
+        }
+    )
+
+
+def _value(kind: type, field: dataclasses.Field, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{path} = {value!r}: expected a section with fields")
+        return _build(kind, value, path)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{path} = {value!r}: expected {kind.__name__}")
+    if not field.metadata.get("valid", lambda _: True)(value):
+        raise UserError(f"{path} = {value!r}: expected {field.metadata['expected']}")
+    return value
+
+
+def _check_combinations(c: Config) -> None:
+    """Refuses fields that are each valid but not together."""
+    shards = c.mesh.data * c.mesh.fsdp
+    micro = c.optim.micro_batch or c.batch_size
+    arms = c.counterfactual.latent_arms + c.counterfactual.surface_arms
+    counterfactual = c.credit.kind == "gated_gae"
+    refused = {
+        f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "
+        f"{c.mesh.data} x {c.mesh.fsdp}": c.batch_size % shards != 0,
+        f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = {c.batch_size} "
+        f"and a multiple of mesh.data x mesh.fsdp = {shards}": c.batch_size % micro
+        or micro % shards,
+        "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind 'gated_gae' "
+        "(without Phi use credit.kind 'outcome')": counterfactual
+        and c.counterfactual.boundaries == 0,
+        "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms and "
+        "surface_arms are 0; set credit.gate to False or ask for arms": counterfactual
+        and c.credit.gate
+        and arms == 0,
+        f"config.optim.warmup = {c.optim.warmup}: expected fewer than the run's "
+        f"{c.steps * c.optim.epochs} updates": c.optim.warmup >= c.steps * c.optim.epochs,
+    }
+    for message, wrong in refused.items():
+        if wrong:
+            raise UserError(message)

@@ -1,0 +1,70 @@
+"""Log-probabilities of given responses: what the update differentiates.
+
+The prompt is read once a question and shared by its group, as in sampling. The
+logits of all tokens never exist at once: they are made in chunks of tokens and
+made again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.law import Rule, log_law
+from gccpo_jax.sampling import read_prompt
+from gccpo_jax.types import Array, Params, Policy
+
+
+def response_states(
+    policy: Policy, params: Params, prompt: Array, prompt_mask: Array, tokens: Array, mask: Array
+) -> Array:
+    """Hidden states [G, T, M] that predict each response token of one question's group.
+
+    Args:
+      prompt, prompt_mask: [S]. tokens, mask: [G, T], right-padded.
+    """
+    last, segment, length = read_prompt(policy, params, prompt, prompt_mask)
+
+    def one(tokens: Array, mask: Array) -> Array:
+        positions = length + jnp.arange(tokens.shape[0] - 1)
+        hidden, _ = policy.encode(params, tokens[:-1], positions, mask[:-1], (segment,))
+        return jnp.concatenate([last[None], hidden])
+
+    return jax.vmap(one)(tokens, mask)
+
+
+def token_logp(
+    policy: Policy,
+    params: Params,
+    prompt: Array,  # [B, S] int32
+    prompt_mask: Array,  # [B, S] bool
+    tokens: Array,  # [B, G, T] int32
+    mask: Array,  # [B, G, T] bool
+    *,
+    rule: Rule,
+    chunk: int = 1024,
+) -> Array:
+    """Log-probabilities [B, G, T] in float32 of the tokens under `rule`'s law; 0 where masked.
+
+    `chunk` tokens' logits exist at a time (each chunk is recomputed in the backward
+    pass), so memory is chunk x V instead of B x G x T x V.
+    """
+    states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))(
+        policy, params, prompt, prompt_mask, tokens, mask
+    )
+    width = states.shape[-1]
+    count = tokens.size
+    padding = -count % min(chunk, count)
+    flat_states = jnp.pad(states.reshape(count, width), ((0, padding), (0, 0)))
+    flat_tokens = jnp.pad(tokens.reshape(count), (0, padding))
+
+    @jax.checkpoint
+    def of_chunk(inputs: tuple[Array, Array]) -> Array:
+        states, tokens = inputs
+        law = log_law(policy.logits(params, states), rule)
+        return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
+
+    size = min(chunk, count)
+    chunks = (flat_states.reshape(-1, size, width), flat_tokens.reshape(-1, size))
+    logp = jax.lax.map(of_chunk, chunks).reshape(-1)[:count].reshape(tokens.shape)
+    return jnp.where(mask, logp, 0.0)

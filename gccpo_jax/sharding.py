@@ -1,0 +1,90 @@
+"""The device mesh and one table from logical axes of parameters to mesh axes.
+
+Only the question axis B of data is split (over `data` x `fsdp`); a question's
+group stays together, so group statistics need no collectives and do not depend
+on the mesh. One device is a mesh of one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gccpo_jax.errors import UserError
+
+RULES: dict[str | None, str | None] = {
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+    "head": None,
+    "layers": None,
+    None: None,
+}
+"""Logical axis of a parameter -> mesh axis. Changing the parallelism is editing this table."""
+
+QUESTIONS = ("data", "fsdp")
+
+
+def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """A mesh over the first data x fsdp x tensor devices; `UserError` if there are too few."""
+    needed, present = data * fsdp * tensor, jax.device_count()
+    if needed > present:
+        raise UserError(
+            f"config.mesh {data} x {fsdp} x {tensor} (data x fsdp x tensor) needs {needed} "
+            f"devices, {present} present; lower the sizes or start with more devices"
+        )
+    devices = jax.devices()[:needed]
+    axis_types = (AxisType.Auto,) * 3
+    return jax.make_mesh(
+        (data, fsdp, tensor), ("data", "fsdp", "tensor"), axis_types=axis_types, devices=devices
+    )
+
+
+def parameter_shardings(mesh: Mesh, abstract: Any, logical_axes: Any) -> Any:
+    """Shardings of parameters from their shapes and logical axes; refuses uneven splits."""
+
+    def one(path: Any, leaf: Any, axes: tuple[str | None, ...]) -> NamedSharding:
+        spec = [RULES[axis] for axis in axes]
+        for size, axis in zip(leaf.shape, spec, strict=True):
+            if axis is not None and size % mesh.shape[axis]:
+                raise UserError(
+                    f"{jax.tree_util.keystr(path)} {leaf.shape}: {size} does not divide over "
+                    f"mesh.{axis} = {mesh.shape[axis]}; choose a divisor"
+                )
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    is_axes = lambda x: isinstance(x, tuple)  # noqa: E731
+    flat, tree = jax.tree_util.tree_flatten_with_path(abstract)
+    axes = jax.tree.leaves(logical_axes, is_leaf=is_axes)
+    return tree.unflatten([one(path, leaf, a) for (path, leaf), a in zip(flat, axes, strict=True)])
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """One copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(mesh: Mesh, tree: Any) -> Any:
+    """Places arrays whose leading axis is the question axis, split over `data` x `fsdp`."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(QUESTIONS)))
+
+
+def state_shardings(mesh: Mesh, abstract_state: Any, params_shardings: Any) -> Any:
+    """Shardings of an optimizer state: each moment like its parameter, the rest replicated.
+
+    Optax keeps moments in trees of the parameters' structure; those subtrees are
+    recognised by structure and take the parameters' shardings.
+    """
+    structure = jax.tree.structure(params_shardings)
+
+    def is_params(x: Any) -> bool:
+        return jax.tree.structure(x) == structure
+
+    def one(x: Any) -> Any:
+        return params_shardings if is_params(x) else jax.tree.map(lambda _: replicated(mesh), x)
+
+    return jax.tree.map(one, abstract_state, is_leaf=is_params)

@@ -1,0 +1,173 @@
+"""One optimizer update on a mesh: micro-batches, gradient clipping, AdamW.
+
+    numerator and gradient add over micro-batches of questions; the division by
+    the whole batch's denominator comes last, so a split batch equals the whole.
+
+The same step trains from rewards and from demonstrations: what differs is the
+loss of a micro-batch, which is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gccpo_jax.law import Rule
+from gccpo_jax.logprobs import token_logp
+from gccpo_jax.masked import safe_divide
+from gccpo_jax.objective import Loss, negative_log_likelihood, policy_loss
+from gccpo_jax.types import Array, Params, Policy, UpdateBatch, record
+
+LossFn = Callable[[Params, UpdateBatch], Loss]
+
+
+@record
+class TrainState:
+    """Everything that an update changes."""
+
+    params: Any
+    opt_state: Any
+    step: Array  # [] int32  optimizer updates so far
+
+
+def make_optimizer(
+    *,
+    lr: float,
+    steps: int,
+    warmup: int = 0,
+    decay: str = "constant",
+    b1: float = 0.9,
+    b2: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    clip_norm: float = 1.0,
+) -> optax.GradientTransformation:
+    """AdamW with linear warm-up, then constant, linear or cosine decay to 0 at `steps`.
+
+    `clip_norm` bounds the global gradient norm first; 0 leaves gradients as they are.
+    Weight decay acts on matrices only (not on norms, biases).
+    """
+    length = max(steps - warmup, 1)
+    after = {
+        "constant": optax.constant_schedule(lr),
+        "linear": optax.linear_schedule(lr, 0.0, length),
+        "cosine": optax.cosine_decay_schedule(lr, length),
+    }[decay]
+    schedule = after
+    if warmup:
+        # From lr / warmup rather than 0: the first update is an update.
+        rise = optax.linear_schedule(lr / warmup, lr, max(warmup - 1, 1))
+        schedule = optax.join_schedules([rise, after], [warmup])
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity()
+    return optax.chain(
+        clip, optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=_is_matrix)
+    )
+
+
+def _is_matrix(params: Params) -> Any:
+    """True on leaves with at least two axes besides the stacked layers."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: x.ndim - ("layers" in jax.tree_util.keystr(path)) >= 2, params
+    )
+
+
+def rl_loss(
+    policy: Policy,
+    *,
+    rule: Rule,
+    clip_low: float,
+    clip_high: float,
+    beta: float,
+    reduction: str,
+    max_tokens: int,
+    chunk: int = 1024,
+) -> LossFn:
+    """The policy loss of `objective.policy_loss` on a batch, as a function of the parameters."""
+
+    def loss(params: Params, batch: UpdateBatch) -> Loss:
+        logp = token_logp(
+            policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
+            rule=rule, chunk=chunk,
+        )  # fmt: skip
+        rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        return policy_loss(
+            rows(logp), rows(batch.behaviour_logp), rows(batch.reference_logp),
+            rows(batch.advantage), rows(batch.mask),
+            clip_low=clip_low, clip_high=clip_high, beta=beta,
+            reduction=reduction, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    return loss
+
+
+def sft_loss(policy: Policy, *, chunk: int = 1024) -> LossFn:
+    """Token mean of the negative log-likelihood of the responses."""
+
+    def loss(params: Params, batch: UpdateBatch) -> Loss:
+        logp = token_logp(
+            policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
+            rule=Rule(), chunk=chunk,
+        )  # fmt: skip
+        rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        return negative_log_likelihood(rows(logp), rows(batch.mask))
+
+    return loss
+
+
+def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: int) -> tuple:
+    """Gradient of total / denominator over the batch, in float32, and the summed `Loss`.
+
+    `micro_batch` questions are in memory at once; it must divide B.
+    """
+    size = batch.prompt.shape[0]
+    if size % micro_batch:
+        raise ValueError(f"micro-batch {micro_batch} does not divide the batch of {size} questions")
+    parts = jax.tree.map(lambda x: x.reshape(-1, micro_batch, *x.shape[1:]), batch)
+
+    def total(params: Params, part: UpdateBatch) -> tuple[Array, Loss]:
+        loss = loss_fn(params, part)
+        return loss.total, loss
+
+    def add(carry: tuple, part: UpdateBatch) -> tuple[tuple, None]:
+        grads, loss = jax.grad(total, has_aux=True)(params, part)
+        return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (grads, loss)), None
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
+    loss_zero = Loss(*(jnp.float32(0) for _ in range(7)))
+    (grads, loss), _ = jax.lax.scan(add, (zeros, loss_zero), parts)
+    return jax.tree.map(lambda g: safe_divide(g, loss.denominator), grads), loss
+
+
+def make_update(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    micro_batch: int,
+    shardings: TrainState | None = None,
+) -> Callable[[TrainState, UpdateBatch], tuple[TrainState, dict[str, Array]]]:
+    """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated.
+
+    `shardings` is a `TrainState` of shardings for the result (see `sharding.py`).
+    """
+
+    def update(state: TrainState, batch: UpdateBatch) -> tuple[TrainState, dict[str, Array]]:
+        grads, loss = gradient(loss_fn, state.params, batch, micro_batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss": safe_divide(loss.total, loss.denominator),
+            "kl": safe_divide(loss.kl, loss.tokens),
+            "clip_fraction": safe_divide(loss.clipped, loss.tokens),
+            "ratio": safe_divide(loss.ratio, loss.tokens),
+            "drift": safe_divide(loss.drift, loss.tokens),
+            "grad_norm": optax.global_norm(grads),
+            "update_norm": optax.global_norm(updates),
+        }
+        return TrainState(params, opt_state, state.step + 1), metrics
+
+    out = None if shardings is None else (shardings, None)
+    return jax.jit(update, donate_argnums=0, out_shardings=out)
