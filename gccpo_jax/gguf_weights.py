@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,16 @@ _NAMES = {
 
 
 def load_gguf(
-    path: pathlib.Path, dtype: str | None = None, shardings: Any = None
+    path: pathlib.Path,
+    dtype: str | None = None,
+    shardings: Callable[[Arch], Any] | None = None,
 ) -> tuple[Arch, Params]:
     """Loads a `.gguf` file of the architectures llama (also Mistral, SmolLM2), qwen2, qwen3.
 
     Args:
       path: the file.
       dtype: "float32" (default) or "bfloat16".
-      shardings: where to put each array, a tree like the parameters.
+      shardings: from the shape to where each array goes, as in `weights.load`.
 
     Raises:
       UserError: the package `gguf` is not installed, the file is damaged, or the
@@ -67,7 +70,7 @@ def load_gguf(
             return tensor
         return unpermute(tensor, arch.heads if ".q_proj." in source else arch.kv_heads)
 
-    return arch, assemble(arch, read, shardings)
+    return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
 
 def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:

@@ -47,7 +47,9 @@ NAMES |= {f"{name}_norm": f"self_attn.{name}_norm.weight" for name in "qk"}
 
 
 def load(
-    path_or_hub_id: str | pathlib.Path, dtype: str | None = None, shardings: Any = None
+    path_or_hub_id: str | pathlib.Path,
+    dtype: str | None = None,
+    shardings: Callable[[Arch], Any] | None = None,
 ) -> tuple[Arch, Params]:
     """Loads a decoder from whatever `gccpo_jax.locate.locate` understands.
 
@@ -58,7 +60,8 @@ def load(
       path_or_hub_id: a directory, a hub id, a `.gguf` file, or `smollm2`.
       dtype: "float32" or "bfloat16"; by default that of the checkpoint (a
         quantised file is read as float32).
-      shardings: where to put each array, a tree like the parameters; default device if None.
+      shardings: from the shape to where each array goes, a tree like the parameters;
+        the default device if None.
 
     Returns:
       The shape and the parameters; `arch.dtype` is the dtype they have.
@@ -74,7 +77,7 @@ def load(
     arch = _arch(path, dtype)
     with _tensors(path) as (names, read):
         _check_names(path, arch, names)
-        return arch, assemble(arch, read, shardings)
+        return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
 
 def hf_names(arch: Arch) -> dict[str, list[str]]:
