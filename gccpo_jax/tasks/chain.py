@@ -27,6 +27,7 @@ from gccpo_jax.tasks.chain_family import (
     draw_problem,
 )
 from gccpo_jax.tasks.chain_problem import Problem, Range
+from gccpo_jax.tasks.corrupt import corrupt
 from gccpo_jax.verify import exact_integer
 
 
@@ -80,7 +81,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         extract=text.extract,
         verify=_verify,
         surface=functools.partial(_surface, config.max_value),
-        corrupt=chain_rewrite.corrupt,
+        corrupt=corrupt,
         number=functools.partial(_number, bounds),
         check=_check,
     )

@@ -41,6 +41,7 @@ from collections.abc import Sequence
 
 from gccpo_jax.tasks import chain_text as text
 from gccpo_jax.tasks.chain_problem import Problem
+from gccpo_jax.tasks.corrupt import NUMBER
 
 LABELS = (
     "valid",
@@ -52,7 +53,6 @@ LABELS = (
     "copy",
     "irrelevant",
 )
-NUMBER = re.compile(r"[0-9]{1,18}")
 _SIGNED = r"(- ?)?([0-9]{1,18})"
 _EQUATION = re.compile(
     rf"(?:[A-Za-z]+ )*{_SIGNED} ([+-]) ([0-9]{{1,18}}) = {_SIGNED}(?: [A-Za-z]+)*(?: \.)?"

@@ -1,8 +1,8 @@
 """Exact rewrites of chain questions and of the steps that answer them.
 
 `surface` changes words and leaves every number; `number` changes numbers and
-leaves every word; `corrupt` changes one number of one step. All work on what
-a policy wrote, not only on worked solutions.
+leaves every word. Both work on what a policy wrote, not only on worked
+solutions.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from gccpo_jax.tasks import chain_text as text
-from gccpo_jax.tasks.chain_check import NUMBER, Reading, parse, read_steps
+from gccpo_jax.tasks.chain_check import Reading, parse, read_steps
 from gccpo_jax.tasks.chain_problem import Problem, Range, redraw_numbers
+from gccpo_jax.tasks.corrupt import NUMBER
 
 
 def surface(
@@ -78,22 +79,6 @@ def _rename(problem: Problem, words: dict[str, str]) -> Problem:
 
 def _replace_words(step: str, words: dict[str, str]) -> str:
     return re.sub(r"[A-Za-z]+", lambda found: words.get(found[0], found[0]), step)
-
-
-def corrupt(step: str, rng: np.random.Generator) -> str | None:
-    """The step with one number replaced by another with as many digits.
-
-    Numbers of several digits move by at most nine, so that the new one stays
-    plausible. None if the step has no number.
-    """
-    found = list(NUMBER.finditer(step))
-    if not found:
-        return None
-    place = found[int(rng.integers(len(found)))]
-    old, digits = int(place[0]), len(place[0])
-    low, high = (0, 9) if digits == 1 else (10 ** (digits - 1), 10**digits - 1)
-    choices = [n for n in range(max(low, old - 9), min(high, old + 9) + 1) if n != old]
-    return step[: place.start()] + str(rng.choice(choices)) + step[place.end() :]
 
 
 def number(

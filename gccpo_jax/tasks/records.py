@@ -1,0 +1,162 @@
+"""Question-and-answer records from files: JSON Lines, Parquet, tensorflow-datasets.
+
+A record is what a source says, checked and not yet interpreted; what an answer
+means is the task's business. Every message names the file and the line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gccpo_jax.errors import UserError
+
+SHAPE = '{"question": "...", "answer": "..."} with an optional "solution" and "id"'
+SUFFIXES = (".jsonl", ".json", ".parquet")
+TFDS = "tfds:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One question as its source has it."""
+
+    question: str
+    answer: str
+    solution: str | None
+    id: str  # the source's id, or where it stands
+    where: str  # "file:line", for messages
+
+
+def read_records(path: str, split: str) -> list[Record]:
+    """All records of a split.
+
+    Args:
+        path: a JSON Lines or Parquet file (then `split` is not looked at), a
+            directory with a `train...` and a `test...` file (a Hugging Face data
+            set on disk), or `tfds:<name>` for tensorflow-datasets.
+        split: "train" or "test".
+
+    Raises:
+        UserError: nothing there, or a malformed record.
+    """
+    if path.startswith(TFDS):
+        return _checked(_tfds_rows(path.removeprefix(TFDS), split), path)
+    file = pathlib.Path(path).expanduser()
+    files = _files_of(file, split) if file.is_dir() else [file]
+    records = [record for one in files for record in _read_file(one)]
+    if not records:
+        raise UserError(f"{path}: no questions in it; expected one object a line, {SHAPE}")
+    return records
+
+
+def has_split(path: str, split: str) -> bool:
+    """Whether `path` names a source with splits of its own, and this one is there."""
+    if path.startswith(TFDS):
+        return True
+    folder = pathlib.Path(path).expanduser()
+    return folder.is_dir() and bool(_candidates(folder, split))
+
+
+def _candidates(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
+    return sorted(f for f in folder.rglob(f"{split}*") if f.suffix in SUFFIXES and f.is_file())
+
+
+def _files_of(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
+    files = _candidates(folder, split)
+    if not files:
+        names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+        found = ", ".join(names[:8]) or "nothing"
+        raise UserError(
+            f"{folder}: no file named {split}*.jsonl, .json or .parquet; it holds {found}"
+        )
+    folders = sorted({str(file.parent) for file in files})
+    if len(folders) > 1:
+        raise UserError(f"{folder}: several data sets, choose one of {', '.join(folders)}")
+    return files
+
+
+def _read_file(file: pathlib.Path) -> list[Record]:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give a .jsonl or .parquet file or a directory")
+    if file.suffix == ".parquet":
+        return _checked(_parquet_rows(file), str(file))
+    return [_record(*row) for row in _json_lines(file)]
+
+
+def _json_lines(file: pathlib.Path) -> Iterable[tuple[Any, str]]:
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        where = f"{file}:{number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: not UTF-8 (byte {error.start} of the line)") from error
+        if not text:
+            continue
+        try:
+            yield json.loads(text), where
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"{where}: not JSON ({error}); expected {SHAPE}") from error
+
+
+def _parquet_rows(file: pathlib.Path) -> Iterable[Mapping[str, Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"{file}: reading Parquet needs pyarrow (pip install pyarrow)") from error
+    try:
+        return pyarrow.parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file}: not a Parquet file ({error})") from error
+
+
+def _tfds_rows(name: str, split: str) -> Iterable[Mapping[str, Any]]:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise UserError(
+            f"{TFDS}{name} needs tensorflow-datasets (pip install 'gccpo_jax[tfds]')"
+        ) from error
+    # `data_source` reads at random without TensorFlow.
+    source = tensorflow_datasets.data_source(name, split=split)
+    return [{k: _text(v) for k, v in row.items() if k != "annotation"} for row in source]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _checked(rows: Iterable[Mapping[str, Any]], source: str) -> list[Record]:
+    return [_record(row, f"{source}:{number}") for number, row in enumerate(rows, start=1)]
+
+
+def _record(row: Any, where: str) -> Record:
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: {type(row).__name__} instead of an object; expected {SHAPE}")
+    # MATH files call the question "problem".
+    question = "problem" if "question" not in row and "problem" in row else "question"
+    return Record(
+        question=_field(row, question, where),
+        answer=_field(row, "answer", where),
+        solution=_optional(row, "solution", where),
+        id=str(row.get("id") or where),
+        where=where,
+    )
+
+
+def _field(row: Mapping[str, Any], name: str, where: str) -> str:
+    if name not in row:
+        raise UserError(f"{where}: no field {name!r} among {sorted(row)}; expected {SHAPE}")
+    value = row[name]
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise UserError(f"{where}: {name!r} is {value!r} ({kind}); expected a string in quotes")
+    if not value.strip():
+        raise UserError(f"{where}: {name!r} is empty; expected some text")
+    return value.strip()
+
+
+def _optional(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    return None if row.get(name) is None else _field(row, name, where)
