@@ -88,7 +88,7 @@ def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> A
       mask: [T] bool. max_steps: E.
     """
     surprise = jnp.where(mask, -logp, 0.0)
-    member = (step[:, None] == jnp.arange(max_steps)) & mask[:, None]  # [T, E]
+    member = (step[:, None] == jnp.arange(max_steps)[None]) & mask[:, None]  # [T, E]
     total = masked_sum(jnp.broadcast_to(surprise[:, None], member.shape), member, axis=0)
     count = jnp.sum(member, axis=0, dtype=jnp.float32)
     index = jnp.minimum(step, max_steps - 1)

@@ -63,7 +63,8 @@ def continue_branches(
     )(question_keys)  # [B, G, N]
     lengths = jnp.sum(prompt.mask, axis=-1, dtype=jnp.int32)  # [B]
     position = jnp.arange(rollout.tokens.shape[-1])
-    prefix_mask = rollout.segment.mask[:, :, None] & (position < ends[..., None])  # [B, G, E, T]
+    before = position[None, None, None] < ends[..., None]
+    prefix_mask = rollout.segment.mask[:, :, None] & before  # [B, G, E, T]
     prefixes = Segment(rollout.segment.k, rollout.segment.v, prefix_mask)
 
     def open_row(

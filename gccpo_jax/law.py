@@ -35,8 +35,8 @@ def log_law(logits: Array, rule: Rule) -> Array:
     """
     logits = logits.astype(jnp.float32)
     if rule.temperature == 0:
-        best = jnp.argmax(logits, axis=-1, keepdims=True)
-        return jnp.where(jnp.arange(logits.shape[-1]) == best, 0.0, EXCLUDED)
+        best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
+        return jnp.where(best, 0.0, EXCLUDED)
     scaled = logits / rule.temperature
     if 0 < rule.top_k < logits.shape[-1]:
         threshold = jax.lax.top_k(jax.lax.stop_gradient(scaled), rule.top_k)[0][..., -1:]

@@ -83,8 +83,8 @@ def merge_steps(spans: Spans, keep: Array, max_steps: int) -> Spans:
     Args:
       spans: steps [E]. keep: [E] bool, ends that stay; the last existing step's must be kept.
     """
-    rows = spans.mask & keep
-    order = jnp.argsort(~rows, stable=True)[:max_steps]
+    rows = jnp.pad(spans.mask & keep, (0, max(0, max_steps - keep.shape[0])))
+    order = jnp.argsort(~rows, stable=True)[:max_steps]  # kept ends first, in their order
     mask = rows[order]
     total = jnp.max(jnp.where(spans.mask, spans.end, 0))
     end = jnp.where(mask, spans.end[order], total).astype(jnp.int32)
@@ -95,6 +95,6 @@ def merge_steps(spans: Spans, keep: Array, max_steps: int) -> Spans:
 def step_of_token(spans: Spans, size: int) -> Array:
     """[T] int32: the step each token belongs to; E for tokens after the last step."""
     position = jnp.arange(size)[:, None]
-    inside = (position >= spans.start) & (position < spans.end) & spans.mask
+    inside = (position >= spans.start[None]) & (position < spans.end[None]) & spans.mask[None]
     index = jnp.argmax(inside, axis=1)
     return jnp.where(jnp.any(inside, axis=1), index, spans.mask.shape[0]).astype(jnp.int32)
