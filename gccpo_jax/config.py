@@ -247,22 +247,28 @@ def _check_combinations(c: Config) -> None:
     micro = c.optim.micro_batch or c.batch_size
     arms = c.counterfactual.latent_arms + c.counterfactual.surface_arms
     counterfactual = c.credit.kind == "gated_gae"
-    refused = {
-        f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "
-        f"{c.mesh.data} x {c.mesh.fsdp}": c.batch_size % shards != 0,
-        f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = {c.batch_size} "
-        f"and a multiple of mesh.data x mesh.fsdp = {shards}": c.batch_size % micro
-        or micro % shards,
-        "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind 'gated_gae' "
-        "(without Phi use credit.kind 'outcome')": counterfactual
-        and c.counterfactual.boundaries == 0,
-        "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms and "
-        "surface_arms are 0; set credit.gate to False or ask for arms": counterfactual
-        and c.credit.gate
-        and arms == 0,
-        f"config.optim.warmup = {c.optim.warmup}: expected fewer than the run's "
-        f"{c.steps * c.optim.epochs} updates": c.optim.warmup >= c.steps * c.optim.epochs,
-    }
-    for message, wrong in refused.items():
+    refused = [
+        (
+            c.batch_size % shards,
+            f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "
+            f"{c.mesh.data} x {c.mesh.fsdp}",
+        ),
+        (
+            c.batch_size % micro or micro % shards,
+            f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = "
+            f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
+        ),
+        (
+            counterfactual and c.counterfactual.boundaries == 0,
+            "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind "
+            "'gated_gae' (without Phi use credit.kind 'outcome')",
+        ),
+        (
+            counterfactual and c.credit.gate and arms == 0,
+            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms "
+            "and surface_arms are 0; set credit.gate to False or ask for arms",
+        ),
+    ]
+    for wrong, message in refused:
         if wrong:
             raise UserError(message)

@@ -1,0 +1,93 @@
+"""What a run tells: metrics.jsonl, TensorBoard and progress in the terminal."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class RunLog:
+    """Appends a line a step, flushed at once; a killed run keeps every line it finished.
+
+    Fields that hold times end in `_seconds` or `_per_second`; nothing else depends
+    on the clock. When a run resumes after step n, lines of later steps are dropped:
+    those steps are run again.
+    """
+
+    def __init__(
+        self, workdir: pathlib.Path, steps: int, *, tensorboard: bool, resume_step: int = 0
+    ) -> None:
+        self._path = workdir / "metrics.jsonl"
+        if resume_step:
+            _keep_steps(self._path, resume_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = _board(workdir / "tensorboard", resume_step) if tensorboard else None
+        self._console = Console()
+        self._live = _progress(self._console) if self._console.is_terminal else None
+        if self._live:
+            self._live.start()
+            self._bar = self._live.add_task("training", total=steps, completed=resume_step, said="")
+        self._steps = steps
+
+    def say(self, text: str) -> None:
+        """A line for people, above the progress bar if there is one."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        sys.stdout.flush()
+
+    def step(self, step: int, metrics: dict[str, Any], headline: str) -> None:
+        """Writes the metrics of one step (counted from 1)."""
+        self._file.write(json.dumps({"step": step, **metrics}, sort_keys=True) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in metrics.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(name, value, step)
+        if self._live:
+            self._live.update(self._bar, completed=step, said=headline)
+        else:
+            self.say(f"step {step}/{self._steps}  {headline}")
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+        if self._live:
+            self._live.stop()
+
+
+def _board(directory: pathlib.Path, resume_step: int) -> Any:
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(directory), purge_step=resume_step + 1 if resume_step else None)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+        console=console,
+    )
+
+
+def _keep_steps(path: pathlib.Path, last: int) -> None:
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last]
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> dict[str, float]:
+    """Adds stage seconds, the step's seconds and sampled tokens per second."""
+    seconds = time.perf_counter() - start
+    rate = {"tokens_per_second": metrics["tokens"] / seconds} if "tokens" in metrics else {}
+    return {**metrics, **laps, "step_seconds": seconds, **rate}

@@ -1,0 +1,141 @@
+"""What training from rewards and from demonstrations share: state, update, log, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax import sharding, weights
+from gccpo_jax.checkpoint import Checkpoints
+from gccpo_jax.config import Config
+from gccpo_jax.data import TrainBatches
+from gccpo_jax.evaluate import accuracy, evaluate_splits
+from gccpo_jax.law import Rule
+from gccpo_jax.runlog import RunLog
+from gccpo_jax.session import Session
+from gccpo_jax.stopwatch import Stopwatch
+from gccpo_jax.types import Params
+from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update
+from gccpo_jax.workdir import write_json
+
+
+def behaviour_rule(config: Config) -> Rule:
+    """The law that rollouts are sampled from and that the ratio is of."""
+    return Rule(config.sampling.temperature, config.sampling.top_k, config.sampling.top_p)
+
+
+@dataclasses.dataclass
+class Run:
+    """The moving parts of a run: state, update, log, checkpoints."""
+
+    state: TrainState
+    update: Any
+    log: RunLog
+    watch: Stopwatch
+    checkpoints: Checkpoints
+    first: int  # steps completed when it was opened
+
+    def finish_step(
+        self, config: Config, step: int, metrics: dict[str, Any], batches: TrainBatches
+    ) -> None:
+        """Logs a step and saves when it is time."""
+        self.log.step(step, metrics, headline(metrics))
+        every = config.checkpoint.every
+        if step == config.steps or (every and step % every == 0):
+            self.checkpoints.save(step, self.state, batches.get_state())
+
+    def finish(self, session: Session, workdir: pathlib.Path, summary: dict) -> dict:
+        """Writes the policy and the summary, waits for checkpoints, says where things are."""
+        self.checkpoints.close()
+        weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
+        write_json(workdir / "summary.json", summary)
+        for split, value in summary["after"].items():
+            self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
+        self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
+        self.log.close()
+        return summary
+
+
+def open_run(
+    config: Config,
+    session: Session,
+    params: Params,
+    loss: LossFn,
+    workdir: pathlib.Path,
+    batches: TrainBatches,
+) -> Run:
+    """Optimizer, jitted update, log and checkpoints; restored if there is a checkpoint."""
+    updates = config.steps * config.optim.epochs
+    fields = dataclasses.asdict(config.optim)
+    micro_batch = fields.pop("micro_batch") or config.batch_size
+    fields.pop("epochs")
+    optimizer = make_optimizer(steps=updates, **fields)
+    abstract = jax.eval_shape(optimizer.init, params)
+    shardings = TrainState(
+        params=session.shardings,
+        opt_state=sharding.state_shardings(session.mesh, abstract, session.shardings),
+        step=sharding.replicated(session.mesh),
+    )
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+    state = TrainState(params, opt_state, jax.device_put(jnp.int32(0), shardings.step))
+    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+    first = checkpoints.latest or 0
+    if first:
+        state, position = checkpoints.restore(first, state)
+        batches.set_state(position)
+    log = RunLog(workdir, config.steps, tensorboard=config.log.tensorboard, resume_step=first)
+    if first:
+        log.say(f"resumed after step {first}")
+    return Run(
+        state=state,
+        update=make_update(loss, optimizer, micro_batch=micro_batch, shardings=shardings),
+        log=log,
+        watch=Stopwatch(),
+        checkpoints=checkpoints,
+        first=first,
+    )
+
+
+def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:
+    """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
+    found = evaluate_splits(
+        session.kit, params, session.evaluation,
+        batch=config.eval.batch, max_tokens=config.sampling.max_tokens,
+    )  # fmt: skip
+    if config.eval.draws:
+        found[f"id_mean@{config.eval.draws}"] = accuracy(
+            session.kit, params, session.evaluation["id"],
+            rule=behaviour_rule(config), draws=config.eval.draws, seed=config.seed,
+            batch=max(config.eval.batch // config.eval.draws, 1),
+            max_tokens=config.sampling.max_tokens,
+        )  # fmt: skip
+    log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
+    return found
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The few numbers worth watching."""
+    shown = {"loss": ".4f", "accuracy": ".2f", "R": ".2f", "D": "+.3f", "kl": ".4f"}
+    shown |= {"length": ".0f", "step_seconds": ".2f"}
+    return "  ".join(
+        f"{key.removesuffix('_seconds')} {metrics[key]:{form}}"
+        for key, form in shown.items()
+        if key in metrics
+    )
+
+
+def evaluate_before(
+    config: Config, session: Session, run: Run, workdir: pathlib.Path
+) -> dict[str, float]:
+    """The evaluation before training, kept for a run that resumes."""
+    file = workdir / "before.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    before = evaluate(config, session, run.state.params, run.log)
+    write_json(file, before)
+    return before

@@ -1,0 +1,103 @@
+"""Supervised fine-tuning: `python -m gccpo_jax.sft --config configs/tiny_sft.py`.
+
+Trains on the task's worked solutions, from random weights (`policy.init =
+"scratch"`) or from a loaded model. Update, mesh, checkpoints, evaluation and log
+are those of reinforcement learning; only the batch and the loss differ.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gccpo_jax import cli, sharding
+from gccpo_jax.collect import Kit
+from gccpo_jax.config import Config
+from gccpo_jax.data import Questions, TrainBatches
+from gccpo_jax.errors import UserError
+from gccpo_jax.runlog import timed
+from gccpo_jax.runner import evaluate, evaluate_before, open_run
+from gccpo_jax.session import open_session
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.types import Prompts, UpdateBatch
+from gccpo_jax.update import sft_loss
+from gccpo_jax.workdir import claim
+
+
+def fine_tune(
+    config: Config, name: str, workdir: pathlib.Path, resume: bool = False
+) -> dict[str, Any]:
+    """Fits the policy to demonstrations, writes everything under `workdir`, returns the summary.
+
+    Raises:
+      UserError: see `session.open_session` and `workdir.claim`; or a question without
+        a worked solution, or one longer than `sampling.max_tokens`.
+    """
+    session, params = open_session(config)
+    check_demonstrations(session.train, session.kit, config.sampling.max_tokens)
+    batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
+    claim(workdir, config, resume)
+    run = open_run(config, session, params, sft_loss(session.kit.policy), workdir, batches)
+    before = evaluate_before(config, session, run, workdir)
+    for step in range(run.first + 1, config.steps + 1):
+        start = time.perf_counter()
+        items, prompts = next(batches)
+        batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
+        batch = sharding.put_batch(session.mesh, batch)
+        with run.watch("update"):
+            for _ in range(config.optim.epochs):
+                run.state, metrics = run.update(run.state, batch)
+            kept = {key: float(metrics[key]) for key in ("loss", "grad_norm", "update_norm")}
+        if config.eval.every and step % config.eval.every == 0 and step < config.steps:
+            with run.watch("evaluate"):
+                found = evaluate(config, session, run.state.params, run.log)
+            kept |= {f"eval/{split}": value for split, value in found.items()}
+        kept["tokens"] = float(np.asarray(batch.mask).sum())
+        run.finish_step(config, step, timed(kept, run.watch.lap(), start), batches)
+    after = evaluate(config, session, run.state.params, run.log)
+    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+    return run.finish(session, workdir, summary)
+
+
+def response_ids(item: Item, kit: Kit) -> list[int]:
+    """The demonstration of an item as token ids, ended by the end-of-sequence token."""
+    return [*kit.tokenizer.encode(item.solution or ""), kit.tokenizer.eos_id]
+
+
+def check_demonstrations(questions: Questions, kit: Kit, max_tokens: int) -> None:
+    """Refuses questions without a solution or with one that does not fit."""
+    for item in questions.items:
+        if not item.solution:
+            raise UserError(
+                f"question {item.id} of task {kit.task.name!r} has no worked solution to learn "
+                "from; give data with solutions"
+            )
+        length = len(response_ids(item, kit))
+        if length > max_tokens:
+            raise UserError(
+                f"the solution of question {item.id} has {length} tokens; raise "
+                f"config.sampling.max_tokens = {max_tokens}"
+            )
+
+
+def demonstrations(
+    items: Sequence[Item], prompts: Prompts, kit: Kit, max_tokens: int
+) -> UpdateBatch:
+    """Prompts and their worked solutions as a batch with groups of one, NumPy arrays."""
+    tokens = np.zeros((len(items), 1, max_tokens), np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for row, item in enumerate(items):
+        ids = response_ids(item, kit)
+        tokens[row, 0, : len(ids)] = ids
+        mask[row, 0, : len(ids)] = True
+    zeros = np.zeros(tokens.shape, np.float32)
+    return UpdateBatch(prompts.tokens, prompts.mask, tokens, mask, zeros, zeros, zeros)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(fine_tune, sys.argv))

@@ -1,0 +1,126 @@
+"""The training loop: `python -m gccpo_jax.train --config configs/quickstart.py`.
+
+One step: sample a group for each question, read the effect of its steps, turn
+it into advantages, update. Everything that can fail on the user's side fails
+before the first step, and the working directory is claimed last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax import cli, sharding
+from gccpo_jax.collect import Experience, collect
+from gccpo_jax.config import Config
+from gccpo_jax.data import TrainBatches
+from gccpo_jax.errors import UserError
+from gccpo_jax.law import Rule
+from gccpo_jax.logprobs import token_logp
+from gccpo_jax.report import write_rollouts
+from gccpo_jax.runlog import timed
+from gccpo_jax.runner import behaviour_rule, evaluate, evaluate_before, open_run
+from gccpo_jax.session import Session, open_session
+from gccpo_jax.types import Params, Prompts, UpdateBatch
+from gccpo_jax.update import LossFn, rl_loss
+from gccpo_jax.workdir import claim
+
+
+def train_and_evaluate(
+    config: Config, name: str, workdir: pathlib.Path, resume: bool = False
+) -> dict[str, Any]:
+    """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
+
+    Raises:
+      UserError: see `session.open_session` and `workdir.claim`.
+    """
+    session, params = open_session(config)
+    check_task(config, session)
+    batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
+    claim(workdir, config, resume)
+    reference = jax.tree.map(jnp.copy, params) if config.objective.beta > 0 else None
+    run = open_run(config, session, params, policy_loss_fn(config, session), workdir, batches)
+    before = evaluate_before(config, session, run, workdir)
+    rule = behaviour_rule(config)
+    reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=reference_rule(rule)))
+    for step in range(run.first + 1, config.steps + 1):
+        start = time.perf_counter()
+        items, prompts = next(batches)
+        placed = sharding.put_batch(session.mesh, prompts)
+        experience = collect(session.kit, config, run.state.params, items, placed, step, run.watch)
+        with run.watch("update"):
+            batch = update_batch(placed, experience, reference, reference_logp)
+            for _ in range(config.optim.epochs):
+                run.state, metrics = run.update(run.state, batch)
+            metrics = {key: float(value) for key, value in metrics.items()}
+        if config.log.rollouts_every and (
+            step % config.log.rollouts_every == 0 or step in (1, config.steps)
+        ):
+            write_rollouts(
+                workdir, step, items, experience, session.kit.tokenizer, config.log.rollouts
+            )
+        metrics = experience.metrics | metrics
+        if config.eval.every and step % config.eval.every == 0 and step < config.steps:
+            with run.watch("evaluate"):
+                found = evaluate(config, session, run.state.params, run.log)
+            metrics |= {f"eval/{split}": value for split, value in found.items()}
+        run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
+    after = evaluate(config, session, run.state.params, run.log)
+    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+    return run.finish(session, workdir, summary)
+
+
+def check_task(config: Config, session: Session) -> None:
+    """Refuses arms that the task cannot do."""
+    task = session.kit.task
+    if config.credit.kind != "outcome" and config.counterfactual.surface_arms and not task.surface:
+        raise UserError(
+            f"config.counterfactual.surface_arms = {config.counterfactual.surface_arms}: task "
+            f"{task.name!r} has no surface rewrites; set it to 0"
+        )
+
+
+def reference_rule(rule: Rule) -> Rule:
+    """The law of the KL: tempered like the behaviour's but not masked, so that it is finite."""
+    return Rule(rule.temperature)
+
+
+def policy_loss_fn(config: Config, session: Session) -> LossFn:
+    """The objective of the config on the session's policy."""
+    return rl_loss(
+        session.kit.policy,
+        rule=behaviour_rule(config),
+        max_tokens=config.sampling.max_tokens,
+        **dataclasses.asdict(config.objective),
+    )
+
+
+def update_batch(
+    prompts: Prompts, experience: Experience, reference: Params | None, reference_logp: Any
+) -> UpdateBatch:
+    """The experience as the update reads it; the reference is read only if there is one."""
+    rollout, mask = experience.rollout, experience.mask
+    zeros = jnp.zeros_like(rollout.logp)
+    base = zeros
+    if reference is not None:
+        base = reference_logp(reference, prompts.tokens, prompts.mask, rollout.tokens, mask)
+    return UpdateBatch(
+        prompt=prompts.tokens,
+        prompt_mask=prompts.mask,
+        tokens=rollout.tokens,
+        mask=mask,
+        behaviour_logp=rollout.logp,
+        reference_logp=base,
+        advantage=experience.advantage,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(train_and_evaluate, sys.argv))

@@ -1,0 +1,85 @@
+"""The directory of a run: whose it is, and the files in it.
+
+config.json     the configuration, written first
+metrics.jsonl   a line a step
+rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
+checkpoints/    Orbax
+tensorboard/    event files
+policy/         the trained policy as a Hugging Face directory, at the end
+summary.json    accuracies before and after, at the end
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+from gccpo_jax.config import Config
+from gccpo_jax.errors import UserError
+
+
+def default_workdir(name: str) -> pathlib.Path:
+    """`runs/<config>-<time>`."""
+    return pathlib.Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
+    """Makes `workdir` this run's, or refuses.
+
+    Raises:
+      UserError: it cannot be written, it holds another configuration, it holds a run
+        and `resume` was not asked for, or there is nothing to resume.
+    """
+    mine = json.loads(json.dumps(dataclasses.asdict(config)))
+    file = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
+        ) from error
+    if not file.exists():
+        if resume:
+            raise UserError(f"{workdir}: nothing to resume; leave --resume out or check --workdir")
+        if any(workdir.iterdir()):
+            raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
+        write_json(file, mine)
+        return
+    theirs = json.loads(file.read_text())
+    if theirs != mine:
+        changed = _differences(theirs, mine)
+        raise UserError(
+            f"{workdir}: holds a run of another config ({changed}); "
+            "choose another --workdir or give the same config"
+        )
+    if not resume:
+        raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
+
+
+def _differences(old: Any, new: Any, path: str = "config") -> str:
+    """The first few fields that differ, with both values."""
+    found: list[str] = []
+
+    def walk(a: Any, b: Any, path: str) -> None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in sorted({*a, *b}):
+                walk(a.get(key), b.get(key), f"{path}.{key}")
+        elif a != b:
+            found.append(f"{path}: {a!r} there, {b!r} here")
+
+    walk(old, new, path)
+    return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
+
+
+def write_json(file: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that the file is either the old or the new one, never half of it."""
+    scratch = file.with_name(f".{file.name}-{os.getpid()}")
+    scratch.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    os.replace(scratch, file)
