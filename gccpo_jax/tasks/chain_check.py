@@ -17,9 +17,9 @@ says so. In this order:
                     cannot be read, whatever it is about
 `early_answer`      `#### n` while operations remain; or a sentence that states
                     the right answer while it is not yet derived
-`wrong_operand`     an equation that claims something about the chain (it starts
-                    from `v`, or does the next operation, or names the thing
-                    asked for) but is not the next operation; `#### n` with
+`wrong_operand`     an equation that claims something about the chain (it names
+                    the thing asked for; or it names no thing and starts from
+                    `v` or does the next operation) but does not follow; `#### n` with
                     `n` other than `v`; a sentence with a number that neither
                     the question nor an earlier step gives
 `restatement`       an equation of an earlier step in other words, `v + 0 = v`, or
@@ -57,6 +57,9 @@ _SIGNED = r"(- ?)?([0-9]{1,18})"
 _EQUATION = re.compile(
     rf"(?:[A-Za-z]+ )*{_SIGNED} ([+-]) ([0-9]{{1,18}}) = {_SIGNED}(?: [A-Za-z]+)*(?: \.)?"
 )
+
+
+_THINGS = {*text.THINGS, *text.NEW_THINGS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,11 +194,18 @@ def _judge_equation(state: _Follower, equation: Equation, step: str, follows: bo
         return "valid" if equation.true() else "wrong_arithmetic"
     if equation in state.equations or (equation.change == 0 and equation.left == state.value):
         return "restatement" if equation.true() else "wrong_arithmetic"
-    claims = state.problem.thing in step.split() or equation.left == state.value
-    if claims or equation.change == state.expected():
+    if _claims(state, equation, step):
         _move(state, equation, _resume_at(state, equation))
         return "wrong_operand"
     return "irrelevant" if equation.true() else "wrong_arithmetic"
+
+
+def _claims(state: _Follower, equation: Equation, step: str) -> bool:
+    """Whether an equation says something about the chain of the question."""
+    things = _THINGS & set(step.split())
+    if things:
+        return state.problem.thing in things
+    return equation.left == state.value or equation.change == state.expected()
 
 
 def _move(state: _Follower, equation: Equation, done: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gccpo_jax.tasks import chain_text as text
-from gccpo_jax.tasks.chain_check import Reading, parse, read_steps
+from gccpo_jax.tasks.chain_check import Reading, check, parse, read_steps
 from gccpo_jax.tasks.chain_problem import Problem, Range, redraw_numbers
 from gccpo_jax.tasks.corrupt import NUMBER
 
@@ -89,8 +89,8 @@ def number(
     Signs, clause and label are kept. The new answer differs from the old one and
     from the label's number, so a label cannot point at it. A step that follows
     the question gets the new numbers, and a wrong result stays wrong by the
-    same amount. None where a number of a step has no one origin (a wrong
-    operand, a sentence about anything but the running value).
+    same amount. Labels of the checker stay. None where a number of a step has no
+    one origin (a wrong operand, a sentence about anything but the running value).
     """
     readings = read_steps(problem, steps)
     signs = np.sign(np.array(problem.changes))
@@ -98,13 +98,16 @@ def number(
         new = dataclasses.replace(problem, start=start, changes=changes)
         if new.gold() in (problem.gold(), problem.label):
             continue
-        return _rewrite_steps(problem, new, steps, readings)
+        lines = _rewrite_steps(problem, new, steps, readings)
+        # By coincidence of numbers a step can come to say something else.
+        if lines is not None and check(new, lines) == [reading.label for reading in readings]:
+            return new, lines
     return None
 
 
 def _rewrite_steps(
     old: Problem, new: Problem, steps: Sequence[str], readings: Sequence[Reading]
-) -> tuple[Problem, list[str]] | None:
+) -> list[str] | None:
     value, changes = new.derivation()
     lines: list[str] = []
     seen: dict[str, str] = {}
@@ -120,7 +123,7 @@ def _rewrite_steps(
             return None
         seen[key] = line
         lines.append(line)
-    return new, lines
+    return lines
 
 
 def _as(step: str, line: str) -> str:

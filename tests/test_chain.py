@@ -1,0 +1,331 @@
+"""The chain suite: splits, families, labels, tokenizer."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from gccpo_jax.errors import UserError
+from gccpo_jax.tasks import chain_text as text
+from gccpo_jax.tasks import load_task
+from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.tasks.chain_check import LABELS, check, sound_prefixes
+from gccpo_jax.tasks.chain_problem import Clause, Problem
+from gccpo_jax.tasks.chain_tokenizer import build_tokenizer, make_tokenizer, vocabulary
+
+SMALL = ChainConfig(train=1500, id=200, ood=150)
+TASK = chain(SMALL)
+OOD = sorted(name for name in TASK.splits if name.startswith("ood_"))
+TOKENIZER = build_tokenizer()
+# 3 + 4 - 2 + 5: running values 3, 7, 5, 10.
+PROBLEM = Problem("Ana", "pens", ("puts", "takes", "sends"), 3, (4, -2, 5), label=42)
+
+
+def problems(split):
+    return [item.meta["problem"] for item in TASK.splits[split]]
+
+
+def words(items):
+    return {word for item in items for word in item.question.split()}
+
+
+def test_every_family_is_there():
+    families = "clause depth nolabel range reversed shortcut surface template".split()
+    assert ["ood_" + family for family in families] == OOD
+    sizes = {name: len(items) for name, items in TASK.splits.items()}
+    assert sizes == {"train": 1500, "id": 200, **dict.fromkeys(OOD, 150)}
+
+
+def test_the_seed_decides_everything():
+    config = dataclasses.replace(SMALL, train=50, id=20, ood=20, decoration=0.3, shortcut=0.5)
+    assert chain(config).splits == chain(config).splits
+    other = chain(dataclasses.replace(config, seed=1)).splits
+    assert all(other[name] != items for name, items in chain(config).splits.items())
+
+
+def test_ids_are_unique_and_fit():
+    ids = [item.id for items in TASK.splits.values() for item in items]
+    assert len(set(ids)) == len(ids) and max(ids) < 2**32
+
+
+def test_held_out_questions_are_not_in_training_even_without_their_label():
+    def bare(item):
+        return re.sub(r"^Label \w+ \w+ \. ", "", item.question)
+
+    train = {bare(item) for item in TASK.splits["train"]}
+    for split, items in TASK.splits.items():
+        if split != "train":
+            assert not train & {bare(item) for item in items}, split
+
+
+@pytest.mark.parametrize("split", ["train", "id", *OOD])
+def test_solutions_are_right_and_every_step_is_valid(split):
+    for item in TASK.splits[split]:
+        numbers = [int(n) for n in re.findall(r"= (\d+)", item.solution)]
+        assert item.answer == str(numbers[-1]) == TASK.extract(item.solution)
+        assert TASK.verify(item, item.solution) == 1.0
+        assert set(TASK.check(item, item.solution.split("\n"))) == {"valid"}
+        assert 0 <= int(item.answer) <= 99
+
+
+def test_training_law():
+    for problem in problems("train"):
+        assert 2 <= len(problem.changes) <= 4 and 1 <= problem.start <= 9
+        assert all(0 <= value <= 20 for value in problem.values())
+        assert all(1 <= abs(change) <= 9 for change in problem.changes)
+    signs = [change > 0 for problem in problems("train") for change in problem.changes]
+    assert 0.45 < np.mean(signs) < 0.65
+
+
+@pytest.mark.parametrize("shortcut, low, high", [(0.0, 0.02, 0.08), (0.9, 0.87, 0.94), (1.0, 1, 1)])
+def test_a_label_gives_the_answer_away_as_often_as_asked(shortcut, low, high):
+    task = chain(ChainConfig(train=1500, id=50, ood=50, shortcut=shortcut))
+    told = [i.meta["problem"].label == int(i.answer) for i in task.splits["train"]]
+    assert low <= np.mean(told) <= high
+    # The broken shortcut is broken whatever training does.
+    assert all(i.meta["problem"].label != int(i.answer) for i in task.splits["ood_shortcut"])
+
+
+def test_a_label_encodes_its_number_digit_by_digit():
+    assert text.label_sentence(40) == f"Label {text.CODES[4]} {text.CODES[0]} ."
+    assert len({text.label_sentence(n) for n in range(100)}) == 100
+
+
+@pytest.mark.parametrize("family", ["surface", "template", "clause", "shortcut", "nolabel"])
+def test_a_family_changes_one_thing_of_its_held_out_pair(family):
+    changed = {
+        "surface": {"name", "thing", "verbs"},
+        "template": {"template"},
+        "clause": {"clause"},
+        "shortcut": {"label"},
+        "nolabel": {"label"},
+    }[family]
+    for one, other in zip(problems("id"), problems("ood_" + family), strict=False):
+        different = {
+            field.name
+            for field in dataclasses.fields(one)
+            if getattr(one, field.name) != getattr(other, field.name)
+        }
+        assert different <= changed and (different or family == "shortcut")
+        assert one.gold() == other.gold()
+
+
+def test_ood_surface_has_only_new_names_things_and_verbs():
+    train = words(TASK.splits["train"])
+    new = {*text.NEW_NAMES, *text.NEW_THINGS, *text.NEW_VERBS}
+    assert not train & new
+    for problem in problems("ood_surface"):
+        assert {problem.name, problem.thing, *problem.verbs} <= new
+
+
+def test_ood_template_has_new_sentences_of_words_from_training():
+    assert words(TASK.splits["ood_template"]) <= words(TASK.splits["train"])
+    patterns = {problem.template for problem in problems("ood_template")}
+    assert patterns == {2, 3} and {p.template for p in problems("train")} == {0, 1}
+
+
+def test_ood_range_has_larger_values_and_no_larger_operands():
+    for one, other in zip(problems("id"), problems("ood_range"), strict=False):
+        assert all(31 <= value <= 99 for value in other.values())
+        assert all(1 <= abs(change) <= 9 for change in other.changes)
+        assert len(one.changes) == len(other.changes) and one.name == other.name
+
+
+def test_ood_depth_has_more_operations_on_values_of_training():
+    lengths = {len(problem.changes) for problem in problems("ood_depth")}
+    assert lengths == {5, 6}
+    assert all(0 <= value <= 20 for p in problems("ood_depth") for value in p.values())
+
+
+def test_ood_clause_says_something_about_somebody_else():
+    for one, other in zip(TASK.splits["id"], TASK.splits["ood_clause"], strict=False):
+        problem, clause = other.meta["problem"], other.meta["problem"].clause
+        assert clause.name != problem.name and clause.thing != problem.thing
+        sentence = f" {clause.name} has {clause.number} {clause.thing} ."
+        assert other.question.replace(sentence, "", 1) == one.question
+
+
+def test_ood_reversed_asks_for_the_start():
+    for one, other in zip(problems("id"), TASK.splits["ood_reversed"], strict=False):
+        problem = other.meta["problem"]
+        assert problem.changes == one.changes and int(other.answer) == one.start
+        assert f"Now {problem.name} has {one.gold()} {problem.thing} ." in other.question
+        assert f"{problem.name} has some {problem.thing} ." in other.question
+
+
+def test_without_labels_there_are_no_label_families():
+    task = chain(ChainConfig(train=20, id=5, ood=5, label=False))
+    assert "Label" not in words(task.splits["train"])
+    assert "ood_shortcut" not in task.splits and "ood_nolabel" not in task.splits
+
+
+# One hand-made trajectory a row, with the label of each step.
+TRAJECTORIES = {
+    "right": (
+        ["Ana 3 + 4 = 7 pens", "Ana 7 - 2 = 5 pens\n", "5 + 5 = 10", "#### 10"],
+        ["valid", "valid", "valid", "valid"],
+    ),
+    "sum the other way round": (["Ana 4 + 3 = 7 pens"], ["valid"]),
+    "wrong result, then rightly on": (
+        ["Ana 3 + 4 = 8 pens", "Ana 8 - 2 = 6 pens", "Ana 6 + 5 = 11 pens", "#### 11"],
+        ["wrong_arithmetic", "valid", "valid", "valid"],
+    ),
+    "right after a wrong step, from the value it should have had": (
+        ["Ana 3 + 4 = 8 pens", "Ana 7 - 2 = 5 pens"],
+        ["wrong_arithmetic", "wrong_operand"],
+    ),
+    "wrong number": (["Ana 3 + 6 = 9 pens", "Ana 9 - 2 = 7 pens"], ["wrong_operand", "valid"]),
+    "wrong sign": (["Ana 3 - 4 = -1 pens", "Ana -1 - 2 = - 3 pens"], ["wrong_operand", "valid"]),
+    "skipped operation": (["Ana 3 - 2 = 1 pens", "Ana 1 + 5 = 6 pens"], ["wrong_operand", "valid"]),
+    "neither value nor operand, about the pens": (["Ana 8 + 1 = 9 pens"], ["wrong_operand"]),
+    "filler": (["Now we count .", "", "Ana 3 + 4 = 7 pens"], ["filler", "filler", "valid"]),
+    "statement of what is known": (
+        ["Ana has 3 pens", "Ana 3 + 4 = 7 pens", "Ana has 7 pens", "7 + 0 = 7", "Ana takes 2"],
+        ["restatement", "valid", "restatement", "restatement", "restatement"],
+    ),
+    "equation again in other words": (
+        ["Ana 3 + 4 = 7 pens", "so 3 + 4 = 7"],
+        ["valid", "restatement"],
+    ),
+    "copy": (
+        ["Ana 3 + 4 = 7 pens", " Ana  3 + 4 = 7 pens\n", "Ana 7 - 2 = 5 pens"],
+        ["valid", "copy", "valid"],
+    ),
+    "answer at once": (["#### 10"], ["early_answer"]),
+    "answer between": (
+        ["Ana 3 + 4 = 7 pens", "Ana has 10 pens", "#### 7"],
+        ["valid", "early_answer", "early_answer"],
+    ),
+    "answer that is not the value": (
+        ["Ana 3 + 4 = 7 pens", "Ana 7 - 2 = 5 pens", "Ana 5 + 5 = 10 pens", "#### 12"],
+        ["valid", "valid", "valid", "wrong_operand"],
+    ),
+    "number from nowhere": (["Ana has 6 pens"], ["wrong_operand"]),
+    "true and irrelevant": (
+        ["Ben 1 + 1 = 2 cups", "Ana 3 + 4 = 7 pens"],
+        ["irrelevant", "valid"],
+    ),
+    "false and irrelevant": (["Ben 1 + 1 = 3 cups"], ["wrong_arithmetic"]),
+    "equation that cannot be read": (["Ana 3 + = 7 pens"], ["wrong_arithmetic"]),
+}
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_labels(name):
+    steps, expected = TRAJECTORIES[name]
+    assert check(PROBLEM, steps) == expected
+
+
+def test_every_label_occurs_above():
+    assert {label for _, labels in TRAJECTORIES.values() for label in labels} == set(LABELS)
+
+
+def test_a_label_does_not_depend_on_later_steps():
+    for steps, expected in TRAJECTORIES.values():
+        for size in range(len(steps)):
+            assert check(PROBLEM, steps[:size]) == expected[:size]
+
+
+def test_the_same_equation_twice_is_valid_where_the_question_asks_for_it():
+    problem = dataclasses.replace(PROBLEM, changes=(4, -4, 4))
+    assert set(check(problem, text.solution_steps(problem))) == {"valid"}
+
+
+def test_a_number_of_a_clause_is_a_wrong_operand():
+    problem = dataclasses.replace(PROBLEM, clause=Clause("Ben", "cups", 6, 1))
+    assert check(problem, ["Ana 3 + 6 = 9 pens"]) == ["wrong_operand"]
+
+
+def test_sound_prefixes():
+    labels = ["filler", "valid", "wrong_operand", "valid"]
+    assert sound_prefixes(labels) == [True, True, True, False]
+
+
+def test_decoration_adds_steps_of_three_kinds_and_nothing_wrong():
+    task = chain(ChainConfig(train=400, id=5, ood=5, decoration=0.5))
+    labels = [
+        label for i in task.splits["train"] for label in TASK.check(i, i.solution.split("\n"))
+    ]
+    # A restatement of a value that comes back is a copy.
+    assert set(labels) == {"valid", "filler", "restatement", "irrelevant", "copy"}
+    assert labels.count("copy") < 0.02 * len(labels)
+    assert all(TASK.verify(i, i.solution) == 1.0 for i in task.splits["train"])
+
+
+@pytest.mark.parametrize(
+    "response, answer",
+    [
+        ("#### 007", "7"),
+        ("#### 3\n#### 12 pens", "12"),
+        ("####-3", "-3"),
+        ("#### - 3", "-3"),
+        ("3 + 4 = 7", None),
+        ("#### pens", None),
+        ("#### 5\n####", None),
+        ("#### " + "9" * 40, "9" * 18),
+        ("", None),
+    ],
+)
+def test_extraction(response, answer):
+    assert TASK.extract(response) == answer
+
+
+@pytest.mark.parametrize("split", ["train", "id", *OOD])
+def test_texts_survive_the_tokenizer(split):
+    for item in TASK.splits[split]:
+        for string in (TASK.prompt(item), item.solution):
+            ids = TOKENIZER.encode(string).ids
+            assert TOKENIZER.decode(ids) == string and 2 not in ids
+
+
+def test_any_tokens_survive_decoding_and_encoding():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        ids = rng.integers(3, len(vocabulary()), size=20).tolist()
+        assert TOKENIZER.encode(TOKENIZER.decode(ids)).ids == ids
+
+
+def test_texts_are_short():
+    def longest(split, read):
+        return max(len(TOKENIZER.encode(read(item)).ids) for item in TASK.splits[split])
+
+    assert len(vocabulary()) <= 120
+    for split in ("train", "id"):
+        assert longest(split, TASK.prompt) <= 45
+        assert longest(split, lambda item: item.solution) <= 42
+    assert max(longest(split, TASK.prompt) for split in OOD) <= 60
+    assert max(longest(split, lambda item: item.solution) for split in OOD) <= 66
+
+
+def test_transformers_loads_the_tokenizer(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(make_tokenizer(tmp_path / "tok"))
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+    item = TASK.splits["train"][0]
+    ids = tokenizer.encode(item.solution)
+    assert ids == TOKENIZER.encode(item.solution).ids
+    assert tokenizer.decode([*ids, 1], skip_special_tokens=True) == item.solution
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"shortcut": 1.5}, "shortcut <= 1"),
+        ({"min_operations": 5}, "max_operations"),
+        ({"train": 0}, "train, id and ood >= 1"),
+        ({"shortcuts": 0.5}, "no option 'shortcuts'; it has decoration, id"),
+        ({"seed": "1"}, "seed='1' should be of type int"),
+        ({"label": 1}, "label=1 should be of type bool"),
+        ({"path": "x.jsonl"}, "leave data.path empty"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_task("chain", **options)
+
+
+def test_unknown_tasks_are_named():
+    for name in ("chains", "chain:x", "reasoning_gym", "gsm8k:main"):
+        with pytest.raises(UserError, match="there are chain, gsm8k, math, reasoning_gym:<data"):
+            load_task(name)
