@@ -36,7 +36,10 @@ def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float =
     centred = jnp.where(where, reward - masked_mean(reward, where), 0.0)
     freedom = jnp.maximum(jnp.sum(where) - ddof, 0)
     variance = safe_divide(jnp.sum(centred**2), freedom.astype(jnp.float32))
-    contrast = variance > 0
+    # Not `variance > 0`: the mean of equal numbers may round to another number.
+    highest = jnp.max(jnp.where(where, reward, -jnp.inf))
+    lowest = jnp.min(jnp.where(where, reward, jnp.inf))
+    contrast = (highest > lowest) & (variance > 0)
     deviation = jnp.sqrt(jnp.where(contrast, variance, 1.0))
     return jnp.where(contrast, centred / (deviation + epsilon), 0.0)
 

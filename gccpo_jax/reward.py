@@ -37,11 +37,13 @@ def jsd(p: Array, q: Array) -> Array:
 
         JSD(p, q) = KL(p || m)/2 + KL(q || m)/2,   m = (p + q)/2
 
-    As the sum of two halves, equal laws give exactly 0; disjoint ones give 1.
+    As the sum of two halves, equal laws give exactly 0; disjoint ones give 1. Clipped,
+    since for nearly equal laws rounding can take the sum below 0.
     Example: (.7, .2, .1) and (.5, .3, .2) give .0315967.
     """
     mixture = 0.5 * (p + q)
-    return 0.5 * (kl_divergence(p, mixture) + kl_divergence(q, mixture)) / LN2
+    halves = kl_divergence(p, mixture) + kl_divergence(q, mixture)
+    return jnp.clip(0.5 * halves / LN2, 0.0, 1.0)
 
 
 def total_variation(p: Array, q: Array) -> Array:
