@@ -35,7 +35,7 @@ class Leaf(NamedTuple):
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]  # logical names, one a dimension; None: never sharded
     mean: float = 0.0  # of the initial values
-    std: float = 0.0  # of the initial values
+    std: float = 0.0  # of the initial values; 0: all equal
 
 
 def _matrix(shape: tuple[int, ...], axes: tuple[str | None, ...], inputs: int) -> Leaf:
@@ -94,6 +94,8 @@ def init(arch: Arch, key: Array) -> Params:
 
 
 def _draw(leaf: Leaf, key: Array, dtype: str) -> Array:
+    if leaf.std == 0:  # constants need no noise, and each draw costs a compilation
+        return jnp.full(leaf.shape, leaf.mean, dtype)
     values = leaf.mean + leaf.std * jax.random.normal(key, leaf.shape, jnp.float32)
     return values.astype(dtype)
 
