@@ -91,10 +91,11 @@ class Tokenizer:
         Args:
           text: what to look for.
           size: length of the result, `arch.vocab_size` for a mask over logits;
-            by default `vocab_size`. Ids beyond the tokenizer's are False.
+            at least and by default `vocab_size`. Ids beyond the tokenizer's are False.
         """
-        found = np.array([text in piece for piece in self._pieces], bool)
-        return np.resize(np.append(found, False), size) if size else found
+        found = np.zeros(size or self.vocab_size, bool)
+        found[: self.vocab_size] = [text in piece for piece in self._pieces]
+        return found
 
     @functools.cached_property
     def _pieces(self) -> list[str]:
