@@ -81,8 +81,9 @@ def test_training_law():
 @pytest.mark.parametrize("shortcut, low, high", [(0.0, 0.02, 0.08), (0.9, 0.87, 0.94), (1.0, 1, 1)])
 def test_a_label_gives_the_answer_away_as_often_as_asked(shortcut, low, high):
     task = chain(ChainConfig(train=1500, id=50, ood=50, shortcut=shortcut))
-    told = [i.meta["problem"].label == int(i.answer) for i in task.splits["train"]]
-    assert low <= np.mean(told) <= high
+    labels = [(i.meta["problem"].label, int(i.answer)) for i in task.splits["train"]]
+    told = [label == gold for label, gold in labels if label is not None]
+    assert low <= np.mean(told) <= high and 0.87 <= len(told) / 1500 <= 0.93
     # The broken shortcut is broken whatever training does.
     assert all(i.meta["problem"].label != int(i.answer) for i in task.splits["ood_shortcut"])
 
@@ -107,8 +108,10 @@ def test_a_family_changes_one_thing_of_its_held_out_pair(family):
             for field in dataclasses.fields(one)
             if getattr(one, field.name) != getattr(other, field.name)
         }
-        assert different <= changed and (different or family == "shortcut")
+        assert different <= changed and (different or changed == {"label"})
         assert one.gold() == other.gold()
+    if family in ("shortcut", "nolabel"):
+        assert len({p.label is None for p in problems("ood_" + family)}) == 1
 
 
 def test_ood_surface_has_only_new_names_things_and_verbs():
@@ -125,10 +128,10 @@ def test_ood_template_has_new_sentences_of_words_from_training():
     assert patterns == {2, 3} and {p.template for p in problems("train")} == {0, 1}
 
 
-def test_ood_range_has_larger_values_and_no_larger_operands():
+def test_ood_range_ends_above_training():
     for one, other in zip(problems("id"), problems("ood_range"), strict=False):
-        assert all(31 <= value <= 99 for value in other.values())
-        assert all(1 <= abs(change) <= 9 for change in other.changes)
+        assert 21 <= other.gold() <= 40 and min(other.values()) >= 0
+        assert 1 <= other.start <= 9 and all(1 <= abs(change) <= 9 for change in other.changes)
         assert len(one.changes) == len(other.changes) and one.name == other.name
 
 
@@ -155,7 +158,7 @@ def test_ood_reversed_asks_for_the_start():
 
 
 def test_without_labels_there_are_no_label_families():
-    task = chain(ChainConfig(train=20, id=5, ood=5, label=False))
+    task = chain(ChainConfig(train=20, id=5, ood=5, labelled=0))
     assert "Label" not in words(task.splits["train"])
     assert "ood_shortcut" not in task.splits and "ood_nolabel" not in task.splits
 
@@ -203,9 +206,11 @@ TRAJECTORIES = {
     ),
     "number from nowhere": (["Ana has 6 pens"], ["wrong_operand"]),
     "true and irrelevant": (
-        ["Ben 1 + 1 = 2 cups", "Ana 3 + 4 = 7 pens"],
-        ["irrelevant", "valid"],
+        ["Ben 1 + 1 = 2 cups", "Ben 4 + 3 = 7 cups", "Ben 9 + 4 = 13 cups", "Ana 3 + 4 = 7 pens"],
+        ["irrelevant", "irrelevant", "irrelevant", "valid"],
     ),
+    "the right operation with another word": (["Leo 3 + 4 = 7 cups"], ["valid"]),
+    "from the running value with another word": (["Leo 3 + 5 = 8 cups"], ["wrong_operand"]),
     "false and irrelevant": (["Ben 1 + 1 = 3 cups"], ["wrong_arithmetic"]),
     "equation that cannot be read": (["Ana 3 + = 7 pens"], ["wrong_arithmetic"]),
 }
@@ -316,7 +321,7 @@ def test_transformers_loads_the_tokenizer(tmp_path):
         ({"train": 0}, "train, id and ood >= 1"),
         ({"shortcuts": 0.5}, "no option 'shortcuts'; it has decoration, id"),
         ({"seed": "1"}, "seed='1' should be of type int"),
-        ({"label": 1}, "label=1 should be of type bool"),
+        ({"shortcut": True}, "shortcut=True should be of type float"),
         ({"path": "x.jsonl"}, "leave data.path empty"),
     ],
 )

@@ -96,19 +96,21 @@ def test_number_gives_another_answer_and_equally_labelled_steps(split):
         assert np.array_equal(np.sign(old.changes), np.sign(new.changes))
         assert re.sub("[0-9]+", "", changed.question) == re.sub("[0-9]+", "", item.question)
         assert dataclasses.replace(new, start=old.start, changes=old.changes) == old
-        assert (min(new.values()) >= 31) if split == "ood_range" else (max(new.values()) <= 20)
+        assert (new.gold() > 20) if split == "ood_range" else (max(new.values()) <= 20)
 
 
-@given(SEEDS)
+@pytest.mark.parametrize("seed", range(10))
 def test_number_keeps_a_mistake_by_its_amount(seed):
-    steps = ["Ana 3 + 4 = 8 pens\n", "Ana 2 + 8\n", "Ana 8 - 2 = 6 pens\n", "#### 6"]
-    found = TASK.number(ITEM, [steps[0], *steps[2:]], np.random.default_rng(seed))
-    if found is None:  # the one reason: a wrong value would have fallen below 0
-        return
-    changed, lines = found
+    steps = ["Ana 3 + 4 = 8 pens\n", "Ana 8 - 2 = 6 pens\n", "#### 6"]
+    changed, lines = TASK.number(ITEM, steps, np.random.default_rng(seed))
     problem = changed.meta["problem"]
-    numbers = [int(n) for n in digits(lines[0])]
-    assert numbers == [problem.start, problem.changes[0], problem.values()[1] + 1]
+    start, (first, second, _) = problem.start, problem.changes
+    wrong = start + first + 1
+    assert lines == [
+        f"Ana {start} + {first} = {wrong} pens\n",
+        f"Ana {wrong} - {-second} = {wrong + second} pens\n",
+        f"#### {wrong + second}",
+    ]
     assert TASK.check(changed, lines) == ["wrong_arithmetic", "valid", "early_answer"]
 
 

@@ -22,11 +22,12 @@ from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.chain_family import (
     FAMILIES,
     LABEL_FAMILIES,
-    LARGE,
     Law,
+    bounds_of,
     draw_problem,
+    large_bounds_of,
 )
-from gccpo_jax.tasks.chain_problem import Problem, Range
+from gccpo_jax.tasks.chain_problem import Problem
 from gccpo_jax.tasks.corrupt import corrupt
 from gccpo_jax.verify import exact_integer
 
@@ -42,7 +43,7 @@ class ChainConfig:
     min_operations: int = 2
     max_operations: int = 4
     max_value: int = 20  # running values stay in 0..max_value, except in ood_range
-    label: bool = True  # whether questions carry a label
+    labelled: float = 0.9  # probability that a question carries a label
     shortcut: float = 0.0  # probability that the label gives the answer away
     decoration: float = 0.0  # probability of a useless line before a line of a solution
 
@@ -51,10 +52,12 @@ class ChainConfig:
             "seed >= 0": self.seed >= 0,
             "train, id and ood >= 1": min(self.train, self.id, self.ood) >= 1,
             "train, id and ood < 2**24": max(self.train, self.id, self.ood) < 2**24,
-            "1 <= min_operations <= max_operations <= 8": (
-                1 <= self.min_operations <= self.max_operations <= 8
+            # One operation on one-digit numbers cannot leave the range of training.
+            "2 <= min_operations <= max_operations <= 8": (
+                2 <= self.min_operations <= self.max_operations <= 8
             ),
-            "18 <= max_value <= 30": 18 <= self.max_value <= 30,
+            "18 <= max_value <= 24": 18 <= self.max_value <= 24,
+            "0 <= labelled <= 1": 0 <= self.labelled <= 1,
             "0 <= shortcut <= 1": 0 <= self.shortcut <= 1,
             "0 <= decoration <= 1": 0 <= self.decoration <= 1,
         }
@@ -71,9 +74,8 @@ def chain(config: ChainConfig | None = None) -> Task:
     (['id', 'ood_clause', 'ood_depth'], '12')
     """
     config = config or ChainConfig()
-    bounds = Range(start=(1, 9), operand=(1, 9), value=(0, config.max_value))
     operations = (config.min_operations, config.max_operations)
-    law = Law(bounds, operations, config.label, config.shortcut)
+    law = Law(bounds_of(config.max_value), operations, config.labelled, config.shortcut)
     return Task(
         name="chain",
         splits=_splits(config, law),
@@ -82,7 +84,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         verify=_verify,
         surface=functools.partial(_surface, config.max_value),
         corrupt=corrupt,
-        number=functools.partial(_number, bounds),
+        number=functools.partial(_number, config.max_value),
         check=_check,
     )
 
@@ -92,7 +94,7 @@ def _splits(config: ChainConfig, law: Law) -> dict[str, list[Item]]:
     train = [draw_problem(law, rng) for _ in range(config.train)]
     held_out = _held_out(train, max(config.id, config.ood), law, rng)
     problems = {"train": train, "id": held_out[: config.id]}
-    families = {**FAMILIES, **(LABEL_FAMILIES if config.label else {})}
+    families = {**FAMILIES, **(LABEL_FAMILIES if config.labelled else {})}
     for index, (name, family) in enumerate(families.items()):
         rng = np.random.default_rng([config.seed, 1, index])
         problems[name] = [family(problem, law, rng) for problem in held_out[: config.ood]]
@@ -177,9 +179,10 @@ def _surface(
 
 
 def _number(
-    bounds: Range, item: Item, steps: Sequence[str], rng: np.random.Generator
+    max_value: int, item: Item, steps: Sequence[str], rng: np.random.Generator
 ) -> tuple[Item, list[str]] | None:
     problem = item.meta["problem"]
-    own = LARGE if problem.values()[0] > bounds.start[1] else bounds
-    found = chain_rewrite.number(problem, steps, rng, own)
+    large = problem.values()[-1] > max_value
+    bounds = large_bounds_of(max_value) if large else bounds_of(max_value)
+    found = chain_rewrite.number(problem, steps, rng, bounds)
     return None if found is None else (_rewritten(item, found[0]), found[1])

@@ -3,25 +3,26 @@
 The checker follows the trajectory through the derivation of the question: it
 holds the running value `v` *that the trajectory itself stated* and the next
 operation of the question. A label depends on the question and on the steps so
-far, never on later ones. Names and things are not judged, except where a rule
-says so. In this order:
+far, never on later ones. Who has what is not judged, except where a rule says
+so: a policy that has not learnt a word writes another. In this order:
 
 ==================  =====================================================
 `filler`            no number in it
 `copy`              the text of an earlier step again (spaces aside), and not
                     the operation that comes next
 `valid`             `v (+ or -) n = r` where the operation and `n` are the
-                    question's next and `r` is right (for + also `n + v`);
-                    or `#### v` once every operation is done
+                    question's next and `r` is right (for + also `n + v`, if it
+                    names no other thing); or `#### v` once every operation
+                    is done
 `wrong_arithmetic`  the same with a wrong `r`; or an equation that is false or
                     cannot be read, whatever it is about
 `early_answer`      `#### n` while operations remain; or a sentence that states
                     the right answer while it is not yet derived
-`wrong_operand`     an equation that claims something about the chain (it names
-                    the thing asked for; or it names no thing and starts from
-                    `v` or does the next operation) but does not follow; `#### n` with
-                    `n` other than `v`; a sentence with a number that neither
-                    the question nor an earlier step gives
+`wrong_operand`     an equation that claims something about the chain (it starts
+                    from `v`, or names the thing asked for, or does the next
+                    operation and names no other thing) but is not the next
+                    operation; `#### n` with `n` other than `v`; a sentence with
+                    a number that neither the question nor an earlier step gives
 `restatement`       an equation of an earlier step in other words, `v + 0 = v`, or
                     a sentence whose numbers are all known
 `irrelevant`        any other true equation
@@ -151,7 +152,7 @@ def read_steps(problem: Problem, steps: Sequence[str]) -> list[Reading]:
 def _advance(state: _Follower, step: str) -> Reading:
     value, done = state.value, state.done
     equation = parse(step)
-    follows = equation is not None and _follows(state, equation)
+    follows = equation is not None and _follows(state, equation, step)
     if not NUMBER.search(step):
         kind, label = "sentence", "filler"
     elif step in state.texts and not follows:
@@ -172,11 +173,11 @@ def _kind(step: str, equation: Equation | None) -> str:
     return "sentence" if equation is None else "equation"
 
 
-def _follows(state: _Follower, equation: Equation) -> bool:
+def _follows(state: _Follower, equation: Equation, step: str) -> bool:
     """Whether it does the next operation on the running value, right or wrong."""
     expected = state.expected()
     pairs = [(equation.left, equation.change)]
-    if equation.change > 0:
+    if equation.change > 0 and not _about_another(state, step):
         pairs.append((equation.change, equation.left))
     return expected is not None and (state.value, expected) in pairs
 
@@ -202,10 +203,13 @@ def _judge_equation(state: _Follower, equation: Equation, step: str, follows: bo
 
 def _claims(state: _Follower, equation: Equation, step: str) -> bool:
     """Whether an equation says something about the chain of the question."""
-    things = _THINGS & set(step.split())
-    if things:
-        return state.problem.thing in things
-    return equation.left == state.value or equation.change == state.expected()
+    if state.problem.thing in step.split() or equation.left == state.value:
+        return True
+    return equation.change == state.expected() and not _about_another(state, step)
+
+
+def _about_another(state: _Follower, step: str) -> bool:
+    return bool(_THINGS & set(step.split()) - {state.problem.thing})
 
 
 def _move(state: _Follower, equation: Equation, done: int) -> None:

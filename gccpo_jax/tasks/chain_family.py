@@ -15,7 +15,6 @@ import numpy as np
 from gccpo_jax.tasks import chain_text as text
 from gccpo_jax.tasks.chain_problem import Clause, Problem, Range, draw_numbers
 
-LARGE = Range(start=(40, 80), operand=(1, 9), value=(31, 99))
 DEPTHS = (1, 2)  # ood_depth: this many operations more than training ever has
 
 
@@ -25,8 +24,19 @@ class Law:
 
     bounds: Range
     operations: tuple[int, int]  # fewest and most
-    label: bool
+    labelled: float  # probability that a question carries a label
     shortcut: float  # probability that a label encodes the answer
+
+
+def bounds_of(max_value: int) -> Range:
+    """Where the numbers of training come from."""
+    inside = (0, max_value)
+    return Range(start=(1, 9), operand=(1, 9), value=inside, end=inside)
+
+
+def large_bounds_of(max_value: int) -> Range:
+    """Where the numbers of `ood_range` come from: the story ends above `max_value`."""
+    return Range((1, 9), (1, 9), value=(0, 2 * max_value), end=(max_value + 1, 2 * max_value))
 
 
 Family = Callable[[Problem, Law, np.random.Generator], Problem]
@@ -48,12 +58,12 @@ def draw_problem(law: Law, rng: np.random.Generator) -> Problem:
 
 
 def relabel(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
-    """The problem with a label drawn by the law: the answer, or any number.
+    """The problem with a label drawn by the law: none, the answer, or any number.
 
     The random number does not look at the answer, so with `shortcut` 0 the
     label says nothing.
     """
-    if not law.label:
+    if rng.random() >= law.labelled:
         return dataclasses.replace(problem, label=None)
     honest = rng.random() < law.shortcut
     label = problem.gold() if honest else int(rng.integers(law.bounds.value[1] + 1))
@@ -78,8 +88,9 @@ def template(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
 
 
 def number_range(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
-    """Running values above all of training's; operands still have one digit."""
-    start, changes = draw_numbers(LARGE, len(problem.changes), rng)
+    """An answer above every number of training; start and operands as ever."""
+    bounds = large_bounds_of(law.bounds.value[1])
+    start, changes = draw_numbers(bounds, len(problem.changes), rng)
     return relabel(dataclasses.replace(problem, start=start, changes=tuple(changes)), law, rng)
 
 

@@ -64,13 +64,21 @@ class Range:
     start: tuple[int, int]
     operand: tuple[int, int]
     value: tuple[int, int]  # every running value stays inside
+    end: tuple[int, int]  # the last value is inside this as well
 
 
 def draw_numbers(bounds: Range, length: int, rng: np.random.Generator) -> tuple[int, list[int]]:
-    """A start and `length` signed changes whose running values stay inside.
+    """A start and `length` signed changes inside the bounds.
 
     The sign is a fair coin wherever both directions stay inside.
     """
+    while True:
+        start, changes = _walk(bounds, length, rng)
+        if bounds.end[0] <= start + sum(changes) <= bounds.end[1]:
+            return start, changes
+
+
+def _walk(bounds: Range, length: int, rng: np.random.Generator) -> tuple[int, list[int]]:
     low, high = bounds.value
     start = value = int(rng.integers(bounds.start[0], bounds.start[1] + 1))
     changes = []
@@ -83,11 +91,11 @@ def draw_numbers(bounds: Range, length: int, rng: np.random.Generator) -> tuple[
 
 
 def redraw_numbers(
-    bounds: Range, signs: np.ndarray, rng: np.random.Generator, tries: int = 512
+    bounds: Range, signs: np.ndarray, rng: np.random.Generator, tries: int = 1024
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """Starts and changes with the given signs that stay inside, in random order.
+    """Starts and changes with the given signs inside the bounds, in random order.
 
-    >>> bounds = Range((1, 9), (1, 9), (0, 20))
+    >>> bounds = Range((1, 9), (1, 9), value=(0, 20), end=(0, 20))
     >>> start, changes = redraw_numbers(bounds, np.array([1, -1]), np.random.default_rng(0))[0]
     >>> changes[0] > 0 > changes[1]
     True
@@ -97,4 +105,5 @@ def redraw_numbers(
     rows = np.concatenate([starts, operands * signs], axis=1)
     values = np.cumsum(rows, axis=1)
     inside = ((values >= bounds.value[0]) & (values <= bounds.value[1])).all(axis=1)
+    inside &= (values[:, -1] >= bounds.end[0]) & (values[:, -1] <= bounds.end[1])
     return [(int(row[0]), tuple(int(n) for n in row[1:])) for row in rows[inside]]

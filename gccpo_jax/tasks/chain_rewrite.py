@@ -19,6 +19,9 @@ from gccpo_jax.tasks.chain_problem import Problem, Range, redraw_numbers
 from gccpo_jax.tasks.corrupt import NUMBER
 
 
+_TRIES = 50  # draws of numbers before a rewrite is given up
+
+
 def surface(
     problem: Problem, steps: Sequence[str], rng: np.random.Generator, labels: int
 ) -> tuple[Problem, list[str]]:
@@ -94,7 +97,7 @@ def number(
     """
     readings = read_steps(problem, steps)
     signs = np.sign(np.array(problem.changes))
-    for start, changes in redraw_numbers(bounds, signs, rng):
+    for start, changes in redraw_numbers(bounds, signs, rng)[:_TRIES]:
         new = dataclasses.replace(problem, start=start, changes=changes)
         if new.gold() in (problem.gold(), problem.label):
             continue
@@ -149,6 +152,8 @@ def _rewrite_other(step: str, reading: Reading, value: int, golds: tuple[int, in
         return step
     if reading.label == "early_answer" and numbers == [golds[0]]:
         return _with_numbers(step, [golds[1]])
+    if reading.label == "early_answer" and numbers == [reading.value]:
+        return _with_numbers(step, [value])
     if reading.kind == "answer" and len(numbers) == 1 and reading.label != "early_answer":
         return _with_numbers(step, [numbers[0] + value - reading.value])
     if reading.label == "restatement" and numbers == [reading.value]:

@@ -33,21 +33,22 @@ def reasoning_gym(
     Args:
         dataset: its name in reasoning-gym, for example "chain_sum".
         train: training questions.
-        held_out: questions of "id", drawn from another seed; those that are also
-            training questions are left out.
-        seed: of the training questions; "id" uses the next one.
+        held_out: questions of "id"; those that are also training questions are
+            left out, so there may be fewer.
+        seed: of the questions.
         chat: render the prompt with the tokenizer's chat template.
         **options: the data set's own, for example `min_terms=2`.
     """
     source = _create(dataset, train, seed, options)
     items = [_item(source[n], n) for n in range(train)]
     known = {item.question for item in items}
-    other = _create(dataset, held_out, seed + 1, options)
+    # Question n of seed s is question n - 1 of seed s + 1, so the next seed is no other set.
+    other = _create(dataset, held_out, seed + train, options)
     held = [_item(other[n], (1 << 24) + n) for n in range(held_out)]
     held = [item for item in held if item.question not in known]
     if not held:
         raise UserError(
-            f"reasoning_gym:{dataset} repeats its training questions from another seed; "
+            f"reasoning_gym:{dataset} has no question beside its training questions; "
             f"ask for fewer than train={train} or widen its options"
         )
     return Task(

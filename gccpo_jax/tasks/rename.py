@@ -17,27 +17,35 @@ import numpy as np
 from gccpo_jax.tasks.base import Item
 
 WOMEN = tuple(
-    "Alice Alexa Amanda Amelia Amy Andrea Angela Anna Annie Ashley Barbara Becky Beth Betty "
-    "Brenda Brooke Caroline Carla Cindy Claire Clara Courtney Cynthia Darlene Deborah Diana "
-    "Donna Doris Elena Elizabeth Ella Ellen Emily Emma Erica Eva Gina Hannah Helen Isabella "
-    "Jane Janet Janice Jasmine Jenna Jennifer Jenny Jessica Jill Judy Julia Julie Karen "
-    "Kate Katie Kelly Kim Lara Laura Lauren Leah Lena Linda Lisa Lucy Lydia Madison "
-    "Margaret Maria Marie Martha Mary Megan Melanie Melissa Mia Michelle Molly Monica Nancy "
-    "Naomi Natalia Nicole Nina Olivia Pam Patricia Paula Rachel Rebecca Sally Samantha "
-    "Sandra Sara Sarah Sharon Sophia Stacy Stella Stephanie Susan Tanya Teresa Tina Vanessa "
-    "Victoria Wendy Zoe".split()
+    "Alexa Alice Allison Alyssa Amanda Amelia Amy Andrea Angela Ann Anna Anne Annie Ashley "
+    "Ava Barbara Becky Bella Beth Bethany Betty Bonnie Brenda Brittany Brooke Carla Carly "
+    "Caroline Carolyn Carrie Cathy Charlotte Cheryl Christina Cindy Claire Clara Courtney "
+    "Cynthia Daisy Danielle Darlene Deborah Diana Diane Donna Doris Dorothy Elena Elizabeth "
+    "Ella Ellen Elsa Emily Emma Erica Erin Eva Eve Fiona Gina Greta Haley Hannah Helen "
+    "Isabella Ivy Jane Janet Janice Jasmine Jenna Jennifer Jenny Jessica Jill Joan Judy "
+    "Julia Julie Karen Kate Katherine Katie Katy Kayla Kelly Kelsey Kendra Kim Kristin "
+    "Kylie Lana Lara Laura Lauren Layla Leah Leila Lena Lily Linda Lisa Lola Louise Lucy "
+    "Luna Lydia Mabel Madeline Madison Maggie Mandy Mara Marcy Margaret Maria Marie Marla "
+    "Martha Mary Maya Megan Melanie Melissa Mia Michelle Milly Molly Monica Nancy Naomi "
+    "Natalia Natalie Nicole Nina Nora Olivia Pam Patricia Patty Paula Peggy Polly Rachel "
+    "Rebecca Rita Ruby Sally Samantha Sandra Sara Sarah Sharon Shelly Sonia Sophia Stacy "
+    "Stella Stephanie Sue Susan Susie Tanya Tara Teresa Theresa Tiffany Tina Vanessa "
+    "Veronica Victoria Wendy Zoe".split()
 )
 MEN = tuple(
-    "Aaron Adam Alan Albert Andrew Andy Anthony Arthur Ben Benjamin Bob Bobby Brad Brandon "
-    "Brian Bruce Bryan Carl Carlos Charles Chris Christopher Colin Connor Craig Dan Daniel "
-    "Danny Darren Dave David Dennis Derek Donald Doug Dylan Ed Eddie Edward Eli Eric Ethan "
-    "Evan Fred Gary George Greg Harry Henry Ian Isaac Jacob James Jason Jeff Jeremy Jerry "
-    "Jim Jimmy Joe Joel John Johnny Jonathan Jose Joseph Josh Joshua Juan Justin Keith Ken "
-    "Kenny Kevin Kyle Larry Liam Logan Louis Lucas Luis Luke Marco Marcus Mario Martin Matt "
-    "Matthew Michael Miguel Mike Nathan Neil Nick Noah Oscar Patrick Paul Peter Phil Randy "
-    "Raymond Ricardo Richard Robert Roger Ron Ryan Sam Samuel Scott Sean Simon Stan Stephen "
-    "Steve Steven Terry Thomas Tim Timothy Toby Todd Tom Tommy Tony Travis Tyler Victor "
-    "Vincent Walter Zach".split()
+    "Aaron Adam Ahmed Alan Albert Andrew Andy Anthony Arthur Barry Ben Benjamin Bert Bill "
+    "Billy Bob Bobby Brad Brandon Brian Bruce Bryan Caleb Calvin Carl Carlos Charles "
+    "Charlie Chris Christopher Cole Colin Connor Cory Craig Dale Dan Daniel Danny Darren "
+    "Dave David Dennis Derek Dexter Diego Donald Doug Dylan Ed Eddie Edward Eli Eric Ethan "
+    "Evan Fabian Felix Frank Fred Freddy Gary George Gerald Greg Hank Hans Harry Henry Hugo "
+    "Ian Isaac Ivan Jack Jacob Jake James Jared Jason Jayden Jed Jeff Jeremy Jerome Jerry "
+    "Jesse Jim Jimmy Joe Joel Joey John Johnny Jonah Jonathan Jose Joseph Josh Joshua Juan "
+    "Jude Justin Keith Ken Kenneth Kenny Kevin Kyle Larry Leo Liam Logan Louis Lucas Luis "
+    "Luke Manny Marco Marcus Mario Martin Mason Matt Matthew Maurice Michael Miguel Mike "
+    "Mitchell Nathan Neil Nick Noah Oliver Omar Oscar Pablo Patrick Paul Pete Peter Phil "
+    "Philip Ralph Randy Raymond Ricardo Richard Rick Rob Robert Roger Ron Ryan Sam Sammy "
+    "Samuel Scott Sean Shane Simon Stan Stephen Steve Steven Ted Terry Thomas Tim Timothy "
+    "Toby Todd Tom Tommy Tony Travis Trevor Tyler Victor Vincent Walter William Zach".split()
 )
 
 
