@@ -41,6 +41,7 @@ def continue_branches(
     where: Array,  # [B, G, E] bool   boundaries that exist
     question_keys: Array,  # [B] keys: the ones the rollout was sampled with
     stop: Array,  # [V] bool
+    tape_starts: Array | None = None,  # [B, G, E] int32  where the tape is read; None: at `ends`
     *,
     draws: int,
     rule: Rule,
@@ -48,14 +49,16 @@ def continue_branches(
 ) -> Branches:
     """Lets the policy go on from each boundary, `draws` times (the continued reader).
 
-    Draw n in 1..N reads tape n of the trajectory at position `end` + offset: arms
-    that leave the same boundary share their noise, whatever replaced the step, and
-    the fresh draws are independent of the factual tape 0. The mean of the verified
+    Draw n in 1..N reads tape n of the trajectory at position `tape_start` + offset,
+    independent of the factual tape 0. Arms are aligned by the offset *after* the step:
+    where a step was replaced by one of another length, pass the factual step's end as
+    `tape_start`, and the arms share their noise. The mean of the verified
     outcomes over draws is Phi at the boundary, unbiased for the policy's value.
 
     Cost: B G E N (1 + h) decoded tokens, h the mean branch length.
     """
     group = rollout.length.shape[1]
+    tape_starts = ends if tape_starts is None else tape_starts
     tape_keys = jax.vmap(
         lambda key: jax.vmap(
             lambda trajectory: jax.vmap(lambda n: noise.tape(trajectory, n))(jnp.arange(draws) + 1)
@@ -91,28 +94,36 @@ def continue_branches(
     )
 
     def one(
-        t: Array, prompt: Segment, length: Array, prefix: Segment, end: Array, tape: Array, row: Row
+        t: Array,
+        prompt: Segment,
+        length: Array,
+        prefix: Segment,
+        end: Array,
+        tape_start: Array,
+        tape: Array,
+        row: Row,
     ) -> Row:
         at, context = length + end, (prompt, prefix)
-        return write_token(policy, params, rule, stop, t, context, at, tape, end, row)
+        return write_token(policy, params, rule, stop, t, context, at, tape, tape_start, row)
 
     def of_draws(
         prompt: Segment,
         length: Array,
         prefix: Segment,
         end: Array,
+        tape_start: Array,
         tapes: Array,
         row: Row,
         t: Array,
     ) -> Row:
-        axes = (None, None, None, None, None, 0, ROW_AXES)
+        axes = (None, None, None, None, None, None, 0, ROW_AXES)
         mapped = jax.vmap(one, in_axes=axes, out_axes=ROW_AXES)
-        return mapped(t, prompt, length, prefix, end, tapes, row)
+        return mapped(t, prompt, length, prefix, end, tape_start, tapes, row)
 
     def step(t: Array, rows: Row) -> Row:
-        axes = (None, None, _PREFIX, 0, None, ROW_AXES)
+        axes = (None, None, _PREFIX, 0, 0, None, ROW_AXES)
         mapped = _over_boundaries(partial(of_draws, t=t), axes)
-        return mapped(prompt, lengths, prefixes, ends, tape_keys, rows)
+        return mapped(prompt, lengths, prefixes, ends, tape_starts, tape_keys, rows)
 
     result = run(step, rows, max_tokens)
     return Branches(tokens=result.tokens, length=result.length)

@@ -119,9 +119,9 @@ def policy_loss(
         objective = objective - beta * kl
     total, denominator = reduce_tokens(-objective, mask, reduction, max_tokens)
     ratio = jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
-    clipped = ((advantage > 0) & (ratio > 1 + clip_high)) | (
-        (advantage < 0) & (ratio < 1 - clip_low)
-    )
+    too_high = (advantage > 0) & (ratio > 1 + clip_high)
+    too_low = (advantage < 0) & (ratio < 1 - clip_low)
+    clipped = (too_high | too_low).astype(jnp.float32)
     sums = [masked_sum(jax.lax.stop_gradient(x), mask) for x in (kl, clipped, ratio, k3(log_ratio))]
     return Loss(total, denominator, jnp.sum(mask, dtype=jnp.float32), *sums)
 

@@ -118,7 +118,7 @@ def read_prompt(
     return hidden[length - 1], segment, length
 
 
-@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens", "draw"))
+@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
 def sample(
     policy: Policy,
     params: Params,
@@ -129,7 +129,7 @@ def sample(
     group: int,
     rule: Rule,
     max_tokens: int,
-    draw: int = 0,
+    draw: int | Array = 0,
 ) -> tuple[Segment, Rollout]:
     """Samples a group of `group` trajectories for each question.
 

@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gccpo_jax.intervention import latent, restrict
+from gccpo_jax.types import Segment
+
+L, T, K, D = 3, 6, 2, 4
+KEY = jax.random.key(4)
+SPAN = jnp.array([False, False, True, True, False, True])
+edit = jax.jit(latent)
+
+
+def segment(seed=0, size=T, scale=1.0, exists=T - 1) -> Segment:
+    """The last token does not exist, though the span covers it."""
+    random = np.random.default_rng(seed)
+    k, v = (jnp.asarray(random.normal(0, 2, (L, size, K, D)), jnp.float32) for _ in "kv")
+    return Segment(scale * k, scale * v, jnp.arange(size) < exists)
+
+
+def change(before: Segment, after: Segment) -> np.ndarray:
+    return np.stack([after.k - before.k, after.v - before.v])  # [2, L, T, K, D]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_placebo_changes_no_bit(dtype):
+    before = segment()
+    before = Segment(before.k.astype(dtype), before.v.astype(dtype), before.mask)
+    after = edit(before, SPAN, 0.0, KEY)
+    assert after.k.dtype == after.v.dtype == dtype
+    np.testing.assert_array_equal(after.k, before.k)
+    np.testing.assert_array_equal(after.v, before.v)
+
+
+def test_only_the_existing_tokens_of_the_step_below_the_last_layer_move():
+    before = segment()
+    after = edit(before, SPAN, 0.5, KEY)
+    where = np.asarray(SPAN & before.mask)
+    moved = change(before, after) != 0
+    assert moved[:, :-1][:, :, where].all(), "every number of the step, in keys and values"
+    assert not moved[:, -1].any(), "the last layer stays"
+    assert not moved[:, :, ~where].any(), "other tokens stay"
+    np.testing.assert_array_equal(after.mask, where)
+
+
+@pytest.mark.parametrize("sigma", [0.25, 2.0])
+def test_the_scale_is_sigma_times_the_rms_of_the_step(sigma):
+    size = 400
+    random = np.random.default_rng(1)
+    scale = (
+        np.array([0.5, 4.0, 1.0])[:, None, None, None]
+        * np.where(np.arange(size) < 200, 1, 9)[None, :, None, None]
+    )
+    k, v = (jnp.asarray(scale * random.normal(size=(L, size, K, D)), jnp.float32) for _ in "kv")
+    before = Segment(k, 10 * v, jnp.ones(size, bool))
+    span = jnp.arange(size) < 200
+    moved = change(before, edit(before, span, sigma, KEY))[:, :2, :200]
+    got = moved.std(axis=(2, 3, 4)) / sigma
+    np.testing.assert_allclose(got, [[0.5, 4.0], [5.0, 40.0]], rtol=0.08)
+    assert abs(np.corrcoef(moved[0, 0].ravel(), moved[1, 0].ravel())[0, 1]) < 0.1
+    assert abs(np.corrcoef(moved[0, 0].ravel(), moved[0, 1].ravel())[0, 1]) < 0.1
+
+
+def test_scaling_the_segment_scales_the_noise():
+    """An inflated norm buys nothing."""
+    noise = change(segment(), edit(segment(), SPAN, 0.5, KEY))
+    large = segment(scale=8.0)
+    np.testing.assert_allclose(change(large, edit(large, SPAN, 0.5, KEY)), 8 * noise, atol=1e-5)
+
+
+def test_the_noise_of_a_token_depends_on_key_and_position_only():
+    short, long = segment(exists=T), segment(size=T + 3, exists=T)
+    long = Segment(long.k.at[:, :T].set(short.k), long.v.at[:, :T].set(short.v), long.mask)
+    after = edit(long, jnp.pad(SPAN, (0, 3)), 0.5, KEY)
+    np.testing.assert_allclose(after.k[:, :T], edit(short, SPAN, 0.5, KEY).k, rtol=1e-6)
+    # tokens outside the step neither move nor count for its RMS
+    other = Segment(short.k.at[:, 0].multiply(100.0), short.v, short.mask)
+    got = edit(other, SPAN, 0.5, KEY)
+    np.testing.assert_allclose(got.k[:, 1:], edit(short, SPAN, 0.5, KEY).k[:, 1:], rtol=1e-6)
+
+
+def test_another_key_is_another_perturbation():
+    before = segment()
+    one, two = edit(before, SPAN, 0.5, KEY), edit(before, SPAN, 0.5, jax.random.key(5))
+    where = np.asarray(SPAN & before.mask)
+    assert not np.any(np.asarray(one.k == two.k)[:-1, where])
+
+
+def test_an_empty_step_is_left_alone():
+    before = segment()
+    with jax.debug_nans(True):
+        after = edit(before, jnp.zeros(T, bool), 0.5, KEY)
+    np.testing.assert_array_equal(after.k, before.k)
+    assert not after.mask.any()
+
+
+def test_restriction_is_a_mask_over_the_same_arrays():
+    before = segment()
+    after = restrict(before, 1, 4)
+    assert after.k is before.k and after.v is before.v
+    np.testing.assert_array_equal(after.mask, [False, True, True, True, False, False])
+    np.testing.assert_array_equal(restrict(before, 3, T).mask, [0, 0, 0, 1, 1, 0])

@@ -1,0 +1,176 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+import toy
+
+from gccpo_jax import noise
+from gccpo_jax.law import Rule
+from gccpo_jax.sampling import Row, empty_row, run, sample
+from gccpo_jax.types import Segment
+
+ROWS, G, T = [0, 1, 2, 3], 3, 8
+ROOT = jax.random.key(2)
+PLAIN, MASKED, GREEDY = Rule(), Rule(0.8, top_k=4, top_p=0.85), Rule(temperature=0.0)
+
+
+def draw(rows=ROWS, width=4, group=G, rule=PLAIN, max_tokens=T, draw=0):
+    prompts = toy.prompts(rows, width)
+    keys = noise.question_keys(ROOT, 0, prompts.ids)
+    return sample(
+        toy.POLICY,
+        toy.PARAMS,
+        prompts,
+        keys,
+        toy.IS_STOP,
+        group=group,
+        rule=rule,
+        max_tokens=max_tokens,
+        draw=draw,
+    )
+
+
+@pytest.fixture(scope="module")
+def rollout():
+    return draw()[1]
+
+
+def test_replaying_the_keys_gives_the_same_tokens(rollout):
+    again = draw()[1]
+    jax.tree.map(np.testing.assert_array_equal, rollout, again)
+
+
+def test_a_row_does_not_depend_on_its_neighbours_or_on_padding(rollout):
+    """Other batch, order, group and prompt padding at once."""
+    other = draw(rows=[2, 0], width=6, group=2)[1]
+    for at, row in enumerate([2, 0]):
+        for name in ("tokens", "length", "stopped"):
+            got, want = getattr(other, name), getattr(rollout, name)
+            np.testing.assert_array_equal(got[at], want[row, :2])
+        np.testing.assert_allclose(other.logp[at], rollout.logp[row, :2], atol=1e-6)
+        written = np.asarray(rollout.segment.mask[row, :2])
+        np.testing.assert_array_equal(other.segment.mask[at], written)
+        got, want = other.segment.v[:, at], rollout.segment.v[:, row, :2]
+        np.testing.assert_array_equal(got[:, written], want[:, written])
+
+
+def test_a_larger_limit_changes_nothing_before_it(rollout):
+    longer = draw(max_tokens=T + 4)[1]
+    np.testing.assert_array_equal(longer.tokens[..., :T], rollout.tokens)
+    np.testing.assert_allclose(longer.logp[..., :T], rollout.logp, atol=1e-6)
+    open_ = ~np.asarray(rollout.stopped)
+    assert open_.any() and (np.asarray(longer.length)[open_] > T).all()
+    np.testing.assert_array_equal(longer.length[~open_], rollout.length[~open_])
+
+
+def test_lengths_and_stops(rollout):
+    tokens, length = np.asarray(rollout.tokens), np.asarray(rollout.length)
+    stopped = np.asarray(rollout.stopped)
+    assert stopped.any() and not stopped.all()
+    for b, g in np.ndindex(length.shape):
+        n = length[b, g]
+        body = tokens[b, g, : n - 1] if stopped[b, g] else tokens[b, g, :n]
+        assert toy.STOP not in body
+        assert (tokens[b, g, n - 1] == toy.STOP) == stopped[b, g]
+        assert stopped[b, g] or n == T
+        for padded in (rollout.tokens, rollout.logp, rollout.entropy):
+            assert not np.any(padded[b, g, n:])
+        np.testing.assert_array_equal(rollout.segment.mask[b, g], np.arange(T) < n)
+
+
+@jax.jit
+def tape_of(id_):
+    """Noise [G, T, V] of the factual tape, one id folded in after the other."""
+    fold = jax.random.fold_in
+    key = fold(fold(fold(ROOT, 0), id_), noise.TAPE)
+    grid = jnp.arange(G * T)
+    draw = lambda n: jax.random.gumbel(  # noqa: E731
+        fold(fold(fold(key, n // T), 0), n % T), (toy.V,), mode="high"
+    )
+    return jax.vmap(draw)(grid).reshape(G, T, toy.V)
+
+
+@pytest.mark.parametrize("rule", [PLAIN, MASKED, GREEDY], ids=str)
+def test_tokens_log_probabilities_and_entropies_are_those_of_the_masked_law(rule):
+    """X_t = argmax_v(log pi(v) + U_t(v)), pi the tempered, masked law of the known policy."""
+    rollout = draw(rule=rule)[1]
+    for b, row in enumerate(ROWS):
+        tape = np.asarray(tape_of(100 + row), np.float64)
+        for g in range(G):
+            text = list(toy.PROMPTS[row])
+            for t in range(int(rollout.length[b, g])):
+                law = oracles.law(toy.next_logits(text), rule.temperature, rule.top_k, rule.top_p)
+                with np.errstate(divide="ignore"):
+                    token = np.argmax(np.log(law) + tape[g, t])
+                assert rollout.tokens[b, g, t] == token
+                assert rollout.logp[b, g, t] == pytest.approx(np.log(law[token]), abs=1e-5)
+                assert rollout.entropy[b, g, t] == pytest.approx(oracles.entropy(law), abs=1e-5)
+                text.append(int(token))
+
+
+def test_greedy_follows_the_most_probable_token():
+    rollout = draw(rule=GREEDY)[1]
+    for b, row in enumerate(ROWS):
+        text = list(toy.PROMPTS[row])
+        for t in range(int(rollout.length[b, 0])):
+            text.append(int(np.argmax(toy.next_logits(text))))
+            assert (np.asarray(rollout.tokens[b, :, t]) == text[-1]).all()
+    assert not np.any(rollout.logp) and not np.any(rollout.entropy)
+
+
+def test_sampled_pairs_have_the_known_frequencies():
+    count = 4000
+    tokens = np.asarray(draw(rows=[0], group=count, max_tokens=2)[1].tokens)[0]
+    expected = oracles.continuations(
+        lambda text: oracles.law(toy.next_logits(text)), toy.PROMPTS[0], toy.STOP, 2
+    )
+    assert sum(expected.values()) == pytest.approx(1)
+    chi2 = 0.0
+    for pair, p in expected.items():
+        pair = (*pair, 0)[:2]
+        seen = np.sum((tokens == pair).all(axis=1))
+        chi2 += (seen - count * p) ** 2 / (count * p)
+    assert len(expected) == 31
+    assert chi2 < 59.7, "the .999 quantile for 30 degrees of freedom"
+
+
+def test_draws_are_different_tapes(rollout):
+    assert not np.array_equal(draw(draw=1)[1].tokens, rollout.tokens)
+
+
+def test_the_cache_left_behind_is_that_of_the_whole_text(rollout):
+    prompts = toy.prompts(ROWS)
+    prompt_segment = draw()[0]
+    encode = partial(toy.POLICY.encode, toy.PARAMS)
+    for b, row in enumerate(ROWS):
+        n = int(rollout.length[b, 0])
+        text = [*toy.PROMPTS[row], *np.asarray(rollout.tokens)[b, 0, :n].tolist()]
+        size = len(toy.PROMPTS[row])
+        padded = np.pad(text, (0, 4 + T - len(text)))
+        mask = jnp.arange(4 + T) < len(text)
+        hidden, whole = encode(padded, jnp.arange(4 + T), mask, ())
+        np.testing.assert_array_equal(prompt_segment.mask[b], prompts.mask[b])
+        for part in ("k", "v"):
+            full = getattr(whole, part)
+            prompt = getattr(prompt_segment, part)[:, b, :size]
+            response = getattr(rollout.segment, part)[:, b, 0, :n]
+            np.testing.assert_array_equal(prompt, full[:, :size])
+            np.testing.assert_array_equal(response, full[:, size : size + n])
+        np.testing.assert_array_equal(hidden[len(text) - 1], toy.next_logits(text))
+
+
+@pytest.mark.parametrize("stop_at, steps", [(2, 3), (99, T)])
+def test_the_loop_ends_when_every_row_has_stopped(stop_at, steps):
+    segment = Segment(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 1, 1, 2)), jnp.ones(1, bool))
+    rows = jax.vmap(lambda hidden: empty_row(segment, hidden, T))(jnp.zeros((2, 3)))
+
+    def count(t, rows):
+        """The second row stops one step before the first."""
+        stopped = rows.rollout.stopped | (t >= jnp.array([stop_at, stop_at - 1]))
+        fields = {**vars(rows.rollout), "length": rows.rollout.length + 1, "stopped": stopped}
+        return Row(rows.hidden, type(rows.rollout)(**fields))
+
+    np.testing.assert_array_equal(run(count, rows, T).length, [steps, steps])
