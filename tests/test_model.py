@@ -194,6 +194,15 @@ def test_attention_is_exact_for_extreme_scores():
     np.testing.assert_array_equal(attend(q, large, high, mask, ((small, low, mask),)), high)
 
 
+def test_a_masked_key_does_not_shadow_the_others_however_large_its_score():
+    q = jnp.full((1, 1, 2), 30.0)
+    keys = jnp.stack([jnp.full((1, 2), 30.0), jnp.zeros((1, 2))])  # the first is masked
+    values = jnp.stack([jnp.full((1, 2), 9.0), jnp.ones((1, 2))])
+    past = ((keys, values, jnp.array([False, True])),)
+    out = attend(q, jnp.zeros((1, 1, 2)), jnp.full((1, 1, 2), 3.0), jnp.ones(1, bool), past)
+    np.testing.assert_allclose(out, jnp.full((1, 1, 2), 2.0))  # the mean of 1 and 3
+
+
 @pytest.mark.parametrize("lengths", [(12,), (5, 7)])
 def test_bfloat16(lengths):
     arch, params = weights.load(GOLDEN / "qwen2", dtype="bfloat16")
