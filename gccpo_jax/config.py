@@ -149,6 +149,8 @@ class EvalConfig:
     ood_questions: int = _least(0, 100)  # of each other split
     draws: int = _least(0, 0)  # k of mean@k at the sampling law, on "id"; 0 skips it
     batch: int = _least(1, 200)  # questions decoded at once
+    max_prompt_tokens: int = _least(0, 0)  # 0: data.max_prompt_tokens
+    max_tokens: int = _least(0, 0)  # response tokens; 0: sampling.max_tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Credit:
 
 
 def gated_gae(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, rule: CreditRule
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """Credit of one group, `credit="gated_gae"` (method section 6).
 

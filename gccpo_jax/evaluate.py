@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from gccpo_jax import noise, texts
-from gccpo_jax.collect import Kit
 from gccpo_jax.data import Questions, eval_batches
+from gccpo_jax.kit import Kit
 from gccpo_jax.law import Rule
 from gccpo_jax.sampling import sample
 from gccpo_jax.types import Params

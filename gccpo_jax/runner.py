@@ -15,18 +15,13 @@ from gccpo_jax.checkpoint import Checkpoints
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.evaluate import accuracy, evaluate_splits
-from gccpo_jax.law import Rule
+from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.runlog import RunLog
 from gccpo_jax.session import Session
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.types import Params
 from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update
 from gccpo_jax.workdir import write_json
-
-
-def behaviour_rule(config: Config) -> Rule:
-    """The law that rollouts are sampled from and that the ratio is of."""
-    return Rule(config.sampling.temperature, config.sampling.top_k, config.sampling.top_p)
 
 
 @dataclasses.dataclass
@@ -103,16 +98,17 @@ def open_run(
 
 def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:
     """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
+    max_tokens = config.eval.max_tokens or config.sampling.max_tokens
     found = evaluate_splits(
         session.kit, params, session.evaluation,
-        batch=config.eval.batch, max_tokens=config.sampling.max_tokens,
+        batch=config.eval.batch, max_tokens=max_tokens,
     )  # fmt: skip
     if config.eval.draws:
         found[f"id_mean@{config.eval.draws}"] = accuracy(
             session.kit, params, session.evaluation["id"],
             rule=behaviour_rule(config), draws=config.eval.draws, seed=config.seed,
             batch=max(config.eval.batch // config.eval.draws, 1),
-            max_tokens=config.sampling.max_tokens,
+            max_tokens=max_tokens,
         )  # fmt: skip
     log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
     return found

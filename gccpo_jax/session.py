@@ -10,10 +10,10 @@ import jax
 
 from gccpo_jax import model, sharding, weights
 from gccpo_jax.arch import Arch
-from gccpo_jax.collect import Kit, make_kit
 from gccpo_jax.config import Config
 from gccpo_jax.data import Questions, load_questions
 from gccpo_jax.errors import UserError
+from gccpo_jax.kit import Kit, make_kit
 from gccpo_jax.tasks import load_task
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.tokenizer import Tokenizer, check_vocab, load_tokenizer
@@ -54,15 +54,15 @@ def open_session(config: Config) -> tuple[Session, Params]:
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
     kit = make_kit(model.make_policy(arch, config.policy.remat), task, tokenizer)
-    width = config.data.max_prompt_tokens
+    eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
         mesh=mesh,
         arch=arch,
         kit=kit,
         shardings=_shardings(mesh, arch),
-        train=load_questions(task, "train", tokenizer, width),
+        train=load_questions(task, "train", tokenizer, config.data.max_prompt_tokens),
         evaluation={
-            name: load_questions(task, name, tokenizer, width, _limit(config, name))
+            name: load_questions(task, name, tokenizer, eval_width, _limit(config, name))
             for name in sorted(task.splits)
             if name != "train" and (name == "id" or config.eval.ood_questions)
         },
@@ -122,9 +122,13 @@ def _scratch_arch(config: Config, tokenizer: Tokenizer) -> Arch:
 
 
 def _check_context(config: Config, arch: Arch) -> None:
-    needed = config.data.max_prompt_tokens + config.sampling.max_tokens
+    prompt, response = config.data.max_prompt_tokens, config.sampling.max_tokens
+    needed = max(
+        prompt + response,
+        (config.eval.max_prompt_tokens or prompt) + (config.eval.max_tokens or response),
+    )
     if needed > arch.max_positions:
         raise UserError(
-            f"config.data.max_prompt_tokens + sampling.max_tokens = {needed}: the model's context "
-            f"is {arch.max_positions} tokens; lower one of them"
+            f"max_prompt_tokens + max_tokens = {needed} (config.data and sampling, or eval): the "
+            f"model's context is {arch.max_positions} tokens; lower one of them"
         )

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from gccpo_jax import cli, sharding
-from gccpo_jax.collect import Kit
 from gccpo_jax.config import Config
 from gccpo_jax.data import Questions, TrainBatches
 from gccpo_jax.errors import UserError
+from gccpo_jax.kit import Kit
 from gccpo_jax.runlog import timed
 from gccpo_jax.runner import evaluate, evaluate_before, open_run
 from gccpo_jax.session import open_session

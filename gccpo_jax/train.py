@@ -22,11 +22,12 @@ from gccpo_jax.collect import Experience, collect
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
+from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.law import Rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
 from gccpo_jax.runlog import timed
-from gccpo_jax.runner import behaviour_rule, evaluate, evaluate_before, open_run
+from gccpo_jax.runner import evaluate, evaluate_before, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.types import Params, Prompts, UpdateBatch
 from gccpo_jax.update import LossFn, rl_loss

@@ -1,0 +1,26 @@
+"""GCCPO on the tiny policy that ships with the package: the whole method in minutes.
+
+Command   python -m gccpo_jax.train --config configs/quickstart.py
+Hardware  two CPU cores
+"""
+
+from gccpo_jax.config import default
+
+
+def get_config():
+    config = default()
+    config.steps = 60
+    config.batch_size = 16
+    config.group_size = 8
+    config.policy.path = "tiny"
+    config.task.name = "chain"
+    config.data.max_prompt_tokens = 44
+    config.sampling.max_tokens = 48
+    config.optim.lr = 3e-4
+    config.optim.warmup = 5
+    config.objective.beta = 0.0
+    config.eval.ood_questions = 200
+    config.eval.max_prompt_tokens = 60
+    config.eval.max_tokens = 68
+    config.log.rollouts_every = 20
+    return config

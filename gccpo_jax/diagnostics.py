@@ -1,0 +1,77 @@
+"""Numbers for the log that say whether sampling, readers and credit can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gccpo_jax.credit import Credit, Reading
+from gccpo_jax.tasks.base import Task
+from gccpo_jax.types import Array, Spans
+
+if TYPE_CHECKING:
+    from gccpo_jax.reading import Sampled
+
+
+def of_sampling(sampled: Sampled) -> dict[str, float]:
+    """Accuracy, share of groups with contrast, entropy (nats a token), lengths (tokens)."""
+    outcome, scorable, rollout = sampled.outcome, sampled.scorable, sampled.rollout
+    best = np.where(scorable, outcome, -np.inf).max(1)
+    worst = np.where(scorable, outcome, np.inf).min(1)
+    return {
+        "accuracy": _mean(outcome, scorable),
+        "unscorable": float(1 - scorable.mean()),
+        "contrast": float((best > worst).mean()),
+        "entropy": float(np.asarray(rollout.entropy).sum() / sampled.lengths.sum()),
+        "length": float(sampled.lengths.mean()),
+        "truncated": float(1 - np.asarray(rollout.stopped).mean()),
+        "tokens": float(sampled.lengths.sum()),
+    }
+
+
+def of_reader(
+    task: Task, sampled: Sampled, spans: Spans, factual: Array, answers: list[list[str]]
+) -> dict[str, float]:
+    """The reader's gate and how much of its law lies outside the candidates.
+
+    `reader_gate`: over finished trajectories that emitted a candidate, how often the
+    scored reader's most probable candidate at the last step is the emitted answer.
+    """
+    laws, mask = np.asarray(factual), np.asarray(spans.mask)
+    last = mask.sum(-1) - 1
+    finished = np.asarray(sampled.rollout.stopped)
+    agree = []
+    for b, g in zip(*np.nonzero(finished), strict=True):
+        answer = task.extract(sampled.texts[b, g])
+        if answer in answers[b]:
+            best = int(np.argmax(laws[b, g, last[b, g], :-1]))
+            agree.append(best == answers[b].index(answer))
+    return {
+        "reader_gate": float(np.mean(agree)) if agree else 0.0,
+        "other": _mean(laws[..., -1], mask),
+    }
+
+
+def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float]:
+    """Reward parts over steps that exist: R, D, gated effect, share of the first step."""
+    mask = np.asarray(spans.mask) & np.asarray(reading.scorable)[..., None]
+    last = mask & (np.arange(mask.shape[-1]) == mask.sum(-1, keepdims=True) - 1)
+    effect, gated = np.asarray(credit.effect), np.asarray(credit.gated)
+    robust, defined = np.asarray(credit.robustness), np.asarray(credit.defined) & mask
+    size = np.abs(gated).sum()
+    return {
+        "R": _mean(robust, defined),
+        "R_answer": _mean(robust, defined & last),
+        "R_defined": _mean(defined, mask),
+        "D": _mean(effect, mask),
+        "D_positive": _mean(effect > 0, mask),
+        "D_answer": _mean(effect, last),
+        "gated": _mean(gated, mask),
+        "credit_first": float(np.abs(gated[..., 0]).sum() / size) if size else 0.0,
+        "advantage_abs": _mean(np.abs(np.asarray(credit.step_advantage)), mask),
+    }
+
+
+def _mean(x: np.ndarray, where: np.ndarray) -> float:
+    return float(x[where].mean()) if where.any() else 0.0

