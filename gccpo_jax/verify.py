@@ -119,7 +119,7 @@ class _Child:
             self.stop()
             raise UserError(
                 "the verifier of open mathematics did not start "
-                f"({reply or 'no reply'}); install it with: pip install 'math-verify[antlr4_13_2]'"
+                f"({reply or 'no reply'}); install it with: pip install 'gccpo-jax[math]'"
             )
 
     def read_line(self, seconds: float) -> str:

@@ -127,14 +127,18 @@ def test_tensorflow_datasets(monkeypatch):
     made = {"train": rows(10), "test": [GOOD]}
 
     def data_source(name, split):
+        if name != "gsm8k":
+            raise RuntimeError(f"Dataset {name} not found.\nAvailable: ...")
         return [{k: v.encode() for k, v in row.items()} for row in made[split]]
 
     fake = types.SimpleNamespace(data_source=data_source)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
     splits = gsm8k("tfds:gsm8k").splits
     assert (len(splits["train"]), splits["id"][0].question) == (10, GOOD["question"])
+    with pytest.raises(UserError, match="Dataset gsm9k not found.; prepare it once"):
+        gsm8k("tfds:gsm9k")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(UserError, match=r"pip install 'gccpo_jax\[tfds\]'"):
+    with pytest.raises(UserError, match=r"pip install 'gccpo-jax\[tfds\]'"):
         gsm8k("tfds:gsm8k")
 
 

@@ -18,7 +18,6 @@ from gccpo_jax.tasks.chain_check import Reading, check, parse, read_steps
 from gccpo_jax.tasks.chain_problem import Problem, Range, redraw_numbers
 from gccpo_jax.tasks.corrupt import NUMBER
 
-
 _TRIES = 50  # draws of numbers before a rewrite is given up
 
 

@@ -81,7 +81,7 @@ def _create(dataset: str, size: int, seed: int, options: dict[str, Any]) -> Any:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise UserError(
-            f"reasoning_gym:{dataset} needs reasoning-gym (pip install 'gccpo_jax[gym]')"
+            f"reasoning_gym:{dataset} needs reasoning-gym (pip install 'gccpo-jax[reasoning-gym]')"
         ) from error
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, n=5, cutoff=0.4)

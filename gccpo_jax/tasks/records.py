@@ -6,7 +6,9 @@ means is the task's business. Every message names the file and the line.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -117,11 +119,20 @@ def _tfds_rows(name: str, split: str) -> Iterable[Mapping[str, Any]]:
         import tensorflow_datasets
     except ImportError as error:
         raise UserError(
-            f"{TFDS}{name} needs tensorflow-datasets (pip install 'gccpo_jax[tfds]')"
+            f"{TFDS}{name} needs tensorflow-datasets (pip install 'gccpo-jax[tfds]')"
         ) from error
-    # `data_source` reads at random without TensorFlow.
-    source = tensorflow_datasets.data_source(name, split=split)
-    return [{k: _text(v) for k, v in row.items() if k != "annotation"} for row in source]
+    # Without TensorFlow the text data sets register only when they are imported.
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"tensorflow_datasets.text.{name}")
+    try:
+        source = tensorflow_datasets.data_source(name, split=split)  # needs no TensorFlow to read
+    except Exception as error:  # not prepared and no network, no such data set, ...
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{TFDS}{name}, split {split}: {reason}; prepare it once where TensorFlow and a "
+            f"network are: tfds build {name} --file_format=array_record"
+        ) from error
+    return [{key: _text(row[key]) for key in ("question", "answer")} for row in source]
 
 
 def _text(value: Any) -> Any:
