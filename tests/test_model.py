@@ -173,10 +173,10 @@ def test_fully_masked_rows_are_finite_in_value_and_gradient(tiny, with_past):
     policy, params = tiny
     nothing = jnp.zeros(4, bool)
 
+    shape = (TINY.depth, 4, TINY.kv_heads, TINY.head_dim)
+    past = (Segment(jnp.ones(shape), jnp.ones(shape), nothing),) if with_past else ()
+
     def run(params):
-        past = ()
-        if with_past:
-            past = (policy.encode(params, TOKENS[:4], POSITIONS[:4], nothing, ())[1],)
         return policy.encode(params, TOKENS[:4], POSITIONS[:4], nothing, past)[0]
 
     gradient = jax.jit(jax.grad(lambda params: (run(params) ** 2).sum()))(params)
@@ -245,7 +245,7 @@ def test_init_abstract_and_axes_describe_one_tree():
 
 def test_initial_model_is_undecided_and_depends_on_the_key():
     arch = Arch(vocab_size=16, width=16, depth=1, heads=2, kv_heads=2, head_dim=8, mlp_width=16)
-    policy = model.make_policy(arch)
+    policy = compiled(arch)
     first, second = (model.init(arch, jax.random.key(seed)) for seed in (0, 1))
     hidden, _ = policy.encode(first, jnp.arange(4), jnp.arange(4), jnp.ones(4, bool), ())
     assert jax.nn.softmax(policy.logits(first, hidden)).max() < 0.9
