@@ -9,8 +9,9 @@ import pytest
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks import chain_text as text
 from gccpo_jax.tasks import load_task
-from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.tasks.chain import ChainConfig, _held_out, _unlabelled, chain
 from gccpo_jax.tasks.chain_check import LABELS, check, sound_prefixes
+from gccpo_jax.tasks.chain_family import Law, bounds_of, draw_problem
 from gccpo_jax.tasks.chain_problem import Clause, Problem
 from gccpo_jax.tasks.chain_tokenizer import build_tokenizer, make_tokenizer, vocabulary
 
@@ -57,6 +58,22 @@ def test_held_out_questions_are_not_in_training_even_without_their_label():
     for split, items in TASK.splits.items():
         if split != "train":
             assert not train & {bare(item) for item in items}, split
+
+
+def test_a_draw_that_is_in_training_is_not_held_out():
+    law = Law(bounds_of(20), (2, 4), labelled=0.5, shortcut=0.0)
+    train = [draw_problem(law, rng) for rng in [np.random.default_rng(7)] for _ in range(30)]
+    found = _held_out(train, 30, law, np.random.default_rng(7))  # draws the same ones first
+    assert not {_unlabelled(p) for p in train} & {_unlabelled(p) for p in found}
+    with pytest.raises(UserError, match="only 0 of 1 held-out"):
+        _held_out([draw_problem(law, _Repeats())], 1, law, _Repeats())
+
+
+class _Repeats:
+    """A generator that draws one problem for ever."""
+
+    def __getattr__(self, name):
+        return getattr(np.random.default_rng(7), name)
 
 
 @pytest.mark.parametrize("split", ["train", "id", *OOD])

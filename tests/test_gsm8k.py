@@ -223,6 +223,16 @@ def test_without_a_known_name_there_is_no_rename(tmp_path):
     assert rename(item, ["Anna has 3"], np.random.default_rng(0)) is None
 
 
+def test_a_new_name_is_nobody_elses(tmp_path):
+    question = f"How old is {WOMEN[0]}?"
+    path = write(tmp_path / "a.jsonl", *rows(9), {"question": question, "answer": "7"})
+    item = gsm8k(path, held_out=1).splits["id"][0]
+    others = " ".join(WOMEN[1:-1])
+    for seed in range(5):
+        changed, steps = rename(item, [others], np.random.default_rng(seed))
+        assert changed.question == f"How old is {WOMEN[-1]}?" and steps == [others]
+
+
 def test_no_name_is_on_both_lists():
     assert len({*WOMEN, *MEN}) == len(WOMEN) + len(MEN)
 
