@@ -1,72 +1,138 @@
-"""The command line shared by `train` and `sft`: a config file, overrides, a workdir."""
+"""The command line shared by `train` and `sft`: a config file, overrides, a workdir.
+
+    python -m gccpo_jax.train --config FILE[:ARGUMENT] [--config.<field>=<value> ...]
+                              [--workdir DIR] [--resume]
+
+A config file is Python with a function `get_config` that returns an
+`ml_collections.ConfigDict`; `FILE:ARGUMENT` calls `get_config(ARGUMENT)`.
+"""
 
 from __future__ import annotations
 
+import argparse
+import ast
 import pathlib
+import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from gccpo_jax.config import Config, freeze
+from gccpo_jax.config import Config, field_type, freeze
 from gccpo_jax.errors import UserError
+from gccpo_jax.workdir import default_workdir
 
-Run = Callable[[Config, str, pathlib.Path, bool], None]
-"""(config, its name, workdir, resume) -> None"""
+Run = Callable[[Config, str, pathlib.Path, bool], Any]
+"""(config, its name, workdir, resume) -> what the caller may use"""
+
+_OPTIONS = "task.options."
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def main(run: Run, argv: Sequence[str]) -> int:
+def main(run: Run, description: str, argv: Sequence[str]) -> int:
     """Parses `argv`, runs, and returns the exit code: 0, or 2 for a mistake of the user's."""
     try:
-        config, name, workdir, resume = parse(argv)
-        run(config, name, workdir, resume)
+        run(*parse(description, argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def parse(argv: Sequence[str]) -> tuple[Config, str, pathlib.Path, bool]:
+def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.Path, bool]:
     """The checked config, its name, the workdir and whether to resume.
 
     Raises:
       UserError: an unknown flag or field, a bad value, a config file that does not load.
     """
-    from absl import flags
-    from ml_collections import config_flags
+    parser = _Parser(description=description, allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="config file")
+    parser.add_argument("--workdir", help="directory of the run (default runs/<config>-<time>)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --workdir")
+    parser.epilog = "Fields are overridden with --config.<field>=<value>; see gccpo_jax/config.py."
+    known, rest = parser.parse_known_args(argv)
+    if known.resume and known.workdir is None:
+        raise UserError("--resume needs --workdir: which run to go on with")
+    config, name = load_config(known.config)
+    for path, text in _overrides(rest):
+        set_field(config, path, text)
+    workdir = pathlib.Path(known.workdir) if known.workdir else default_workdir(name)
+    return freeze(config), name, workdir, known.resume
 
-    from gccpo_jax.workdir import default_workdir
 
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "Configuration file; override fields with --config.<field>=<value>.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_string(
-        "workdir", None, "Directory of the run (default runs/<config>-<time>).", flag_values=values
-    )
-    flags.DEFINE_bool("resume", False, "Go on with the run in --workdir.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(message)
+
+
+def load_config(source: str) -> tuple[Any, str]:
+    """The `ConfigDict` that a config file makes, and its name: file and argument.
+
+    Raises:
+      UserError: no such file, no `get_config`, or an error inside it (with its line).
+    """
+    file, argument = source, ()
+    if not pathlib.Path(source).is_file() and ":" in source:
+        file, _, text = source.rpartition(":")
+        argument = (text,)
+    path = pathlib.Path(file)
+    if not path.is_file():
+        raise UserError(f"--config {file}: no such file; try configs/quickstart.py")
     try:
-        rest = values(list(argv))
+        get_config = runpy.run_path(str(path.absolute()))["get_config"]
+        config = get_config(*argument)
     except UserError:
         raise
-    except Exception as error:  # absl and ml_collections raise a class for each kind of mistake
-        raise UserError(_one_line(error)) from error
-    if values.help:
-        print(f"usage: python -m {argv[0]} --config FILE [--config.<field>=<value> ...]\n")
-        print(values.get_help())
-        raise SystemExit(0)
-    if len(rest) > 1:
-        raise UserError(f"{rest[1]}: unexpected argument; fields are set as --config.<field>=...")
-    if values.config is None:
-        raise UserError("--config is missing; give a file such as configs/quickstart.py")
-    if values.resume and values.workdir is None:
-        raise UserError("--resume needs --workdir: which run to go on with")
-    source = config_flags.get_config_filename(values["config"])
-    name = pathlib.Path(source).stem
-    workdir = pathlib.Path(values.workdir) if values.workdir else default_workdir(name)
-    return freeze(values.config), name, workdir, values.resume
+    except KeyError as error:
+        raise UserError(f"--config {file}: it has no function get_config ({error})") from error
+    except Exception as error:  # the user's own code may raise anything
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise UserError(f"--config {file}, line {line}: {type(error).__name__}: {error}") from error
+    return config, "-".join([path.stem, *argument])
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:397] + "..."
+def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs (path, value) from `--config.<path>=<value>` or `--config.<path> <value>`."""
+    pairs, rest = [], list(arguments)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not flag.startswith("--config."):
+            raise UserError(f"{flag}: unknown argument; fields are set as --config.<field>=<value>")
+        if not equals:
+            if not rest:
+                raise UserError(f"{flag}: a value is missing; write {flag}=<value>")
+            value = rest.pop(0)
+        pairs.append((flag.removeprefix("--config."), value))
+    return pairs
+
+
+def set_field(config: Any, path: str, text: str) -> None:
+    """Sets the field at a dotted path from its text on the command line.
+
+    A task's options are not known before the task is: they are read as Python
+    literals, and as text where they are none. The task checks them later.
+
+    Raises:
+      UserError: no such field (names those of its section), or a value of another type.
+    """
+    if path.startswith(_OPTIONS):
+        with config.task.options.unlocked():
+            config.task.options[path.removeprefix(_OPTIONS)] = _literal(text)
+        return
+    kind = field_type(path)
+    section, _, name = path.rpartition(".")
+    target = config
+    for part in section.split(".") if section else ():
+        target = target[part]
+    try:
+        value = _BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise UserError(f"config.{path} = {text!r}: expected {kind.__name__}") from None
+    target[name] = value
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -215,11 +215,34 @@ def freeze(config: Any) -> Config:
     return frozen
 
 
+def field_type(path: str) -> type:
+    """Type of the field at a dotted path such as "optim.lr".
+
+    Raises:
+      UserError: there is no such field (names those of its section), or it is a section.
+    """
+    cls: Any = Config
+    parts = path.split(".")
+    for depth, name in enumerate(parts):
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        if name not in hints:
+            raise _unknown(".".join(["config", *parts[:depth]]), name, hints)
+        cls = hints[name]
+    if dataclasses.is_dataclass(cls) or cls is dict:
+        raise UserError(f"config.{path}: a section; set one of its fields, config.{path}.<field>")
+    return cls
+
+
+def _unknown(section: str, name: str, hints: dict[str, Any]) -> UserError:
+    valid = f"{section} has {', '.join(hints)}" if hints else f"{section} has no fields"
+    return UserError(f"{section}.{name}: no such field; {valid}")
+
+
 def _build(cls: type, mapping: dict, path: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(mapping) - set(hints))
     if unknown:
-        raise UserError(f"{path}.{unknown[0]}: no such field; {path} has {', '.join(hints)}")
+        raise _unknown(path, unknown[0], hints)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     return cls(
         **{

@@ -100,4 +100,4 @@ def demonstrations(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(fine_tune, sys.argv))
+    sys.exit(cli.main(fine_tune, __doc__, sys.argv[1:]))

@@ -124,4 +124,4 @@ def update_batch(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(train_and_evaluate, sys.argv))
+    sys.exit(cli.main(train_and_evaluate, __doc__, sys.argv[1:]))
