@@ -53,7 +53,9 @@ def continue_branches(
     independent of the factual tape 0. Arms are aligned by the offset *after* the step:
     where a step was replaced by one of another length, pass the factual step's end as
     `tape_start`, and the arms share their noise. The mean of the verified
-    outcomes over draws is Phi at the boundary, unbiased for the policy's value.
+    outcomes over draws is Phi at the boundary, unbiased for the policy's value under
+    the rollout's own limit: prefix and branch together hold at most T tokens (so a
+    smaller `max_tokens` biases Phi wherever branches are cut by it).
 
     Cost: B G E N (1 + h) decoded tokens, h the mean branch length.
     """
@@ -65,7 +67,8 @@ def continue_branches(
         )(noise.stream_keys(key, noise.TAPE, group))
     )(question_keys)  # [B, G, N]
     lengths = jnp.sum(prompt.mask, axis=-1, dtype=jnp.int32)  # [B]
-    position = jnp.arange(rollout.tokens.shape[-1])
+    limit = rollout.tokens.shape[-1]
+    position = jnp.arange(limit)
     before = position[None, None, None] < ends[..., None]
     prefix_mask = rollout.segment.mask[:, :, None] & before  # [B, G, E, T]
     prefixes = Segment(rollout.segment.k, rollout.segment.v, prefix_mask)
@@ -80,8 +83,7 @@ def continue_branches(
             params, last[None], (length + end - 1)[None], jnp.ones(1, bool), context
         )
         row = empty_row(prefix, hidden[0], max_tokens)
-        stopped = Rollout(**{**vars(row.rollout), "stopped": ~exists})
-        return Row(row.hidden, stopped)
+        return _stop(row, ~exists | (end >= limit))
 
     def open_draws(
         prompt: Segment, length: Array, prefix: Segment, tokens: Array, end: Array, exists: Array
@@ -104,7 +106,8 @@ def continue_branches(
         row: Row,
     ) -> Row:
         at, context = length + end, (prompt, prefix)
-        return write_token(policy, params, rule, stop, t, context, at, tape, tape_start, row)
+        row = write_token(policy, params, rule, stop, t, context, at, tape, tape_start, row)
+        return _stop(row, end + row.rollout.length >= limit)
 
     def of_draws(
         prompt: Segment,
@@ -127,6 +130,11 @@ def continue_branches(
 
     result = run(step, rows, max_tokens)
     return Branches(tokens=result.tokens, length=result.length)
+
+
+def _stop(row: Row, when: Array) -> Row:
+    stopped = row.rollout.stopped | when
+    return Row(row.hidden, Rollout(**{**vars(row.rollout), "stopped": stopped}))
 
 
 def _over_boundaries(one: Callable[..., Row], axes: tuple[Any, ...]) -> Callable[..., Row]:

@@ -42,8 +42,7 @@ def test_a_branch_replays_the_tape_it_is_given():
             continue
         rest = np.asarray(rollout.tokens)[b, g, end:n]
         np.testing.assert_array_equal(got[b, g, k, : n - end], rest)
-        if rollout.stopped[b, g]:
-            assert branches.length[b, g, k, 1] == n - end
+        assert branches.length[b, g, k, 1] == n - end, "cut where the rollout would be"
         agree.append(np.array_equal(other[b, g, k, : n - end], rest))
     assert len(agree) > 10 and not all(agree), "draw 1 is another tape"
 
