@@ -19,7 +19,9 @@ def test_a_branch_replays_the_tape_it_is_given():
     prompt, rollout = draw(draw=2)
     length = np.asarray(rollout.length)
     ends = np.stack([np.ones_like(length), (length + 1) // 2, length], -1)
-    exists = np.stack([length > 1, length > 2, np.zeros_like(length, bool)], -1)
+    full = (length == T) & ~np.asarray(rollout.stopped)  # nothing may follow
+    assert full.any()
+    exists = np.stack([length > 1, length > 2, full], -1)
     branches = continue_branches(
         toy.POLICY,
         toy.PARAMS,

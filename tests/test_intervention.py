@@ -7,6 +7,7 @@ from gccpo_jax.intervention import latent, restrict
 from gccpo_jax.types import Segment
 
 L, T, K, D = 3, 6, 2, 4
+SIZE = 400
 KEY = jax.random.key(4)
 SPAN = jnp.array([False, False, True, True, False, True])
 edit = jax.jit(latent)
@@ -46,7 +47,7 @@ def test_only_the_existing_tokens_of_the_step_below_the_last_layer_move():
 
 @pytest.mark.parametrize("sigma", [0.25, 2.0])
 def test_the_scale_is_sigma_times_the_rms_of_the_step(sigma):
-    size = 400
+    size = SIZE
     random = np.random.default_rng(1)
     scale = (
         np.array([0.5, 4.0, 1.0])[:, None, None, None]
@@ -70,9 +71,9 @@ def test_scaling_the_segment_scales_the_noise():
 
 
 def test_the_noise_of_a_token_depends_on_key_and_position_only():
-    short, long = segment(exists=T), segment(size=T + 3, exists=T)
+    short, long = segment(exists=T), segment(size=SIZE, exists=T)
     long = Segment(long.k.at[:, :T].set(short.k), long.v.at[:, :T].set(short.v), long.mask)
-    after = edit(long, jnp.pad(SPAN, (0, 3)), 0.5, KEY)
+    after = edit(long, jnp.pad(SPAN, (0, SIZE - T)), 0.5, KEY)
     np.testing.assert_allclose(after.k[:, :T], edit(short, SPAN, 0.5, KEY).k, rtol=1e-6)
     # tokens outside the step neither move nor count for its RMS
     other = Segment(short.k.at[:, 0].multiply(100.0), short.v, short.mask)

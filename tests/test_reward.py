@@ -1,3 +1,4 @@
+import pathlib
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from gccpo_jax import reward
 
 P0, P1 = (0.7, 0.2, 0.1), (0.5, 0.3, 0.2)
 A, P, E = 4, 3, 5
+ROOT = pathlib.Path(__file__).parents[1]
 MASSES = arrays(np.float32, (P + 1, A), elements=st.sampled_from([0.0, 1e-6, 0.1, 0.5, 1.0, 3.0]))
 USABLE = arrays(bool, P)
 jsd, robustness = jax.jit(reward.jsd), jax.jit(reward.robustness)
@@ -199,5 +201,5 @@ def test_a_reward_needs_no_trainer():
         "import sys; from gccpo_jax import reward; reward.jsd; "
         f"print([m for m in {heavy} if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr

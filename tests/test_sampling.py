@@ -13,6 +13,7 @@ from gccpo_jax.sampling import Row, empty_row, run, sample
 from gccpo_jax.types import Segment
 
 ROWS, G, T = [0, 1, 2, 3], 3, 8
+LESS = 4
 ROOT = jax.random.key(2)
 PLAIN, MASKED, GREEDY = Rule(), Rule(0.8, top_k=4, top_p=0.85), Rule(temperature=0.0)
 
@@ -43,27 +44,27 @@ def test_replaying_the_keys_gives_the_same_tokens(rollout):
     jax.tree.map(np.testing.assert_array_equal, rollout, again)
 
 
-def test_a_row_does_not_depend_on_its_neighbours_or_on_padding(rollout):
-    """Other batch, order, group and prompt padding at once."""
-    other = draw(rows=[2, 0], width=6, group=2)[1]
+@pytest.fixture(scope="module")
+def other():
+    """Rows 2 and 0 again: other batch, order, group, prompt padding and token limit at once."""
+    return draw(rows=[2, 0], width=6, group=2, max_tokens=LESS)[1]
+
+
+def test_a_row_does_not_depend_on_its_neighbours_or_on_padding(rollout, other):
     for at, row in enumerate([2, 0]):
-        for name in ("tokens", "length", "stopped"):
-            got, want = getattr(other, name), getattr(rollout, name)
-            np.testing.assert_array_equal(got[at], want[row, :2])
-        np.testing.assert_allclose(other.logp[at], rollout.logp[row, :2], atol=1e-6)
-        written = np.asarray(rollout.segment.mask[row, :2])
+        np.testing.assert_array_equal(other.tokens[at], rollout.tokens[row, :2, :LESS])
+        np.testing.assert_allclose(other.logp[at], rollout.logp[row, :2, :LESS], atol=1e-6)
+        written = np.asarray(rollout.segment.mask[row, :2, :LESS])
         np.testing.assert_array_equal(other.segment.mask[at], written)
-        got, want = other.segment.v[:, at], rollout.segment.v[:, row, :2]
+        got, want = other.segment.v[:, at], rollout.segment.v[:, row, :2, :LESS]
         np.testing.assert_array_equal(got[:, written], want[:, written])
 
 
-def test_a_larger_limit_changes_nothing_before_it(rollout):
-    longer = draw(max_tokens=T + 4)[1]
-    np.testing.assert_array_equal(longer.tokens[..., :T], rollout.tokens)
-    np.testing.assert_allclose(longer.logp[..., :T], rollout.logp, atol=1e-6)
-    open_ = ~np.asarray(rollout.stopped)
-    assert open_.any() and (np.asarray(longer.length)[open_] > T).all()
-    np.testing.assert_array_equal(longer.length[~open_], rollout.length[~open_])
+def test_a_larger_limit_changes_nothing_before_it(rollout, other):
+    length = np.asarray(rollout.length)[[2, 0], :2]
+    assert length.min() <= LESS < length.max()
+    np.testing.assert_array_equal(other.length, np.minimum(length, LESS))
+    np.testing.assert_array_equal(other.stopped, length <= LESS)
 
 
 def test_lengths_and_stops(rollout):
