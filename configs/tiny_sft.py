@@ -9,7 +9,7 @@ from gccpo_jax.config import default
 
 def get_config():
     config = default()
-    config.steps = 200
+    config.steps = 145
     config.batch_size = 128
     config.policy.init = "scratch"
     config.policy.scratch.layers = 3

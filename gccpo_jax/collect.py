@@ -19,6 +19,7 @@ from gccpo_jax import diagnostics, noise, texts
 from gccpo_jax.config import Config
 from gccpo_jax.credit import Credit, CreditRule, Reading, gated_gae, outcome_only
 from gccpo_jax.kit import Kit, behaviour_rule
+from gccpo_jax.masked import first
 from gccpo_jax.reading import Sampled, read
 from gccpo_jax.sampling import sample
 from gccpo_jax.stopwatch import Stopwatch
@@ -63,7 +64,7 @@ def collect(
             credit = _credit(reading, spans, rollout, use_gate, credit_rule(config))
             advantage = jax.block_until_ready(credit.advantage)
         metrics |= found | diagnostics.of_credit(credit, spans, reading)
-    inside = jnp.arange(sampled.tokens.shape[-1]) < rollout.length[..., None]
+    inside = first(rollout.length, sampled.tokens.shape[-1])
     return Experience(
         rollout=rollout,
         texts=sampled.texts,

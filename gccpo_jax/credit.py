@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from gccpo_jax import advantage as adv
 from gccpo_jax import reward
-from gccpo_jax.masked import masked_mean
+from gccpo_jax.masked import first, masked_mean
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans, record
 
@@ -77,8 +77,8 @@ def gated_gae(
     mask = spans.mask & reading.scorable[:, None]
     baseline = masked_mean(reading.outcome, reading.scorable)
     value = jnp.where(jnp.isfinite(reading.value), reading.value, baseline)
-    first = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
-    value_before = jnp.concatenate([first, value[:, :-1]], axis=1)
+    start = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
+    value_before = jnp.concatenate([start, value[:, :-1]], axis=1)
     effect = jax.vmap(reward.effects)(value_before, reading.outcome, mask)
 
     readable = reward.readable(reading.factual, rule.max_other) & mask & use_gate
@@ -120,9 +120,8 @@ def spread(per_step: Array, spans: Spans, rollout: Rollout, token_weights: str) 
     tokens = adv.to_tokens(per_step, spans, size)
     if token_weights == "uniform":
         return tokens
-    position = jnp.arange(size)
     weights = adv.surprise_weights(
-        rollout.logp, step_of_token(spans, size), position < rollout.length, per_step.shape[0]
+        rollout.logp, step_of_token(spans, size), first(rollout.length, size), per_step.shape[0]
     )
     return tokens * weights
 
@@ -144,5 +143,4 @@ def outcome_only(
         scalar = adv.group_zscore(outcome, scorable, ddof=ddof, epsilon=epsilon)
     else:
         scalar = adv.leave_one_out(outcome, scorable)
-    inside = jnp.arange(rollout.tokens.shape[-1]) < rollout.length[:, None]
-    return jnp.where(inside, scalar[:, None], 0.0)
+    return jnp.where(first(rollout.length, rollout.tokens.shape[-1]), scalar[:, None], 0.0)

@@ -13,6 +13,12 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+def first(length: Array, size: int) -> Array:
+    """[..., size] bool, True at the first `length` [...] positions."""
+    position = jnp.arange(size).reshape((1,) * jnp.ndim(length) + (size,))
+    return position < length[..., None]
+
+
 def masked_sum(x: Array, where: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     """Sum of the selected entries; 0 where none is."""
     return jnp.sum(jnp.where(where, x, 0), axis=axis)

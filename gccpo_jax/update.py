@@ -164,8 +164,8 @@ def make_update(
             "clip_fraction": safe_divide(loss.clipped, loss.tokens),
             "ratio": safe_divide(loss.ratio, loss.tokens),
             "drift": safe_divide(loss.drift, loss.tokens),
-            "grad_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
         }
         return TrainState(params, opt_state, state.step + 1), metrics
 

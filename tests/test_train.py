@@ -1,0 +1,173 @@
+"""Whole runs, small: what they write, that they repeat, resume, and do not depend on the mesh."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from gccpo_jax import checkpoint, config, sft, train, weights
+from gccpo_jax.runner import Run
+
+
+def small(**changes):
+    """The quickstart in miniature."""
+    c = config.default()
+    c.steps = 4
+    c.batch_size = 2
+    c.group_size = 4
+    c.data.max_prompt_tokens = 44
+    c.sampling.max_tokens = 40
+    c.task.options.update(train=40, id=6, ood=4, max_operations=3)
+    c.eval.questions = 6
+    c.eval.ood_questions = 4
+    c.eval.batch = 6
+    c.eval.max_prompt_tokens = 60
+    c.checkpoint.every = 2
+    c.log.rollouts_every = 2
+    c.log.tensorboard = False
+    for path, value in changes.items():
+        section, _, name = path.rpartition("__")
+        setattr(c[section] if section else c, name, value)
+    return config.freeze(c)
+
+
+def metrics(workdir):
+    """The lines of metrics.jsonl without the fields that hold times."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    timed = ("_seconds", "_per_second")
+    return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "one"
+    summary = train.train_and_evaluate(small(), "small", workdir)
+    return workdir, summary
+
+
+def test_a_run_writes_what_it_promises(finished):
+    workdir, summary = finished
+    assert json.loads((workdir / "summary.json").read_text()) == summary
+    assert set(summary) == {"before", "after", "steps", "config"}
+    assert {"id", "ood_surface", "ood_depth", "ood_shortcut"} <= set(summary["after"])
+    rows = metrics(workdir)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    wanted = {"accuracy", "R", "D", "kl", "clip_fraction", "entropy", "length", "grad_norm"}
+    assert wanted <= set(rows[0])
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    stages = {"sample_seconds", "branches_seconds", "readout_seconds", "update_seconds"}
+    first = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
+    assert stages | {"tokens_per_second", "step_seconds"} <= set(first)
+
+
+def test_rollouts_show_steps_that_add_up(finished):
+    workdir, _ = finished
+    names = sorted(path.name for path in (workdir / "rollouts").iterdir())
+    assert names == [f"step_{n:06d}.{end}" for n in (1, 2, 4) for end in ("jsonl", "txt")]
+    lines = (workdir / "rollouts" / "step_000004.jsonl").read_text().splitlines()
+    assert len(lines) == 2 * 4
+    for row in map(json.loads, lines):
+        steps = row["steps"]
+        assert sum(step["tokens"] for step in steps) == row["tokens"]
+        # Effects telescope to the outcome minus the value before the first step.
+        total = sum(step["effect"] for step in steps)
+        assert total == pytest.approx(row["outcome"] - steps[0]["value_before"], abs=1e-5)
+        assert all(0 <= step["robustness"] <= 1 for step in steps)
+    assert "Phi before" in (workdir / "rollouts" / "step_000004.txt").read_text()
+
+
+def test_the_policy_that_is_written_is_the_one_that_was_trained(finished):
+    workdir, _ = finished
+    arch, params = weights.load(workdir / "policy")
+    start_arch, start = weights.load("tiny")
+    assert arch == start_arch
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, start)
+    assert all(change > 0 for change in jax.tree.leaves(moved))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(finished, tmp_path):
+    workdir, _ = finished
+    train.train_and_evaluate(small(), "small", tmp_path / "again")
+    assert metrics(tmp_path / "again") == metrics(workdir)
+    train.train_and_evaluate(small(seed=1), "small", tmp_path / "other")
+    assert metrics(tmp_path / "other")[0] != metrics(workdir)[0]
+
+
+class Killed(Exception):
+    """Stands for a process that ends between two steps."""
+
+
+def test_a_resumed_run_is_the_uninterrupted_run(finished, tmp_path, monkeypatch):
+    workdir, summary = finished
+    interrupted = tmp_path / "killed"
+    finish_step = Run.finish_step
+
+    def die_after_three(self, config, step, *rest):
+        finish_step(self, config, step, *rest)
+        if step == 3:
+            self.checkpoints.close()
+            raise Killed
+
+    monkeypatch.setattr(Run, "finish_step", die_after_three)
+    with pytest.raises(Killed):
+        train.train_and_evaluate(small(), "small", interrupted)
+    monkeypatch.undo()
+    assert [row["step"] for row in metrics(interrupted)] == [1, 2, 3]
+    resumed = train.train_and_evaluate(small(), "small", interrupted, resume=True)
+    assert resumed == summary
+    assert metrics(interrupted) == metrics(workdir)
+    ours, theirs = (weights.load(path / "policy")[1] for path in (interrupted, workdir))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_finished_run_can_be_resumed_without_harm(finished, tmp_path):
+    workdir, summary = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    assert train.train_and_evaluate(small(), "small", copy, resume=True) == summary
+    assert metrics(copy) == metrics(workdir)
+
+
+def test_checkpoints_keep_the_newest(finished):
+    workdir, _ = finished
+    assert checkpoint.Checkpoints(workdir / "checkpoints", keep=3).latest == 4
+
+
+def test_outcome_credit_needs_no_reading(tmp_path):
+    changes = {"credit__kind": "outcome", "credit__baseline": "zscore", "steps": 2}
+    train.train_and_evaluate(small(**changes), "grpo", tmp_path / "grpo")
+    row = metrics(tmp_path / "grpo")[0]
+    assert "R" not in row and "accuracy" in row
+    rollout = json.loads((tmp_path / "grpo/rollouts/step_000001.jsonl").read_text().splitlines()[0])
+    assert "steps" not in rollout
+
+
+def test_a_penalty_towards_the_reference_is_measured(tmp_path):
+    changes = {"objective__beta": 0.1, "credit__kind": "outcome", "steps": 3, "optim__lr": 3e-3}
+    train.train_and_evaluate(small(**changes), "kl", tmp_path / "kl")
+    rows = metrics(tmp_path / "kl")
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert rows[-1]["kl"] > 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
+def test_two_devices_are_one(finished, tmp_path, axis):
+    workdir, _ = finished
+    train.train_and_evaluate(small(**{f"mesh__{axis}": 2}), "small", tmp_path / "two")
+    for ours, theirs in zip(metrics(tmp_path / "two"), metrics(workdir), strict=True):
+        assert ours["accuracy"] == theirs["accuracy"] and ours["length"] == theirs["length"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
+def test_fine_tuning_from_scratch_learns_its_demonstrations(tmp_path):
+    changes = {
+        "policy__init": "scratch", "steps": 30, "batch_size": 8, "optim__lr": 1e-2,
+        "sampling__max_tokens": 48,
+    }  # fmt: skip
+    sft.fine_tune(small(**changes), "sft", tmp_path / "sft")
+    rows = metrics(tmp_path / "sft")
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    assert (tmp_path / "sft" / "policy" / "model.safetensors").is_file()
