@@ -18,6 +18,7 @@ def get_config():
     config.sampling.max_tokens = 48
     config.optim.lr = 3e-4
     config.optim.warmup = 5
+    config.optim.micro_batch = 8
     config.objective.beta = 0.0
     config.eval.ood_questions = 200
     config.eval.max_prompt_tokens = 60

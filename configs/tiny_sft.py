@@ -9,7 +9,7 @@ from gccpo_jax.config import default
 
 def get_config():
     config = default()
-    config.steps = 145
+    config.steps = 170
     config.batch_size = 128
     config.policy.init = "scratch"
     config.policy.scratch.layers = 3
@@ -20,6 +20,7 @@ def get_config():
     config.optim.warmup = 20
     config.optim.decay = "cosine"
     config.optim.weight_decay = 0.01
+    config.optim.micro_batch = 32  # activations that fit the cache: a fifth faster than all at once
     config.eval.ood_questions = 400
     config.eval.max_prompt_tokens = 60
     config.eval.max_tokens = 68

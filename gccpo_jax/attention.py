@@ -24,7 +24,7 @@ from gccpo_jax.types import Array
 _LOW = -1e30  # a score that loses against every real one, and whose differences stay finite
 
 KeysValues = tuple[Array, Array, Array]
-"""Of one layer and one segment: keys[S, K, D], values[S, K, D], mask[S]."""
+"""Of one layer and one segment: keys[K, S, D], values[K, S, D], mask[S]."""
 
 
 def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ...]) -> Array:
@@ -32,7 +32,7 @@ def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ..
 
     Args:
       q: [S, H, D] queries; H is a multiple of K, consecutive heads share a key head.
-      k, v: [S, K, D] keys and values of the new tokens.
+      k, v: [K, S, D] keys and values of the new tokens.
       mask: [S] bool, True on new tokens that exist.
       past: per segment (keys, values, mask), any number, any lengths.
 
@@ -40,16 +40,18 @@ def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ..
       [S, H, D]. A row that may attend to nothing is finite and meaningless.
     """
     if not past:
+        k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)
         return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None, :], is_causal=True)
     length = mask.shape[0]
     own = mask[None, :] & jnp.tril(jnp.ones((length, length), bool))
     parts = [(keys, values, visible[None, :]) for keys, values, visible in past]
-    grouped = q.reshape(length, k.shape[1], -1, q.shape[2])  # [S, K, R, D]
-    return _merge(grouped, [*parts, (k, v, own)]).reshape(q.shape)
+    grouped = jnp.moveaxis(q.reshape(length, k.shape[0], -1, q.shape[2]), 0, 2)  # [K, R, S, D]
+    mixed = _merge(grouped, [*parts, (k, v, own)])
+    return jnp.moveaxis(mixed, 2, 0).reshape(q.shape)
 
 
 def _merge(q: Array, parts: list[KeysValues]) -> Array:
-    """Joint softmax over `parts` of (keys[J, K, D], values[J, K, D], visible[1 or S, J])."""
+    """Joint softmax over `parts` of (keys[K, J, D], values[K, J, D], visible[1 or S, J])."""
     scores = [_scores(q, keys, visible) for keys, _, visible in parts]
     # The softmax does not depend on the shift, so no gradient needs to pass through it.
     peak = functools.reduce(jnp.maximum, [score.max(-1, keepdims=True) for score in scores])
@@ -59,10 +61,10 @@ def _merge(q: Array, parts: list[KeysValues]) -> Array:
         for score, (_, _, visible) in zip(scores, parts, strict=True)
     ]  # [K, R, S, J] each
     total = functools.reduce(operator.add, [weight.sum(-1, keepdims=True) for weight in weights])
-    total = jnp.moveaxis(jnp.where(total > 0, total, 1.0), 2, 0)  # [S, K, R, 1]
+    total = jnp.where(total > 0, total, 1.0)  # [K, R, S, 1]
     mixed = [
         jnp.einsum(
-            "krsj,jkd->skrd",
+            "krsj,kjd->krsd",
             weight.astype(values.dtype),
             values,
             preferred_element_type=jnp.float32,
@@ -74,5 +76,5 @@ def _merge(q: Array, parts: list[KeysValues]) -> Array:
 
 def _scores(q: Array, keys: Array, visible: Array) -> Array:
     """float32 [K, R, S, J] scaled products, `_LOW` where the key is not visible."""
-    products = jnp.einsum("skrd,jkd->krsj", q, keys, preferred_element_type=jnp.float32)
+    products = jnp.einsum("krsd,kjd->krsj", q, keys, preferred_element_type=jnp.float32)
     return jnp.where(visible[None, None], products / q.shape[-1] ** 0.5, _LOW)

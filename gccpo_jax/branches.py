@@ -35,7 +35,7 @@ class Branches:
 def continue_branches(
     policy: Policy,
     params: Params,
-    prompt: Segment,  # [L, B, S, K, D]
+    prompt: Segment,  # [L, B, K, S, D]
     rollout: Rollout,  # [B, G, T]
     ends: Array,  # [B, G, E] int32  branch after this many response tokens, >= 1
     where: Array,  # [B, G, E] bool   boundaries that exist

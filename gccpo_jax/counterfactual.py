@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import noise
-from gccpo_jax.intervention import latent, restrict
+from gccpo_jax.intervention import latent, latent_noise, restrict
 from gccpo_jax.readout import Candidates, read_scored
 from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
 from gccpo_jax.types import Array, Params, Policy, Segment, Spans, record
@@ -24,8 +24,8 @@ from gccpo_jax.types import Array, Params, Policy, Segment, Spans, record
 def latent_laws(
     policy: Policy,
     params: Params,
-    prompt: Segment,  # [L, B, S, K, D]
-    segment: Segment,  # [L, B, G, T, K, D]
+    prompt: Segment,  # [L, B, K, S, D]
+    segment: Segment,  # [L, B, G, K, T, D]
     spans: Spans,  # [B, G, E]
     question_keys: Array,  # [B]
     cue: Array,  # [Q]
@@ -41,29 +41,28 @@ def latent_laws(
       The factual law is the arm with sigma = 0 of one compiled batch, so sigma = 0
       everywhere gives bitwise equal laws.
     """
-    sigmas = jnp.where(jnp.arange(arms + 1) == 0, 0.0, sigma)
 
     def trajectory(
         prompt: Segment, segment: Segment, spans: Spans, key: Array, candidates: Candidates
     ) -> Array:
         length = jnp.sum(prompt.mask, dtype=jnp.int32)
         position = jnp.arange(segment.mask.shape[0])
+        keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(arms))
+        drawn = jax.vmap(lambda key: latent_noise(key, segment))(keys)
+        noises = jnp.concatenate([jnp.zeros((1, *drawn.shape[1:])), drawn])  # arm 0: as it was
+        sigmas = jnp.append(0.0, jnp.full(arms, sigma))
 
-        def arm(start: Array, end: Array, key: Array, sigma: Array) -> Array:
+        def arm(start: Array, end: Array, noise: Array, sigma: Array) -> Array:
             span = (position >= start) & (position < end)
             before = restrict(segment, jnp.int32(0), start)
-            context = (prompt, before, latent(segment, span, sigma, key))
+            context = (prompt, before, latent(segment, span, sigma, noise))
             return read_scored(policy, params, context, length + end, cue, candidates)
 
-        def step(inputs: tuple[Array, Array, Array]) -> Array:
-            start, end, index = inputs
-            at_step = jax.random.fold_in(key, index)
-            keys = jax.vmap(lambda m: jax.random.fold_in(at_step, m))(jnp.arange(arms + 1))
-            return jax.vmap(arm, in_axes=(None, None, 0, 0))(start, end, keys, sigmas)
+        def step(inputs: tuple[Array, Array]) -> Array:
+            return jax.vmap(arm, in_axes=(None, None, 0, 0))(*inputs, noises, sigmas)
 
         # Steps one after the other: only one step's edited caches are alive at a time.
-        index = jnp.arange(spans.start.shape[0])
-        return jax.lax.map(step, (spans.start, spans.end, index))
+        return jax.lax.map(step, (spans.start, spans.end))
 
     group = spans.start.shape[1]
     keys = jax.vmap(lambda key: noise.stream_keys(key, noise.LATENT, group))(question_keys)

@@ -18,28 +18,43 @@ from gccpo_jax.masked import masked_mean
 from gccpo_jax.types import Array, Segment
 
 
-def latent(segment: Segment, span: Array, sigma: Array, key: Array) -> Segment:
+def latent_noise(key: Array, like: Segment) -> Array:
+    """Standard normal noise [2, L, K, T, D] for the keys and values of a segment.
+
+    Noise at token t depends on (key, t) alone, not on padding: one draw serves all
+    steps of a trajectory, since steps are disjoint.
+    """
+    layers, heads, size, head_dim = like.k.shape
+
+    def at(t: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, t), (2, layers, heads, head_dim))
+
+    return jax.vmap(at, out_axes=3)(jnp.arange(size))
+
+
+def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment:
     """do(H += sigma RMS(H) eps) on the keys and values of one step (family: nuisance).
 
         k'[l, t] = k[l, t] + sigma RMS_l(k[span]) eps[l, t],   eps ~ N(0, 1),  l < L
 
     and the same for v, for t in the step and every layer below the last. No token is
-    read again: the edited cache is what a later readout attends to. The noise is
+    read again: the edited cache is what a later readout attends to. The scale is
     relative to the step's own RMS, so inflated norms buy nothing.
 
     Args:
-      segment: [L, T, K, D]. span: [T] bool, the step's tokens.
+      segment: [L, K, T, D]. span: [T] bool, the step's tokens.
       sigma: [] >= 0; 0 returns keys and values bitwise unchanged (the placebo).
-      key: noise at token t depends on (key, t) only, not on padding.
+      noise: [2, L, K, T, D] from `latent_noise`.
     Returns:
       A segment whose mask is `span` restricted to existing tokens.
+    Raises:
+      ValueError: a model of one layer, where there is no layer below the last.
     """
-    layers, size, heads, head_dim = segment.k.shape
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(size))
-    draw = jax.vmap(lambda k: jax.random.normal(k, (2, layers, heads, head_dim)), out_axes=2)
-    noise = draw(keys)  # [2, L, T, K, D]
+    layers = segment.k.shape[0]
+    if layers < 2:
+        raise ValueError("latent noise acts below the last layer; this model has one layer")
     below_last = (jnp.arange(layers) < layers - 1)[:, None, None, None]
-    where = (span & segment.mask)[None, :, None, None]
+    where = (span & segment.mask)[None, None, :, None]
 
     def edit(x: Array, eps: Array) -> Array:
         x32 = x.astype(jnp.float32)

@@ -157,6 +157,7 @@ def _layer(
     h = _norm(x, w["attention_norm"], arch.norm_eps)
     q, k, v = (_project(arch, w, name, h) for name in "qkv")
     q, k = _rotate(q, rotation), _rotate(k, rotation)
+    k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)  # [K, S, D], as segments keep them
     mixed = jnp.einsum("shd,hdm->sm", attend(q, k, v, mask, past), w["o"])
     x = x + (mixed + w["o_bias"][None] if arch.out_bias else mixed)
     h = _norm(x, w["mlp_norm"], arch.norm_eps)

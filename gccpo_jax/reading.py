@@ -39,7 +39,7 @@ class Sampled:
     prompts: Prompts
     step: int
     keys: Array  # [B] question keys
-    prompt: Segment  # [L, B, S, K, D]
+    prompt: Segment  # [L, B, K, S, D]
     rollout: Rollout  # [B, G, T]
     tokens: np.ndarray  # [B, G, T] int32, `rollout.tokens` on the host
     lengths: np.ndarray  # [B, G]

@@ -46,9 +46,11 @@ def read_scored(
     answer_position = position + cue.shape[0]
 
     def score(tokens: Array, mask: Array) -> Array:
-        at = answer_position + jnp.arange(tokens.shape[0])
-        inside, _ = policy.encode(params, tokens, at, mask, (*context, cue_segment))
-        states = jnp.concatenate([hidden[-1:], inside[:-1]])
+        # The last token is predicted, never read.
+        at = answer_position + jnp.arange(tokens.shape[0] - 1)
+        past = (*context, cue_segment)
+        inside, _ = policy.encode(params, tokens[:-1], at, mask[:-1], past)
+        states = jnp.concatenate([hidden[-1:], inside])
         logp = jax.nn.log_softmax(policy.logits(params, states).astype(jnp.float32), axis=-1)
         chosen = jnp.take_along_axis(logp, tokens[:, None], axis=1)[:, 0]
         return masked_sum(chosen, mask)

@@ -21,7 +21,7 @@ from gccpo_jax.law import Rule, entropy, log_law
 from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
 
 SEGMENT_AXES = Segment(k=1, v=1, mask=0)  # type: ignore[arg-type]
-"""`vmap` axes of a batched segment: layers stay in front, [L, B, G, S, K, D], so that
+"""`vmap` axes of a batched segment: layers stay in front, [L, B, G, K, S, D], so that
 the scan over layers slices the cache without transposing it."""
 
 ROLLOUT_AXES = Rollout(0, 0, 0, 0, 0, SEGMENT_AXES)  # type: ignore[arg-type]
@@ -39,9 +39,9 @@ ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
 
 
 def empty_row(segment_like: Segment, hidden: Array, max_tokens: int) -> Row:
-    """A row with nothing written; keys and values shaped after `segment_like` [L, _, K, D]."""
-    layers, _, heads, size = segment_like.k.shape
-    buffer = jnp.zeros((layers, max_tokens, heads, size), segment_like.k.dtype)
+    """A row with nothing written; keys and values shaped after `segment_like` [L, K, _, D]."""
+    layers, heads, _, size = segment_like.k.shape
+    buffer = jnp.zeros((layers, heads, max_tokens, size), segment_like.k.dtype)
     zeros = jnp.zeros(max_tokens, jnp.float32)
     rollout = Rollout(
         tokens=jnp.zeros(max_tokens, jnp.int32),
@@ -79,8 +79,8 @@ def write_token(
         return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))
 
     segment = Segment(
-        k=jax.lax.dynamic_update_slice_in_dim(out.segment.k, new.k, t, axis=1),
-        v=jax.lax.dynamic_update_slice_in_dim(out.segment.v, new.v, t, axis=1),
+        k=jax.lax.dynamic_update_slice_in_dim(out.segment.k, new.k, t, axis=2),
+        v=jax.lax.dynamic_update_slice_in_dim(out.segment.v, new.v, t, axis=2),
         mask=out.segment.mask.at[t].set(active),
     )
     rollout = Rollout(
@@ -140,8 +140,8 @@ def sample(
       group: G. rule: the law sampled; temperature 0 is greedy decoding.
       max_tokens: T, the token limit. draw: which tape; 0 is the factual one.
     Returns:
-      The prompts' segments [L, B, S, K, D] and the rollouts [B, G, T] with the cache
-      that sampling left, segments [L, B, G, T, K, D].
+      The prompts' segments [L, B, K, S, D] and the rollouts [B, G, T] with the cache
+      that sampling left, segments [L, B, G, K, T, D].
     """
 
     read = partial(read_prompt, policy, params)

@@ -53,11 +53,12 @@ class Segment:
     shared (never copied) by everything below: under `vmap` over the group the
     prompt's segment has `in_axes=None`. Positions are already in the keys
     (RoPE), so a segment is position-free, and restricting a context to a prefix
-    is a smaller `mask` over the same arrays.
+    is a smaller `mask` over the same arrays. Heads come before tokens: one head's
+    keys are one matrix in memory, so decoding multiplies them where they are.
     """
 
-    k: Array  # [L, S, K, D]  keys, rotated
-    v: Array  # [L, S, K, D]  values
+    k: Array  # [L, K, S, D]  keys, rotated
+    v: Array  # [L, K, S, D]  values
     mask: Array  # [S] bool     True where the token exists and may be attended to
 
 
