@@ -40,7 +40,7 @@ def refused(capsys, tmp_path, *arguments, says):
         ("--config.sampling.top_p=0", "config.sampling.top_p"),
         ("--config.counterfactual.boundaries=0", ("boundaries = 0", "outcome")),
         ("--config.mesh.data=3", ("batch_size = 16", "3 x 1")),
-        ("--config.mesh.data=16", ("needs 16 devices", "8 present")),
+        ("--config.mesh.data=16 --config.optim.micro_batch=0", ("needs 16 devices", "8 present")),
         ("--config.optim.micro_batch=5", ("micro_batch = 5", "batch_size = 16")),
         ("--config.task.name=nope", ("nope", "chain", "gsm8k")),
         ("--config.task.options.nope=1", ("nope", "shortcut")),
@@ -55,7 +55,7 @@ def refused(capsys, tmp_path, *arguments, says):
     ],
 )
 def test_a_bad_argument_is_refused(capsys, tmp_path, argument, says):
-    refused(capsys, tmp_path, argument, says=says)
+    refused(capsys, tmp_path, *argument.split(), says=says)
 
 
 def test_arms_that_a_task_cannot_do_are_refused(capsys, tmp_path):

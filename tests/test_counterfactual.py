@@ -8,7 +8,7 @@ from test_readout import ANSWERS, CUE, candidates
 
 from gccpo_jax import noise, reward
 from gccpo_jax.counterfactual import Variant, latent_laws, variant_laws
-from gccpo_jax.intervention import latent
+from gccpo_jax.intervention import latent, latent_noise
 from gccpo_jax.sampling import SEGMENT_AXES
 from gccpo_jax.types import Segment, Spans
 
@@ -98,12 +98,12 @@ def test_a_perturbed_law_is_that_of_the_edited_step_alone(caches):
     b, g, k, m = 1, 1, 1, 1
     row = Segment(segment.k[:, b, g], segment.v[:, b, g], segment.mask[b, g])
     key = KEYS[b]
-    for part in (noise.LATENT, g, k, m + 1):
+    for part in (noise.LATENT, g, m):
         key = jax.random.fold_in(key, part)
     start, end = STARTS[b, g, k], ENDS[b, g, k]
     span = (jnp.arange(T) >= start) & (jnp.arange(T) < end)
-    edited = latent(row, span, 0.7, key)
-    change = np.asarray(edited.k * edited.v - row.k * row.v, np.float64)[:, :end].sum((0, 1, 2))
+    edited = latent(row, span, 0.7, latent_noise(key, row))
+    change = np.asarray(edited.k * edited.v - row.k * row.v, np.float64)[:, :, :end].sum((0, 1, 2))
     text = [*toy.PROMPTS[ROWS[b]], *TOKENS[b, g, :end].tolist(), *CUE]
     expected = oracles.scored_law(
         lambda text: oracles.law(toy.next_logits(text) + change), text, ANSWERS
@@ -117,7 +117,7 @@ def test_intervening_on_a_later_step_changes_nothing_before_it(caches, later):
     prompt, segment = caches
     before = laws(prompt, segment, 0.5)
     span = (np.arange(T) >= STARTS[:, :, later, None]) & (np.arange(T) < ENDS[:, :, later, None])
-    moved = jnp.where(span[None, ..., None, None], -3 * segment.v + 1, segment.v)
+    moved = jnp.where(span[None, :, :, None, :, None], -3 * segment.v + 1, segment.v)
     after = laws(prompt, Segment(segment.k, moved, segment.mask), 0.5)
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(new[:, :, :later], old[:, :, :later])

@@ -3,25 +3,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.intervention import latent, restrict
+from gccpo_jax.intervention import latent, latent_noise, restrict
 from gccpo_jax.types import Segment
 
 L, T, K, D = 3, 6, 2, 4
 SIZE = 400
 KEY = jax.random.key(4)
 SPAN = jnp.array([False, False, True, True, False, True])
-edit = jax.jit(latent)
+
+
+@jax.jit
+def edit(segment, span, sigma, key):
+    return latent(segment, span, sigma, latent_noise(key, segment))
 
 
 def segment(seed=0, size=T, scale=1.0, exists=T - 1) -> Segment:
     """The last token does not exist, though the span covers it."""
     random = np.random.default_rng(seed)
-    k, v = (jnp.asarray(random.normal(0, 2, (L, size, K, D)), jnp.float32) for _ in "kv")
+    k, v = (jnp.asarray(random.normal(0, 2, (L, K, size, D)), jnp.float32) for _ in "kv")
     return Segment(scale * k, scale * v, jnp.arange(size) < exists)
 
 
 def change(before: Segment, after: Segment) -> np.ndarray:
-    return np.stack([after.k - before.k, after.v - before.v])  # [2, L, T, K, D]
+    return np.stack([after.k - before.k, after.v - before.v])  # [2, L, K, T, D]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -39,9 +43,9 @@ def test_only_the_existing_tokens_of_the_step_below_the_last_layer_move():
     after = edit(before, SPAN, 0.5, KEY)
     where = np.asarray(SPAN & before.mask)
     moved = change(before, after) != 0
-    assert moved[:, :-1][:, :, where].all(), "every number of the step, in keys and values"
+    assert moved[:, :-1][..., where, :].all(), "every number of the step, in keys and values"
     assert not moved[:, -1].any(), "the last layer stays"
-    assert not moved[:, :, ~where].any(), "other tokens stay"
+    assert not moved[..., ~where, :].any(), "other tokens stay"
     np.testing.assert_array_equal(after.mask, where)
 
 
@@ -51,12 +55,12 @@ def test_the_scale_is_sigma_times_the_rms_of_the_step(sigma):
     random = np.random.default_rng(1)
     scale = (
         np.array([0.5, 4.0, 1.0])[:, None, None, None]
-        * np.where(np.arange(size) < 200, 1, 9)[None, :, None, None]
+        * np.where(np.arange(size) < 200, 1, 9)[None, None, :, None]
     )
-    k, v = (jnp.asarray(scale * random.normal(size=(L, size, K, D)), jnp.float32) for _ in "kv")
+    k, v = (jnp.asarray(scale * random.normal(size=(L, K, size, D)), jnp.float32) for _ in "kv")
     before = Segment(k, 10 * v, jnp.ones(size, bool))
     span = jnp.arange(size) < 200
-    moved = change(before, edit(before, span, sigma, KEY))[:, :2, :200]
+    moved = change(before, edit(before, span, sigma, KEY))[:, :2, :, :200]
     got = moved.std(axis=(2, 3, 4)) / sigma
     np.testing.assert_allclose(got, [[0.5, 4.0], [5.0, 40.0]], rtol=0.08)
     assert abs(np.corrcoef(moved[0, 0].ravel(), moved[1, 0].ravel())[0, 1]) < 0.1
@@ -72,20 +76,20 @@ def test_scaling_the_segment_scales_the_noise():
 
 def test_the_noise_of_a_token_depends_on_key_and_position_only():
     short, long = segment(exists=T), segment(size=SIZE, exists=T)
-    long = Segment(long.k.at[:, :T].set(short.k), long.v.at[:, :T].set(short.v), long.mask)
-    after = edit(long, jnp.pad(SPAN, (0, SIZE - T)), 0.5, KEY)
-    np.testing.assert_allclose(after.k[:, :T], edit(short, SPAN, 0.5, KEY).k, rtol=1e-6)
+    long = Segment(long.k.at[:, :, :T].set(short.k), long.v.at[:, :, :T].set(short.v), long.mask)
+    after, want = edit(long, jnp.pad(SPAN, (0, SIZE - T)), 0.5, KEY), edit(short, SPAN, 0.5, KEY)
+    np.testing.assert_allclose(after.k[:, :, :T], want.k, atol=1e-6)
     # tokens outside the step neither move nor count for its RMS
-    other = Segment(short.k.at[:, 0].multiply(100.0), short.v, short.mask)
+    other = Segment(short.k.at[:, :, 0].multiply(100.0), short.v, short.mask)
     got = edit(other, SPAN, 0.5, KEY)
-    np.testing.assert_allclose(got.k[:, 1:], edit(short, SPAN, 0.5, KEY).k[:, 1:], rtol=1e-6)
+    np.testing.assert_allclose(got.k[:, :, 1:], want.k[:, :, 1:], atol=1e-6)
 
 
 def test_another_key_is_another_perturbation():
     before = segment()
     one, two = edit(before, SPAN, 0.5, KEY), edit(before, SPAN, 0.5, jax.random.key(5))
     where = np.asarray(SPAN & before.mask)
-    assert not np.any(np.asarray(one.k == two.k)[:-1, where])
+    assert not np.any(np.asarray(one.k == two.k)[:-1, :, where])
 
 
 def test_an_empty_step_is_left_alone():
@@ -94,6 +98,12 @@ def test_an_empty_step_is_left_alone():
         after = edit(before, jnp.zeros(T, bool), 0.5, KEY)
     np.testing.assert_array_equal(after.k, before.k)
     assert not after.mask.any()
+
+
+def test_a_model_of_one_layer_has_no_layer_below_the_last():
+    one = jax.tree.map(lambda x: x[:1] if x.ndim > 1 else x, segment())
+    with pytest.raises(ValueError, match="one layer"):
+        edit(one, SPAN, 0.5, KEY)
 
 
 def test_restriction_is_a_mask_over_the_same_arrays():

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax.masked import leave_one_out_mean, masked_mean, masked_median, masked_sum, safe_divide
+from gccpo_jax.masked import (
+    first,
+    leave_one_out_mean,
+    masked_mean,
+    masked_median,
+    masked_sum,
+    safe_divide,
+)
 
 VALUES = arrays(np.float32, 5, elements=st.floats(-8, 8, width=32))
 MASKS = arrays(bool, 5)
@@ -19,6 +26,15 @@ def test_reductions_equal_those_of_the_selected_entries(x, where):
     assert np.isclose(masked_mean(x, where), kept.mean() if kept.size else 0, atol=1e-5)
     median = np.median(kept) if kept.size else -3
     assert np.isclose(masked_median(x, where, fallback=-3.0), median, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 2)])
+def test_first_selects_as_many_positions_as_it_is_told(shape):
+    length = np.array([2, 0, 3, 5])[: int(np.prod(shape))].reshape(shape)
+    got = first(jnp.asarray(length), 3)
+    assert got.shape == (*shape, 3) and got.dtype == bool
+    np.testing.assert_array_equal(got.sum(-1), np.minimum(length, 3))
+    assert not np.any(got[..., 1:] & ~got[..., :-1]), "the first, without gaps"
 
 
 def test_axis_keeps_the_rest():

@@ -93,14 +93,14 @@ def test_encoding_in_segments_equals_encoding_at_once(tiny, lengths):
 def test_decoding_token_by_token_into_a_buffer_equals_encoding_at_once(tiny):
     policy, params = tiny
     _, prompt = policy.encode(params, TOKENS[:4], POSITIONS[:4], jnp.ones(4, bool), ())
-    shape = (TINY.depth, 8, TINY.kv_heads, TINY.head_dim)
+    shape = (TINY.depth, TINY.kv_heads, 8, TINY.head_dim)
     buffer = Segment(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(8, bool))
 
     def step(buffer, t):
-        one = slice(None), t
+        one = slice(None), slice(None), t
         token, position = TOKENS[t + 4][None], POSITIONS[t + 4][None]
         hidden, new = policy.encode(params, token, position, jnp.ones(1, bool), (prompt, buffer))
-        k, v = buffer.k.at[one].set(new.k[:, 0]), buffer.v.at[one].set(new.v[:, 0])
+        k, v = buffer.k.at[one].set(new.k[:, :, 0]), buffer.v.at[one].set(new.v[:, :, 0])
         return Segment(k, v, buffer.mask.at[t].set(True)), hidden[0]
 
     _, hidden = jax.lax.scan(step, buffer, jnp.arange(8))
@@ -126,7 +126,7 @@ def test_a_smaller_mask_is_a_shorter_context(tiny):
     policy, params = tiny
     _, long = policy.encode(params, TOKENS[:8], POSITIONS[:8], jnp.ones(8, bool), ())
     masked = Segment(long.k, long.v, jnp.arange(8) < 5)
-    cut = Segment(long.k[:, :5], long.v[:, :5], jnp.ones(5, bool))
+    cut = Segment(long.k[:, :, :5], long.v[:, :, :5], jnp.ones(5, bool))
     suffix = (TOKENS[8:], POSITIONS[8:], jnp.ones(4, bool))
     expected, _ = policy.encode(params, *suffix, (cut,))
     np.testing.assert_allclose(policy.encode(params, *suffix, (masked,))[0], expected, atol=1e-5)
@@ -173,7 +173,7 @@ def test_fully_masked_rows_are_finite_in_value_and_gradient(tiny, with_past):
     policy, params = tiny
     nothing = jnp.zeros(4, bool)
 
-    shape = (TINY.depth, 4, TINY.kv_heads, TINY.head_dim)
+    shape = (TINY.depth, TINY.kv_heads, 4, TINY.head_dim)
     past = (Segment(jnp.ones(shape), jnp.ones(shape), nothing),) if with_past else ()
 
     def run(params):
@@ -196,8 +196,8 @@ def test_attention_is_exact_for_extreme_scores():
 
 def test_a_masked_key_does_not_shadow_the_others_however_large_its_score():
     q = jnp.full((1, 1, 2), 30.0)
-    keys = jnp.stack([jnp.full((1, 2), 30.0), jnp.zeros((1, 2))])  # the first is masked
-    values = jnp.stack([jnp.full((1, 2), 9.0), jnp.ones((1, 2))])
+    keys = jnp.stack([jnp.full((1, 2), 30.0), jnp.zeros((1, 2))], 1)  # the first is masked
+    values = jnp.stack([jnp.full((1, 2), 9.0), jnp.ones((1, 2))], 1)
     past = ((keys, values, jnp.array([False, True])),)
     out = attend(q, jnp.zeros((1, 1, 2)), jnp.full((1, 1, 2), 3.0), jnp.ones(1, bool), past)
     np.testing.assert_allclose(out, jnp.full((1, 1, 2), 2.0))  # the mean of 1 and 3

@@ -56,8 +56,8 @@ def test_a_row_does_not_depend_on_its_neighbours_or_on_padding(rollout, other):
         np.testing.assert_allclose(other.logp[at], rollout.logp[row, :2, :LESS], atol=1e-6)
         written = np.asarray(rollout.segment.mask[row, :2, :LESS])
         np.testing.assert_array_equal(other.segment.mask[at], written)
-        got, want = other.segment.v[:, at], rollout.segment.v[:, row, :2, :LESS]
-        np.testing.assert_array_equal(got[:, written], want[:, written])
+        got, want = other.segment.v[:, at], rollout.segment.v[:, row, :2, :, :LESS]
+        np.testing.assert_array_equal(got.swapaxes(2, 3)[:, written], want.swapaxes(2, 3)[:, written])
 
 
 def test_a_larger_limit_changes_nothing_before_it(rollout, other):
@@ -156,10 +156,10 @@ def test_the_cache_left_behind_is_that_of_the_whole_text(rollout):
         np.testing.assert_array_equal(prompt_segment.mask[b], prompts.mask[b])
         for part in ("k", "v"):
             full = getattr(whole, part)
-            prompt = getattr(prompt_segment, part)[:, b, :size]
-            response = getattr(rollout.segment, part)[:, b, 0, :n]
-            np.testing.assert_array_equal(prompt, full[:, :size])
-            np.testing.assert_array_equal(response, full[:, size : size + n])
+            prompt = getattr(prompt_segment, part)[:, b, :, :size]
+            response = getattr(rollout.segment, part)[:, b, 0, :, :n]
+            np.testing.assert_array_equal(prompt, full[:, :, :size])
+            np.testing.assert_array_equal(response, full[:, :, size : size + n])
         np.testing.assert_array_equal(hidden[len(text) - 1], toy.next_logits(text))
 
 

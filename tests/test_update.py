@@ -1,5 +1,6 @@
 """The update: log-probabilities, micro-batches, the on-policy identity, the optimizer."""
 
+import functools
 from functools import partial
 
 import jax
@@ -19,21 +20,21 @@ from gccpo_jax.types import UpdateBatch
 from gccpo_jax.update import TrainState, gradient, make_optimizer, make_update, rl_loss, sft_loss
 
 RULES = [Rule(), Rule(temperature=0.7), Rule(top_k=3), Rule(temperature=1.3, top_p=0.8)]
+RULE = RULES[3]  # of every test that does not go through all
 ROWS = [0, 1, 2, 3]
 
 
-@pytest.fixture(scope="module", params=RULES, ids=str)
-def sampled(request):
-    """A batch of toy rollouts and the rule they were sampled with."""
+@functools.cache
+def sampled(rule):
+    """A batch of toy rollouts sampled with a rule."""
     prompts = toy.prompts(ROWS)
     keys = noise.question_keys(jax.random.key(3), 0, prompts.ids)
     _, rollout = sample(
-        toy.POLICY, toy.PARAMS, prompts, keys, toy.IS_STOP,
-        group=3, rule=request.param, max_tokens=8,
-    )  # fmt: skip
+        toy.POLICY, toy.PARAMS, prompts, keys, toy.IS_STOP, group=3, rule=rule, max_tokens=8
+    )
     mask = first(rollout.length, 8)
     random = np.random.default_rng(0)
-    batch = UpdateBatch(
+    return UpdateBatch(
         prompt=jnp.asarray(prompts.tokens),
         prompt_mask=jnp.asarray(prompts.mask),
         tokens=rollout.tokens,
@@ -42,43 +43,54 @@ def sampled(request):
         reference_logp=jnp.asarray(rollout.logp + random.normal(0, 0.1, mask.shape), jnp.float32),
         advantage=jnp.asarray(random.normal(0, 1, mask.shape), jnp.float32),
     )
-    return batch, request.param
 
 
-def logp_of(params, batch, rule, **more):
+@pytest.fixture(scope="module")
+def batch():
+    return sampled(RULE)
+
+
+@partial(jax.jit, static_argnames=("rule", "chunk"))
+def logp_of(params, batch, rule=RULE, chunk=1024):
     return token_logp(
         toy.POLICY, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
-        rule=rule, **more,
+        rule=rule, chunk=chunk,
     )  # fmt: skip
 
 
-def loss_fn(rule=RULES[0], beta=0.0, reduction="token_mean"):
+def loss_fn(beta=0.0, reduction="token_mean"):
     return rl_loss(
-        toy.POLICY, rule=rule, clip_low=0.2, clip_high=0.2, beta=beta,
+        toy.POLICY, rule=RULE, clip_low=0.2, clip_high=0.2, beta=beta,
         reduction=reduction, max_tokens=8,
     )  # fmt: skip
 
 
-def test_the_update_sees_the_law_that_was_sampled(sampled):
-    batch, rule = sampled
+@functools.cache
+def compiled(micro_batch=len(ROWS), **options):
+    """`gradient` as a function of parameters and batch, compiled once for the module."""
+    return jax.jit(partial(gradient, loss_fn(**options), micro_batch=micro_batch))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_update_sees_the_law_that_was_sampled(rule):
+    batch = sampled(rule)
     np.testing.assert_allclose(logp_of(toy.PARAMS, batch, rule), batch.behaviour_logp, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 96, 1000])
-def test_the_chunk_size_changes_nothing(sampled, chunk):
-    batch, rule = sampled
-    total = lambda p, c: (logp_of(p, batch, rule, chunk=c) * batch.advantage).sum()  # noqa: E731
-    ours, theirs = (jax.value_and_grad(total)(toy.PARAMS, c) for c in (chunk, 33))
+@pytest.mark.parametrize("chunk", [1, 33])
+def test_the_chunk_size_changes_nothing(batch, chunk):
+    """One by one, and with a last chunk that is not full, against all at once."""
+    total = jax.value_and_grad(lambda p, c: (logp_of(p, batch, chunk=c) * batch.advantage).sum())
+    ours, theirs = total(toy.PARAMS, chunk), total(toy.PARAMS, 1024)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), ours, theirs)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_on_policy_the_gradient_is_that_of_the_weighted_log_probability(sampled, reduction):
-    batch, rule = sampled
-    grads, loss = gradient(loss_fn(rule, reduction=reduction), toy.PARAMS, batch, len(ROWS))
+@pytest.fixture(scope="module")
+def reinforce(batch):
+    """The gradient of -reduce(A log pi), under each reduction."""
 
-    def reinforce(params):
-        x = (logp_of(params, batch, rule) * batch.advantage).reshape(-1, 8)
+    def losses(params):
+        x = (logp_of(params, batch) * batch.advantage).reshape(-1, 8)
         mask = batch.mask.reshape(-1, 8)
         sums, counts = (x * mask).sum(1), mask.sum(1)
         return {
@@ -86,70 +98,74 @@ def test_on_policy_the_gradient_is_that_of_the_weighted_log_probability(sampled,
             "seq_mean_token_mean": -(sums / counts).mean(),
             "seq_mean_token_sum": -sums.mean(),
             "seq_mean_token_sum_norm": -sums.mean() / 8,
-        }[reduction]
+        }
 
-    expected = jax.grad(reinforce)(toy.PARAMS)
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), grads, expected)
-    assert float(loss.ratio / loss.tokens) == pytest.approx(1, abs=1e-5)
+    return jax.jit(jax.jacrev(losses))(toy.PARAMS)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("micro_batch", [1, 2])
-def test_micro_batches_are_the_whole_batch(sampled, reduction, micro_batch):
-    batch, rule = sampled
-    fn = loss_fn(rule, beta=0.1, reduction=reduction)
-    whole = gradient(fn, toy.PARAMS, batch, len(ROWS))
-    parts = gradient(fn, toy.PARAMS, batch, micro_batch)
+def test_on_policy_the_gradient_is_that_of_the_weighted_log_probability(
+    batch, reinforce, reduction
+):
+    grads, loss = compiled(reduction=reduction)(toy.PARAMS, batch)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), grads, reinforce[reduction])
+    assert float(loss.ratio / loss.tokens) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "micro_batch"), [*((each, 1) for each in REDUCTIONS), ("token_mean", 2)]
+)
+def test_micro_batches_are_the_whole_batch(batch, reduction, micro_batch):
+    whole = compiled(beta=0.1, reduction=reduction)(toy.PARAMS, batch)
+    parts = compiled(micro_batch, beta=0.1, reduction=reduction)(toy.PARAMS, batch)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), whole, parts)
 
 
-def test_a_micro_batch_that_does_not_divide_is_refused(sampled):
+def test_a_micro_batch_that_does_not_divide_is_refused(batch):
     with pytest.raises(ValueError, match="micro-batch 3 does not divide the batch of 4"):
-        gradient(loss_fn(), toy.PARAMS, sampled[0], 3)
+        gradient(loss_fn(), toy.PARAMS, batch, 3)
 
 
-def test_rows_that_are_masked_out_do_not_train(sampled):
-    batch, rule = sampled
+def test_rows_that_are_masked_out_do_not_train(batch):
     fields = {**vars(batch), "mask": batch.mask.at[2].set(False)}
     without = UpdateBatch(**fields)
     absurd = UpdateBatch(**{**fields, "advantage": batch.advantage.at[2].set(1e6)})
-    ours, theirs = (gradient(loss_fn(rule), toy.PARAMS, b, 4)[0] for b in (without, absurd))
+    every = compiled(reduction="token_mean")
+    ours, theirs = (every(toy.PARAMS, b)[0] for b in (without, absurd))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_nothing_to_train_on_is_a_zero_gradient(sampled):
-    batch, rule = sampled
+def test_nothing_to_train_on_is_a_zero_gradient(batch):
     nothing = UpdateBatch(**{**vars(batch), "mask": jnp.zeros_like(batch.mask)})
-    grads, _ = gradient(loss_fn(rule, beta=0.1), toy.PARAMS, nothing, 2)
+    grads, _ = compiled(2, beta=0.1, reduction="token_mean")(toy.PARAMS, nothing)
     assert all(not np.asarray(g).any() for g in jax.tree.leaves(grads))
 
 
-def test_updates_raise_the_probability_of_what_was_rewarded(sampled):
-    batch, rule = sampled
+def test_updates_raise_the_probability_of_what_was_rewarded(batch):
     one = jnp.zeros_like(batch.advantage).at[0, 0].set(1.0)
     batch = UpdateBatch(**{**vars(batch), "advantage": one})
     optimizer = make_optimizer(lr=0.02, steps=5)
     state = TrainState(jax.tree.map(jnp.copy, toy.PARAMS), optimizer.init(toy.PARAMS), jnp.int32(0))
-    update = make_update(loss_fn(rule), optimizer, micro_batch=2)
+    update = make_update(loss_fn(), optimizer, micro_batch=2)
     for _ in range(3):
         state, metrics = update(state, batch)
-    before, after = (logp_of(p, batch, Rule())[0, 0].sum() for p in (toy.PARAMS, state.params))
+    before, after = (
+        logp_of(p, batch, Rule())[0, 0].sum() for p in (toy.PARAMS, state.params)
+    )
     assert after > before
     assert int(state.step) == 3 and all(np.isfinite(float(x)) for x in metrics.values())
 
 
-def test_eight_devices_are_one(sampled):
-    batch, rule = sampled
+def test_four_devices_are_one(batch):
     mesh = sharding.make_mesh(data=4)
-    fn = jax.jit(lambda p, b: gradient(loss_fn(rule, beta=0.1), p, b, 4))
+    fn = compiled(beta=0.1, reduction="token_mean")
     one = fn(toy.PARAMS, batch)
     many = fn(toy.PARAMS, sharding.put_batch(mesh, batch))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), one, many)
 
 
-def test_supervised_loss_is_the_mean_negative_log_likelihood(sampled):
-    batch, _ = sampled
-    grads, loss = gradient(sft_loss(toy.POLICY), toy.PARAMS, batch, 2)
+def test_supervised_loss_is_the_mean_negative_log_likelihood(batch):
+    grads, loss = jax.jit(partial(gradient, sft_loss(toy.POLICY), micro_batch=2))(toy.PARAMS, batch)
     mean = lambda p: -(logp_of(p, batch, Rule()).sum() / batch.mask.sum())  # noqa: E731
     value, expected = jax.value_and_grad(mean)(toy.PARAMS)
     assert float(loss.total / loss.denominator) == pytest.approx(float(value), abs=1e-5)

@@ -43,8 +43,8 @@ def _encode(
     params: Params, tokens: Array, positions: Array, mask: Array, past: Context
 ) -> tuple[Array, Segment]:
     code = jnp.take(params["at"], positions, axis=1, mode="clip")  # [L, S]
-    keys = jnp.broadcast_to(code[:, :, None, None], (*code.shape, 1, V))
-    values = params["of"][:, tokens][:, :, None]  # [L, S, 1, V]
+    values = params["of"][:, tokens][:, None]  # [L, 1, S, V]
+    keys = jnp.broadcast_to(code[:, None, :, None], values.shape)
     own = Segment(keys, values, mask)
     seen = sum((_read(segment).sum(0) for segment in past), jnp.zeros(V))
     seen = seen[None] + jnp.cumsum(_read(own), axis=0)
@@ -53,7 +53,7 @@ def _encode(
 
 def _read(segment: Segment) -> Array:
     """What each token of a segment adds to the logits of later ones: [S, V]."""
-    added = jnp.sum(segment.k * segment.v, axis=(0, 2))
+    added = jnp.sum(segment.k * segment.v, axis=(0, 1))
     return jnp.where(segment.mask[:, None], added, 0.0)
 
 
