@@ -57,7 +57,9 @@ def test_a_row_does_not_depend_on_its_neighbours_or_on_padding(rollout, other):
         written = np.asarray(rollout.segment.mask[row, :2, :LESS])
         np.testing.assert_array_equal(other.segment.mask[at], written)
         got, want = other.segment.v[:, at], rollout.segment.v[:, row, :2, :, :LESS]
-        np.testing.assert_array_equal(got.swapaxes(2, 3)[:, written], want.swapaxes(2, 3)[:, written])
+        np.testing.assert_array_equal(
+            got.swapaxes(2, 3)[:, written], want.swapaxes(2, 3)[:, written]
+        )
 
 
 def test_a_larger_limit_changes_nothing_before_it(rollout, other):

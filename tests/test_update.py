@@ -66,7 +66,7 @@ def loss_fn(beta=0.0, reduction="token_mean"):
 
 
 @functools.cache
-def compiled(micro_batch=len(ROWS), **options):
+def compiled(micro_batch=4, **options):
     """`gradient` as a function of parameters and batch, compiled once for the module."""
     return jax.jit(partial(gradient, loss_fn(**options), micro_batch=micro_batch))
 
@@ -149,9 +149,7 @@ def test_updates_raise_the_probability_of_what_was_rewarded(batch):
     update = make_update(loss_fn(), optimizer, micro_batch=2)
     for _ in range(3):
         state, metrics = update(state, batch)
-    before, after = (
-        logp_of(p, batch, Rule())[0, 0].sum() for p in (toy.PARAMS, state.params)
-    )
+    before, after = (logp_of(p, batch, Rule())[0, 0].sum() for p in (toy.PARAMS, state.params))
     assert after > before
     assert int(state.step) == 3 and all(np.isfinite(float(x)) for x in metrics.values())
 
