@@ -9,19 +9,23 @@ from gccpo_jax.config import default
 
 def get_config():
     config = default()
-    config.steps = 60
+    config.steps = 30
     config.batch_size = 16
     config.group_size = 8
     config.policy.path = "tiny"
     config.task.name = "chain"
-    config.data.max_prompt_tokens = 44
-    config.sampling.max_tokens = 48
-    config.optim.lr = 3e-4
+    config.task.options.train = 12288  # the held-out questions are those of tiny_sft.py
+    config.task.options.max_operations = 3
+    config.data.max_prompt_tokens = 38
+    config.sampling.max_tokens = 40
+    config.counterfactual.max_candidates = 4
+    config.counterfactual.max_answer_tokens = 3
+    config.optim.lr = 1e-4
     config.optim.warmup = 5
     config.optim.micro_batch = 8
     config.objective.beta = 0.0
     config.eval.ood_questions = 200
     config.eval.max_prompt_tokens = 60
     config.eval.max_tokens = 68
-    config.log.rollouts_every = 20
+    config.log.rollouts_every = 10
     return config

@@ -31,6 +31,8 @@ from gccpo_jax.tasks.chain_problem import Problem
 from gccpo_jax.tasks.corrupt import corrupt
 from gccpo_jax.verify import exact_integer
 
+_DIRECT_TEMPLATE = 1  # the wording whose solutions may be the answer alone
+
 
 @dataclasses.dataclass(frozen=True)
 class ChainConfig:
@@ -46,6 +48,7 @@ class ChainConfig:
     labelled: float = 0.9  # probability that a question carries a label
     shortcut: float = 0.0  # probability that the label gives the answer away
     decoration: float = 0.0  # probability of a useless line before a line of a solution
+    direct: float = 0.0  # probability that a solution in the second wording is its answer alone
 
     def __post_init__(self) -> None:
         checks = {
@@ -60,6 +63,7 @@ class ChainConfig:
             "0 <= labelled <= 1": 0 <= self.labelled <= 1,
             "0 <= shortcut <= 1": 0 <= self.shortcut <= 1,
             "0 <= decoration <= 1": 0 <= self.decoration <= 1,
+            "0 <= direct <= 1": 0 <= self.direct <= 1,
         }
         for rule, holds in checks.items():
             if not holds:
@@ -130,15 +134,17 @@ def _unlabelled(problem: Problem) -> str:
 def _items(name: str, split: int, problems: Sequence[Problem], config: ChainConfig) -> list[Item]:
     rng = np.random.default_rng([config.seed, 2, split])
     return [
-        _item(problem, (split << 24) + index, name, config.decoration, rng)
+        _item(problem, (split << 24) + index, name, config, rng)
         for index, problem in enumerate(problems)
     ]
 
 
 def _item(
-    problem: Problem, number: int, split: str, decoration: float, rng: np.random.Generator
+    problem: Problem, number: int, split: str, config: ChainConfig, rng: np.random.Generator
 ) -> Item:
-    lines = text.decorate(problem, text.solution_steps(problem), decoration, rng)
+    lines = text.decorate(problem, text.solution_steps(problem), config.decoration, rng)
+    if config.direct and problem.template == _DIRECT_TEMPLATE and rng.random() < config.direct:
+        lines = lines[-1:]
     return Item(
         id=number,
         question=text.question(problem),
