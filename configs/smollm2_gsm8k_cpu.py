@@ -18,13 +18,15 @@ def get_config():
     config.policy.path = "smollm2"
     config.task.name = "gsm8k"
     config.data.max_prompt_tokens = 256
-    config.sampling.max_tokens = 128
+    config.sampling.max_tokens = 112
+    config.sampling.temperature = 0.6  # at 1 so small a model rambles
     config.segmentation.min_tokens = 8
     config.segmentation.max_tokens = 64
     config.counterfactual.draws = 1
     config.counterfactual.surface_arms = 0
     config.counterfactual.max_answer_tokens = 8
     config.counterfactual.max_candidates = 4
+    config.counterfactual.max_other = 1.0  # it spreads its belief: read every law
     config.objective.beta = 0.0
     config.optim.lr = 1e-6
     config.optim.micro_batch = 1

@@ -13,6 +13,7 @@ of the parameters it is given.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -114,8 +115,12 @@ def logical_axes(arch: Arch) -> Params:
     return nest({name: leaf.axes for name, leaf in layout(arch).items()})
 
 
+@functools.cache
 def make_policy(arch: Arch, remat: bool = False) -> Policy:
     """The decoder as a `Policy` for one sequence; callers add axes with `vmap`.
+
+    Cached: a policy is a static argument of `jit`, so the same shape must give the same
+    functions, or a second run in one process would compile everything again.
 
     The same `encode` serves prefill (S tokens), decoding (S = 1) and teacher-forced
     training. Token ids and positions of masked tokens may be anything.

@@ -11,7 +11,6 @@ a positive D (`advantage.py`), since on its own it is maximal for filler.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_median
@@ -148,7 +147,3 @@ def normalise_law(law: Array) -> Array:
     total = jnp.sum(law, axis=-1, keepdims=True)
     uniform = jnp.full_like(law, 1.0 / law.shape[-1])
     return jnp.where(total > 0, law / jnp.where(total > 0, total, 1.0), uniform)
-
-
-score_group = jax.vmap(effects)
-"""`effects` over the trajectories of a group: [G, E], [G], [G, E] -> [G, E]."""

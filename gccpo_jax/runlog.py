@@ -24,8 +24,7 @@ class RunLog:
         self, workdir: pathlib.Path, steps: int, *, tensorboard: bool, resume_step: int = 0
     ) -> None:
         self._path = workdir / "metrics.jsonl"
-        if resume_step:
-            _keep_steps(self._path, resume_step)
+        _keep_steps(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._board = _board(workdir / "tensorboard", resume_step) if tensorboard else None
         self._console = Console()
@@ -64,7 +63,7 @@ class RunLog:
 def _board(directory: pathlib.Path, resume_step: int) -> Any:
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(directory), purge_step=resume_step + 1 if resume_step else None)
+    return SummaryWriter(str(directory), purge_step=resume_step + 1)
 
 
 def _progress(console: Console) -> Progress:

@@ -36,6 +36,8 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
     """
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
     file = workdir / "config.json"
+    if resume and not file.exists():
+        raise UserError(f"{workdir}: nothing to resume; leave --resume out or check --workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".probe-{os.getpid()}"
@@ -46,8 +48,6 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
             f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
         ) from error
     if not file.exists():
-        if resume:
-            raise UserError(f"{workdir}: nothing to resume; leave --resume out or check --workdir")
         if any(workdir.iterdir()):
             raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
         write_json(file, mine)

@@ -1,6 +1,5 @@
 """Whole runs, small: what they write, that they repeat, resume, and do not depend on the mesh."""
 
-import functools
 import json
 import shutil
 
@@ -8,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from gccpo_jax import checkpoint, config, model, sft, train, weights
+from gccpo_jax import checkpoint, config, sft, train, weights
 from gccpo_jax.runner import Run
 
 
@@ -39,14 +38,6 @@ def metrics(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     timed = ("_seconds", "_per_second")
     return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_functions():
-    """Policies of one shape are one object, so that what a run compiles serves the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "make_policy", functools.cache(model.make_policy))
-        yield
 
 
 @pytest.fixture(scope="module")
