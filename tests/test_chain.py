@@ -187,6 +187,16 @@ def test_decoration_adds_steps_of_three_kinds_and_nothing_wrong():
     assert all(TASK.verify(i, i.solution) == 1.0 for i in task.splits["train"])
 
 
+def test_direct_solutions_state_the_answer_alone_in_one_wording():
+    task = chain(ChainConfig(train=400, id=5, ood=5, direct=0.7))
+    plain = chain(ChainConfig(train=400, id=5, ood=5))
+    alone = [i.solution == f"#### {i.answer}" for i in task.splits["train"]]
+    second = [i.question.find("There are") >= 0 for i in task.splits["train"]]
+    assert not any(a and not b for a, b in zip(alone, second, strict=True))
+    assert sum(alone) / sum(second) == pytest.approx(0.7, abs=0.1)
+    assert [i.question for i in task.splits["id"]] == [i.question for i in plain.splits["id"]]
+
+
 @pytest.mark.parametrize(
     "response, answer",
     [
@@ -248,7 +258,7 @@ def test_transformers_loads_the_tokenizer(tmp_path):
         ({"shortcut": 1.5}, "shortcut <= 1"),
         ({"min_operations": 5}, "max_operations"),
         ({"train": 0}, "train, id and ood >= 1"),
-        ({"shortcuts": 0.5}, "no option 'shortcuts'; it has decoration, id"),
+        ({"shortcuts": 0.5}, "no option 'shortcuts'; it has decoration, direct, id"),
         ({"seed": "1"}, "seed='1' should be of type int"),
         ({"shortcut": True}, "shortcut=True should be of type float"),
         ({"path": "x.jsonl"}, "leave data.path empty"),

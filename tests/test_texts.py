@@ -1,0 +1,130 @@
+"""Where arrays meet text: answer fields, candidates, rewritten trajectories."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gccpo_jax import texts
+from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.tasks.chain_tokenizer import make_tokenizer
+from gccpo_jax.tokenizer import load_tokenizer
+
+TASK = chain(ChainConfig(train=20, id=4, ood=4, max_operations=3))
+ITEMS = TASK.splits["train"][:3]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(make_tokenizer(tmp_path_factory.mktemp("tokenizer")))
+
+
+def ids(tokenizer, text):
+    return np.array([*tokenizer.encode(text), tokenizer.eos_id], np.int32)
+
+
+def test_outcomes_verify_and_mark_what_cannot_be_scored():
+    answers = np.array([[f"#### {i.answer}", "#### 999", "nothing"] for i in ITEMS], object)
+    np.testing.assert_array_equal(texts.outcomes(TASK, ITEMS, answers), [[1, 0, 0]] * 3)
+    silent = dataclasses.replace(TASK, verify=lambda item, text: None)
+    assert np.isnan(texts.outcomes(silent, ITEMS, answers)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("Leo 1 + 2 = 3 pens\n#### 3", "Leo 1 + 2 = 3 pens\n"),
+        ("#### 4\n#### 5", "#### 4\n"),
+        ("#### 12", ""),
+        ("no answer at all", "no answer at all"),
+    ],
+)
+def test_the_answer_field_begins_at_the_last_cue(tokenizer, text, before):
+    tokens = ids(tokenizer, text)
+    start = texts.answer_start(TASK, tokenizer, tokens, text)
+    expected = len(tokenizer.encode(before)) if before != text else len(tokens)
+    assert start == expected
+
+
+def test_without_a_cue_the_field_begins_at_the_last_mention_of_the_answer(tokenizer):
+    bare = dataclasses.replace(TASK, extract=lambda text: "5")
+    text = "Leo has 5 pens\nLeo 2 + 3 = 5 pens"
+    start = texts.answer_start(bare, tokenizer, ids(tokenizer, text), text)
+    assert start == len(tokenizer.encode("Leo has 5 pens\nLeo 2 + 3 ="))
+
+
+def test_candidates_are_the_gold_then_the_most_frequent_answers(tokenizer):
+    gold = ITEMS[0].answer
+    others = [str(n) for n in range(30, 40) if str(n) != gold][:3]
+    a, b, c = others
+    row = [f"#### {x}" for x in (a, b, b, c, gold, b, a)] + ["none"]
+    answers = np.array([row], object)
+    found, names = texts.candidates_of(TASK, tokenizer, ITEMS[:1], answers, count=3, max_tokens=4)
+    assert names == [[gold, b, a]]
+    assert found.exists.tolist() == [[True, True, True]]
+    for place, name in enumerate(names[0]):
+        kept = found.tokens[0, place][found.mask[0, place]].tolist()
+        assert kept == [*tokenizer.encode(name), tokenizer.eos_id]
+
+
+def test_an_answer_that_is_too_long_is_no_candidate(tokenizer):
+    answers = np.array([["#### 12345", "#### 7"]], object)
+    item = dataclasses.replace(ITEMS[0], answer="3")
+    found, names = texts.candidates_of(TASK, tokenizer, [item], answers, count=4, max_tokens=3)
+    assert names == [["3", "7"]] and found.exists.tolist() == [[True, True, False, False]]
+
+
+def variants(tokenizer, arms=2, seed=(0, 1), size=40, prompt_tokens=48):
+    """Surface variants of the worked solutions, two trajectories a question."""
+    tokens = np.zeros((3, 2, size), np.int32)
+    starts, ends = np.zeros((2, 3, 2, 4), np.int32)
+    mask = np.zeros((3, 2, 4), bool)
+    for b, item in enumerate(ITEMS):
+        lines = item.solution.split("\n")[:-1]
+        pieces = [tokenizer.encode(line + "\n") for line in lines]
+        flat = [token for piece in pieces for token in piece]
+        cuts = np.cumsum([0, *map(len, pieces)])
+        for g in range(2):
+            tokens[b, g, : len(flat)] = flat
+            starts[b, g, : len(pieces)], ends[b, g, : len(pieces)] = cuts[:-1], cuts[1:]
+            mask[b, g, : len(pieces)] = True
+    return texts.surface_variants(
+        TASK, tokenizer, ITEMS, tokens, starts, ends, mask,
+        arms=arms, seed=seed, prompt_tokens=prompt_tokens,
+    )  # fmt: skip
+
+
+def test_variants_say_the_same_in_other_words(tokenizer):
+    prompts, prompt_mask, variant, exists = variants(tokenizer)
+    assert exists.all()
+    for b, item in enumerate(ITEMS):
+        for p in range(2):
+            question = tokenizer.decode(prompts[b, p][prompt_mask[b, p]])
+            text = tokenizer.decode(variant.tokens[b, 0, p][variant.mask[b, 0, p]])
+            assert question != TASK.prompt(item) and text not in item.solution
+            digits = [c for c in item.solution.rsplit("\n", 1)[0] if c.isdigit()]
+            assert [c for c in text if c.isdigit()] == digits
+            steps = item.solution.count("\n")
+            lengths = np.diff([0, *variant.ends[b, 0, p, :steps]])
+            assert (lengths > 0).all() and variant.ends[b, 0, p, steps - 1] == variant.mask[
+                b, 0, p
+            ].sum()
+
+
+def test_a_question_is_rewritten_alike_for_its_group_and_otherwise_at_another_step(tokenizer):
+    prompts, _, variant, _ = variants(tokenizer)
+    np.testing.assert_array_equal(variant.tokens[:, 0], variant.tokens[:, 1])
+    again = variants(tokenizer)[0]
+    np.testing.assert_array_equal(prompts, again)
+    assert (variants(tokenizer, seed=(0, 2))[0] != prompts).any()
+    assert (prompts[:, 0] != prompts[:, 1]).any()
+
+
+def test_variants_that_do_not_fit_or_do_not_exist_are_marked(tokenizer):
+    assert not variants(tokenizer, prompt_tokens=5)[3].any()
+    global TASK
+    kept, TASK = TASK, dataclasses.replace(TASK, surface=lambda *_: None)
+    try:
+        assert not variants(tokenizer)[3].any()
+    finally:
+        TASK = kept
