@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import diagnostics, noise, texts
+from gccpo_jax import diagnostics, noise, reward, texts
 from gccpo_jax.branches import continue_branches
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual import latent_laws, variant_laws
@@ -149,11 +149,9 @@ def continued_values(
             text = kit.tokenizer.decode(ids, skip_special=True)
             score = kit.task.verify(sampled.items[b], text)
             scores[b, g, e, n] = np.nan if score is None else score
-    scored = ~np.isnan(scores)
-    total, count = np.where(scored, scores, 0).sum(-1), scored.sum(-1)
-    value = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    after_last = np.full((*value.shape[:2], 1), np.nan)
-    return np.concatenate([value, after_last], -1).astype(np.float32), int(lengths.sum())
+    value = np.asarray(reward.branch_values(jnp.asarray(scores)))
+    after_last = np.full((*value.shape[:2], 1), np.nan, np.float32)
+    return np.concatenate([value, after_last], -1), int(lengths.sum())
 
 
 def nuisance_laws(
