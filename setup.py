@@ -19,6 +19,7 @@ CORE = [
     "ml-collections>=1.0",  # config files: a mutable, locked nested dict
     "grain>=0.2.10",  # input order as a function of seed and position
     "transformers>=5.0",  # tokenizers and chat templates (no models, no PyTorch)
+    "jinja2>=3.1",  # which transformers needs to render a chat template
     "tokenizers>=0.21",  # the word-level tokenizer of the chain suite
     "safetensors>=0.5",  # weights without pickle
     "rich>=13.0",  # progress in the terminal

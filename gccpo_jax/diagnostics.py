@@ -65,6 +65,7 @@ def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float
         "R_answer": _mean(robust, defined & last),
         "R_defined": _mean(defined, mask),
         "D": _mean(effect, mask),
+        "D_abs": _mean(np.abs(effect), mask),
         "D_positive": _mean(effect > 0, mask),
         "D_answer": _mean(effect, last),
         "gated": _mean(gated, mask),

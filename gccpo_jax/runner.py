@@ -116,7 +116,7 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
 
 def headline(metrics: dict[str, Any]) -> str:
     """The few numbers worth watching."""
-    shown = {"loss": ".4f", "accuracy": ".2f", "R": ".2f", "D": "+.3f", "kl": ".4f"}
+    shown = {"loss": ".4f", "accuracy": ".2f", "D_abs": ".2f", "R": ".2f", "kl": ".4f"}
     shown |= {"length": ".0f", "step_seconds": ".2f"}
     return "  ".join(
         f"{key.removesuffix('_seconds')} {metrics[key]:{form}}"

@@ -169,7 +169,7 @@ def test_a_group_without_effects_stays_exactly_zero():
 def ungated(outcomes, phi):
     """Credit [4, E] without gate and discount, every value equal to `phi`."""
     mask = jnp.ones((4, E), bool)
-    effect = reward.score_group(jnp.full((4, E), phi), outcomes, mask)
+    effect = jax.vmap(reward.effects)(jnp.full((4, E), phi), outcomes, mask)
     gated = jax.vmap(partial(reward.gated_effects, gate=False))(effect, jnp.zeros((4, E)), mask)
     tokens = jnp.full((4, E), 3)
     discounted = partial(advantage.discounted_effects, lam=1.0, tokens_per_unit=8.0)

@@ -16,9 +16,16 @@ def run(capsys, *arguments, command=train.train_and_evaluate):
     return code, capsys.readouterr().err
 
 
-def refused(capsys, tmp_path, *arguments, says):
+def plain(tmp_path):
+    """A config file with every field at its default."""
+    file = tmp_path / "plain.py"
+    file.write_text("from gccpo_jax.config import default as get_config\n")
+    return str(file)
+
+
+def refused(capsys, tmp_path, *arguments, says, config=QUICKSTART):
     workdir = tmp_path / "run"
-    code, said = run(capsys, "--config", QUICKSTART, "--workdir", str(workdir), *arguments)
+    code, said = run(capsys, "--config", config, "--workdir", str(workdir), *arguments)
     assert code == 2
     assert said.count("\n") == 1 and said.startswith("error: ")
     for text in says if isinstance(says, tuple) else (says,):
@@ -66,7 +73,7 @@ def test_arms_that_a_task_cannot_do_are_refused(capsys, tmp_path):
         capsys, tmp_path,
         "--config.task.name=math", f"--config.data.path={file}",
         "--config.task.options.chat=False", "--config.counterfactual.surface_arms=1",
-        says=("surface_arms = 1", "set it to 0"),
+        says=("surface_arms = 1", "set it to 0"), config=plain(tmp_path),
     )  # fmt: skip
 
 
@@ -84,6 +91,7 @@ def test_a_bad_row_names_file_and_line(capsys, tmp_path, line, says):
     refused(
         capsys, tmp_path,
         "--config.task.name=gsm8k", f"--config.data.path={file}", says=says,
+        config=plain(tmp_path),
     )  # fmt: skip
 
 
@@ -93,6 +101,7 @@ def test_an_empty_data_set_is_refused(capsys, tmp_path):
     refused(
         capsys, tmp_path,
         "--config.task.name=gsm8k", f"--config.data.path={file}", says="train.jsonl",
+        config=plain(tmp_path),
     )  # fmt: skip
 
 
@@ -144,7 +153,7 @@ def test_scratch_needs_a_tokenizer_of_the_tasks_own(capsys, tmp_path):
     file = tmp_path / "train.jsonl"
     file.write_text('{"question": "2 + 2?", "answer": "4"}\n' * 300)
     code, said = run(
-        capsys, "--config", QUICKSTART, "--config.policy.init=scratch",
+        capsys, "--config", plain(tmp_path), "--config.policy.init=scratch",
         "--config.task.name=gsm8k", f"--config.data.path={file}",
         "--workdir", str(tmp_path / "run"), command=sft.fine_tune,
     )  # fmt: skip

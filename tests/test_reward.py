@@ -140,7 +140,7 @@ def test_the_gate_never_raises_a_step_and_leaves_harm_alone():
 def test_a_group_is_scored_trajectory_by_trajectory():
     phi = jnp.array([[0.1, 0.3, 0.25], [0.5, 0.9, 0.0]])
     mask = jnp.array([[True, True, True], [True, True, False]])
-    group = reward.score_group(phi, jnp.array([1.0, 0.0]), mask)
+    group = jax.vmap(reward.effects)(phi, jnp.array([1.0, 0.0]), mask)
     np.testing.assert_allclose(group, [[0.2, -0.05, 0.75], [0.4, -0.9, 0]], atol=1e-7)
 
 

@@ -54,7 +54,17 @@ def test_a_run_writes_what_it_promises(finished):
     assert {"id", "ood_surface", "ood_depth", "ood_shortcut"} <= set(summary["after"])
     rows = metrics(workdir)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
-    wanted = {"accuracy", "R", "D", "kl", "clip_fraction", "entropy", "length", "grad_norm"}
+    wanted = {
+        "accuracy",
+        "R",
+        "D",
+        "D_abs",
+        "kl",
+        "clip_fraction",
+        "entropy",
+        "length",
+        "grad_norm",
+    }
     assert wanted <= set(rows[0])
     assert all(np.isfinite(value) for row in rows for value in row.values())
     stages = {"sample_seconds", "branches_seconds", "readout_seconds", "update_seconds"}
