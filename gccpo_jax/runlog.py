@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import pathlib
 import sys
@@ -31,6 +32,7 @@ class RunLog:
         self._live = _progress(self._console) if self._console.is_terminal else None
         if self._live:
             self._live.start()
+            atexit.register(self._live.stop)  # gives the terminal its cursor back, however we end
             self._bar = self._live.add_task("training", total=steps, completed=resume_step, said="")
         self._steps = steps
 

@@ -159,11 +159,16 @@ def test_checkpoints_keep_the_newest(finished):
     assert checkpoint.Checkpoints(workdir / "checkpoints", keep=3).latest == 4
 
 
-def test_outcome_credit_needs_no_reading(tmp_path):
-    changes = {"credit__kind": "outcome", "credit__baseline": "zscore", "steps": 2}
-    train.train_and_evaluate(small(**changes), "grpo", tmp_path / "grpo")
+def test_outcome_credit_needs_no_reading_and_evaluation_can_sample(tmp_path):
+    changes = {
+        "credit__kind": "outcome", "credit__baseline": "zscore", "steps": 2,
+        "eval__every": 1, "eval__draws": 2,
+    }  # fmt: skip
+    summary = train.train_and_evaluate(small(**changes), "grpo", tmp_path / "grpo")
     row = metrics(tmp_path / "grpo")[0]
     assert "R" not in row and "accuracy" in row
+    assert 0 <= row["eval/id_mean@2"] <= 1 and "eval/ood_depth" in row
+    assert "id_mean@2" in summary["before"] and "id_mean@2" in summary["after"]
     rollout = json.loads((tmp_path / "grpo/rollouts/step_000001.jsonl").read_text().splitlines()[0])
     assert "steps" not in rollout
 
