@@ -1,7 +1,7 @@
 """GRPO on the tiny policy: the quickstart with credit by outcome only.
 
 Command   python -m gccpo_jax.train --config configs/grpo_quickstart.py
-Hardware  two CPU cores
+Hardware  two CPU cores, about two minutes
 """
 
 import pathlib

@@ -9,8 +9,8 @@ Hardware  one GPU with 80 GB, or a TPU host; parameters, gradients and moments i
 Hours     expected 8-12 on one H100-class GPU for 300 steps (an estimate, see below)
 
 Untested: no part of this recipe has been run at this size. Family, tokenizer and weights
-are those of the tests (a small random Qwen2 against PyTorch); the sizes below are chosen
-from the memory table of the GRPO literature, not measured. The learning rate, group and
+are those of the tests (a small random Qwen2 against PyTorch); the sizes below come from
+counting bytes, not from measurements. The learning rate, group and
 clip range follow what is customary for GRPO at this scale.
 """
 

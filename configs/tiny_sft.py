@@ -5,7 +5,7 @@ the two wordings state the answer without a step. So the policy reasons on half
 of the questions and guesses on most of the others, and knows how to do better.
 
 Command   python -m gccpo_jax.sft --config configs/tiny_sft.py
-Hardware  two CPU cores
+Hardware  two CPU cores, about four minutes
 """
 
 from gccpo_jax.config import default
