@@ -12,6 +12,7 @@ from gccpo_jax.config import default
 
 def get_config():
     config = default()
+    config.seed = 3  # here one rollout of step 2 is right, so the update is not zero
     config.steps = 2
     config.batch_size = 2
     config.group_size = 4
