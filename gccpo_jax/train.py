@@ -23,7 +23,6 @@ from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import behaviour_rule
-from gccpo_jax.law import Rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
 from gccpo_jax.runlog import timed
@@ -49,8 +48,10 @@ def train_and_evaluate(
     reference = jax.tree.map(jnp.copy, params) if config.objective.beta > 0 else None
     run = open_run(config, session, params, policy_loss_fn(config, session), workdir, batches)
     before = evaluate_before(config, session, run, workdir)
+    # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
+    # the reference's mask excludes is bounded by the clamps of `objective.k3`.
     rule = behaviour_rule(config)
-    reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=reference_rule(rule)))
+    reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
     for step in range(run.first + 1, config.steps + 1):
         start = time.perf_counter()
         items, prompts = next(batches)
@@ -86,11 +87,6 @@ def check_task(config: Config, session: Session) -> None:
             f"config.counterfactual.surface_arms = {config.counterfactual.surface_arms}: task "
             f"{task.name!r} has no surface rewrites; set it to 0"
         )
-
-
-def reference_rule(rule: Rule) -> Rule:
-    """The law of the KL: tempered like the behaviour's but not masked, so that it is finite."""
-    return Rule(rule.temperature)
 
 
 def policy_loss_fn(config: Config, session: Session) -> LossFn:

@@ -79,6 +79,12 @@ def test_a_penalty_towards_the_reference_is_measured(finished):
     assert rows[-1]["kl"] > 1e-6
 
 
+@pytest.mark.slow
+def test_a_nucleus_leaves_no_penalty_before_the_first_update(tmp_path):
+    train.train_and_evaluate(small(sampling__top_p=0.9, steps=2), "nucleus", tmp_path / "run")
+    assert metrics(tmp_path / "run")[0]["kl"] == pytest.approx(0, abs=1e-6)
+
+
 def test_rollouts_show_steps_that_add_up(finished):
     workdir, _ = finished
     names = sorted(path.name for path in (workdir / "rollouts").iterdir())
