@@ -9,12 +9,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.json_rows import (
+    check_object,
+    json_lines,
+    optional_text,
+    question_field,
+    text_field,
+)
 
 SHAPE = '{"question": "...", "answer": "..."} with an optional "solution" and "id"'
 SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -85,22 +91,7 @@ def _read_file(file: pathlib.Path) -> list[Record]:
         raise UserError(f"{file}: no such file; give a .jsonl or .parquet file or a directory")
     if file.suffix == ".parquet":
         return _checked(_parquet_rows(file), str(file))
-    return [_record(*row) for row in _json_lines(file)]
-
-
-def _json_lines(file: pathlib.Path) -> Iterable[tuple[Any, str]]:
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
-        where = f"{file}:{number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where}: not UTF-8 (byte {error.start} of the line)") from error
-        if not text:
-            continue
-        try:
-            yield json.loads(text), where
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error}); expected {SHAPE}") from error
+    return [_record(*row) for row in json_lines(file, SHAPE)]
 
 
 def _parquet_rows(file: pathlib.Path) -> Iterable[Mapping[str, Any]]:
@@ -144,30 +135,11 @@ def _checked(rows: Iterable[Mapping[str, Any]], source: str) -> list[Record]:
 
 
 def _record(row: Any, where: str) -> Record:
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: {type(row).__name__} instead of an object; expected {SHAPE}")
-    # MATH files call the question "problem".
-    question = "problem" if "question" not in row and "problem" in row else "question"
+    check_object(row, where, SHAPE)
     return Record(
-        question=_field(row, question, where),
-        answer=_field(row, "answer", where),
-        solution=_optional(row, "solution", where),
+        question=question_field(row, where, SHAPE),
+        answer=text_field(row, "answer", where, SHAPE),
+        solution=optional_text(row, "solution", where, SHAPE),
         id=str(row.get("id") or where),
         where=where,
     )
-
-
-def _field(row: Mapping[str, Any], name: str, where: str) -> str:
-    if name not in row:
-        raise UserError(f"{where}: no field {name!r} among {sorted(row)}; expected {SHAPE}")
-    value = row[name]
-    if not isinstance(value, str):
-        kind = type(value).__name__
-        raise UserError(f"{where}: {name!r} is {value!r} ({kind}); expected a string in quotes")
-    if not value.strip():
-        raise UserError(f"{where}: {name!r} is empty; expected some text")
-    return value.strip()
-
-
-def _optional(row: Mapping[str, Any], name: str, where: str) -> str | None:
-    return None if row.get(name) is None else _field(row, name, where)
