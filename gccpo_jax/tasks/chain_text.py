@@ -173,10 +173,24 @@ def decorate(
 
 
 def _useless(problem: Problem, value: int, rng: np.random.Generator) -> str:
+    unrelated = irrelevant(problem, value, rng)
+    options = [*FILLERS[:1], restatement(problem, value), unrelated]
+    return str(options[int(rng.integers(3))])
+
+
+def restatement(problem: Problem, value: int) -> str:
+    """The running value in a sentence.
+
+    >>> restatement(Problem("Ana", "pens", ("puts",), 3, (4,)), 7)
+    'Ana has 7 pens'
+    """
+    return f"{problem.name} has {value} {problem.thing}"
+
+
+def irrelevant(problem: Problem, value: int, rng: np.random.Generator) -> str:
+    """A true equation about somebody else's other things."""
     name = rng.choice([n for n in NAMES if n != problem.name])
     thing = rng.choice([t for t in THINGS if t != problem.thing])
     # The running value as left operand would make it a step of the chain.
     a, b = rng.choice([n for n in range(1, 10) if n != value]), rng.integers(10, 16)
-    irrelevant = f"{name} {a} + {b} = {a + b} {thing}"
-    options = [*FILLERS[:1], f"{problem.name} has {value} {problem.thing}", irrelevant]
-    return str(options[int(rng.integers(3))])
+    return f"{name} {a} + {b} = {a + b} {thing}"
