@@ -15,8 +15,9 @@ Streams keep purposes apart, so that adding one never shifts another.
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
-from gccpo_jax.types import Array
+from gccpo_jax.types import Array, record
 
 TAPE, BOUNDARIES, LATENT = range(3)
 EVALUATION_STEP = 0x7FFFFFFF
@@ -32,7 +33,7 @@ def question_keys(root: Array, step: int | Array, question_ids: Array) -> Array:
 def stream_keys(question_key: Array, stream: int, group: int) -> Array:
     """Keys [G] of one stream for the trajectories 0..G-1 of a question."""
     of_stream = jax.random.fold_in(question_key, stream)
-    return jax.vmap(lambda i: jax.random.fold_in(of_stream, i))(jax.numpy.arange(group))
+    return jax.vmap(lambda i: jax.random.fold_in(of_stream, i))(jnp.arange(group))
 
 
 def tape(trajectory_key: Array, draw: int | Array) -> Array:
@@ -47,3 +48,24 @@ def gumbel(tape_key: Array, t: Array, vocab_size: int) -> Array:
     mode caps the variable near 16, which starves tokens below about 1e-7.
     """
     return jax.random.gumbel(jax.random.fold_in(tape_key, t), (vocab_size,), mode="high")
+
+
+@record
+class Tape:
+    """The tape of one row as a value: recorded at first, keyed after that.
+
+    R = 0 is the keyed tape; R > 0 is noise that was abducted (`abduction.abduct`).
+    R is a shape, hence static: a keyed tape compiles to what `gumbel` alone does.
+    """
+
+    key: Array  # []  a tape key
+    recorded: Array  # [R, V] f32  noise of positions 0..R-1
+
+
+def read(tape: Tape, t: Array, vocab_size: int) -> Array:
+    """U[t] in R^V: `recorded[t]` for t < R, else `gumbel(key, t)`."""
+    keyed = gumbel(tape.key, t, vocab_size)
+    size = tape.recorded.shape[0]
+    if size == 0:
+        return keyed
+    return jnp.where(t < size, tape.recorded[jnp.minimum(t, size - 1)], keyed)

@@ -74,7 +74,7 @@ def load(
         from gccpo_jax import gguf_weights
 
         return gguf_weights.load_gguf(path, dtype, shardings)
-    arch = _arch(path, dtype)
+    arch = read_arch(path, dtype)
     with _tensors(path) as (names, read):
         _check_names(path, arch, names)
         return arch, assemble(arch, read, shardings(arch) if shardings else None)
@@ -129,7 +129,12 @@ def _to_hf(source: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.reshape(shape[::-1]).T)
 
 
-def _arch(directory: pathlib.Path, dtype: str | None) -> Arch:
+def read_arch(directory: pathlib.Path, dtype: str | None = None) -> Arch:
+    """The shape of the model in a Hugging Face directory; no weights are read.
+
+    Raises:
+      UserError: no `config.json`, or it asks for something that is not supported.
+    """
     file = directory / "config.json"
     if not file.is_file():
         raise UserError(f"{directory}: no config.json, so not a Hugging Face model directory")
