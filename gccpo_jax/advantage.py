@@ -44,6 +44,15 @@ def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float =
     return jnp.where(contrast, centred / (deviation + epsilon), 0.0)
 
 
+def of_outcome(
+    outcome: Array, where: Array, *, baseline: str, ddof: int = 1, epsilon: float = 1e-4
+) -> Array:
+    """The outcome advantage [G]: `baseline` "leave_one_out" is RLOO's, "zscore" GRPO's."""
+    if baseline == "zscore":
+        return group_zscore(outcome, where, ddof=ddof, epsilon=epsilon)
+    return leave_one_out(outcome, where)
+
+
 def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_unit: float) -> Array:
     """Sum of later gated effects, discounted by the tokens in between.
 
@@ -104,3 +113,59 @@ def to_tokens(per_step: Array, spans: Spans, size: int) -> Array:
     """Spreads [E] over the tokens [T] of each step; 0 outside every step."""
     step = step_of_token(spans, size)
     return jnp.append(per_step, 0.0)[step]
+
+
+def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
+    """Step weights that move an advantage between steps and keep its mean over the tokens.
+
+        w_k = (floor + Q_k) T / sum_j n_j (floor + Q_j)
+
+    Equal scores give 1 everywhere; so does a trajectory without any weight.
+
+    Args:
+      score: [E] Q >= 0, defined everywhere. tokens: [E] n, tokens of each step, 0 on padding.
+      floor: >= 0, what a step without any selectivity keeps.
+    Returns:
+      [E], with token mean 1; 0 where a step has no tokens.
+    Example: Q (.3, .1), tokens (10, 30), floor .1 give (1.6, .8).
+    """
+    tokens = tokens.astype(jnp.float32)
+    raw = floor + score
+    total = jnp.sum(raw * tokens)
+    weight = jnp.where(total > 0, raw * safe_divide(jnp.sum(tokens), total), 1.0)
+    return jnp.where(tokens > 0, weight, 0.0)
+
+
+def token_mean(score: Array, tokens: Array, where: Array) -> tuple[Array, Array]:
+    """Mean of the selected steps' scores [E], weighted by their tokens [E].
+
+    Returns the mean and whether any selected step has tokens (0 where not). Splitting
+    a step changes nothing. Example: (.3, .1) with tokens (10, 30) gives .15.
+    """
+    weight = jnp.where(where, tokens, 0).astype(jnp.float32)
+    total = jnp.sum(weight)
+    mean = safe_divide(jnp.sum(jnp.where(where, score, 0.0) * weight), total)
+    return mean, total > 0
+
+
+def four_corner(outcome: Array, soundness: Array, *, a: float, b: float) -> Array:
+    """One reward for being right and for being right for a reason.
+
+        r = o (a + (1 - a) q) + (1 - o) b q
+
+    The corners: sound and right 1, lucky a, sound but wrong b, flawed and wrong 0.
+    A right answer pays at least `a`; sound-but-wrong beats lucky-but-flawed only where
+    b q_s > a + (1 - a) q_f, with the defaults a = .25, b = .5 where q_s > .5 + 1.5 q_f.
+
+    Args:
+      outcome: [...] o in [0, 1]. soundness: [...] q in [0, 1]. a, b: in [0, 1].
+    Example: (o, q) = (0, .8) gives .4, (1, .2) gives .4, (1, .8) gives .85.
+    """
+    return outcome * (a + (1 - a) * soundness) + (1 - outcome) * b * soundness
+
+
+def to_steps(per_token: Array, spans: Spans) -> Array:
+    """Mean [E] of [T] over the tokens of each step; 0 where a step has none."""
+    step = step_of_token(spans, per_token.shape[0])
+    member = step[:, None] == jnp.arange(spans.mask.shape[0])[None]
+    return masked_mean(jnp.broadcast_to(per_token[:, None], member.shape), member, axis=0)

@@ -17,9 +17,10 @@ import numpy as np
 
 from gccpo_jax import diagnostics, noise, texts
 from gccpo_jax.config import Config
-from gccpo_jax.credit import Credit, CreditRule, Reading, gated_gae, outcome_only
+from gccpo_jax.credit import Credit, CreditRule, of_group, outcome_only
 from gccpo_jax.kit import Kit, behaviour_rule
 from gccpo_jax.masked import first
+from gccpo_jax.measure import Reading
 from gccpo_jax.reading import Sampled, read
 from gccpo_jax.sampling import sample
 from gccpo_jax.stopwatch import Stopwatch
@@ -108,14 +109,8 @@ def without_cache(rollout: Rollout) -> Rollout:
 
 def credit_rule(config: Config) -> CreditRule:
     """The choices of the config that the credit depends on."""
-    c = config.credit
     return CreditRule(
-        gate=c.gate,
-        gate_answer=c.gate_answer,
-        lam=c.lam,
-        tokens_per_unit=c.tokens_per_unit,
-        token_weights=c.token_weights,
-        max_other=config.counterfactual.max_other,
+        **dataclasses.asdict(config.credit), max_other=config.counterfactual.max_other
     )
 
 
@@ -123,7 +118,7 @@ def credit_rule(config: Config) -> CreditRule:
 def _credit(
     reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, rule: CreditRule
 ) -> Credit:
-    of_batch = jax.vmap(partial(gated_gae, rule=rule), in_axes=(0, 0, 0, None))
+    of_batch = jax.vmap(partial(of_group, rule=rule), in_axes=(0, 0, 0, None))
     return of_batch(reading, spans, rollout, use_gate)
 
 

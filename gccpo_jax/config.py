@@ -14,6 +14,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from gccpo_jax.config_build import build, unknown
+from gccpo_jax.config_checks import check_combinations
 from gccpo_jax.errors import UserError
 
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
@@ -38,6 +40,15 @@ def _fraction(default: float) -> Any:
 def _choice(*valid: str) -> Any:
     """One of `valid`; the first is the default."""
     return _field(valid[0], lambda x: x in valid, "one of " + ", ".join(map(repr, valid)))
+
+
+def _only(kinds: str, field: Any) -> Any:
+    """A field (or plain default) that some values of its section's `kind` read; others refuse."""
+    if not isinstance(field, dataclasses.Field):
+        field = dataclasses.field(default=field)
+    return dataclasses.field(
+        default=field.default, metadata={**field.metadata, "kinds": tuple(kinds.split())}
+    )
 
 
 def _section(cls: type) -> Any:
@@ -112,15 +123,35 @@ class CounterfactualConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CreditConfig:
-    kind: str = _choice("gated_gae", "outcome")
-    gate: bool = True  # R gates positive effects
-    gate_answer: bool = True  # also at the answer step
-    lam: float = _fraction(0.95)  # decay of later effects per `tokens_per_unit` tokens
-    tokens_per_unit: float = _above(0, 10.0)  # t0
-    token_weights: str = _choice("uniform", "surprise")  # inside a step
-    baseline: str = _choice("leave_one_out", "zscore")  # of kind "outcome"
-    ddof: int = _least(0, 1)  # of the z-score
-    epsilon: float = _least(0, 1e-4)  # of the z-score
+    """How scores become advantages; a field for some kinds only says so in its first argument."""
+
+    # "gated_gae": Phi as the critic, R gates positive effects. "additive": outcome and gated
+    # effects as two streams. "selective": the outcome's advantage in proportion to Q = R S.
+    # "four_corner": outcome and soundness of the trajectory. "paper": a reconstruction, see
+    # paper.py. "outcome": no step credit (GRPO, RLOO).
+    kind: str = _choice("gated_gae", "additive", "selective", "four_corner", "paper", "outcome")
+    gate: bool = _only("gated_gae additive", True)  # R gates positive effects
+    gate_answer: bool = _only("gated_gae additive", True)  # also at the answer step
+    lam: float = _only("gated_gae", _fraction(0.95))  # decay per `tokens_per_unit` tokens
+    tokens_per_unit: float = _only("gated_gae", _above(0, 10.0))  # t0
+    # Inside a step; of "additive" the step stream only. "paper" always takes surprise.
+    token_weights: str = _only("gated_gae additive selective", _choice("uniform", "surprise"))
+    # Of the outcome; "paper" always takes the z-score, "four_corner" leave-one-out.
+    baseline: str = _only("additive selective outcome", _choice("leave_one_out", "zscore"))
+    ddof: int = _only("additive selective paper outcome", _least(0, 1))  # of the z-score
+    epsilon: float = _only("additive selective paper outcome", _least(0, 1e-4))  # of the z-score
+    additive_weight: float = _only("additive", _least(0, 0.5))  # of the step stream; 0: outcome
+    selective_floor: float = _only("selective", _least(0, 0.1))  # what a step with Q = 0 keeps
+    corner_a: float = _only("four_corner", _fraction(0.25))  # pays right without soundness
+    corner_b: float = _only("four_corner", _fraction(0.5))  # pays soundness without right
+    paper_alpha: float = _only("paper", _least(0, 0.9))  # of the step reward beside the outcome
+    paper_weight: float = _only("paper", _least(0, 0.8))  # of effectiveness beside robustness
+    # Share of a rollout's token rewards left out of its mean at each end.
+    paper_truncation: float = _only(
+        "paper", _field(0.025, lambda x: 0 <= x < 0.5, "a number in [0, 0.5)")
+    )
+    paper_floor: float = _only("paper", _above(0, 1e-4))  # least |rt|, about 1 / tokens
+    paper_clip: float = _only("paper", _above(0, 5.0))  # largest |advantage| of a token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,8 +244,8 @@ def freeze(config: Any) -> Config:
       UserError: names the field, its value and what is valid.
     """
     mapping = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    frozen = _build(Config, mapping, "config")
-    _check_combinations(frozen)
+    frozen = build(Config, mapping, "config")
+    check_combinations(frozen)
     return frozen
 
 
@@ -229,74 +260,8 @@ def field_type(path: str) -> type:
     for depth, name in enumerate(parts):
         hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
         if name not in hints:
-            raise _unknown(".".join(["config", *parts[:depth]]), name, hints)
+            raise unknown(".".join(["config", *parts[:depth]]), name, hints)
         cls = hints[name]
     if dataclasses.is_dataclass(cls) or cls is dict:
         raise UserError(f"config.{path}: a section; set one of its fields, config.{path}.<field>")
     return cls
-
-
-def _unknown(section: str, name: str, hints: dict[str, Any]) -> UserError:
-    valid = f"{section} has {', '.join(hints)}" if hints else f"{section} has no fields"
-    return UserError(f"{section}.{name}: no such field; {valid}")
-
-
-def _build(cls: type, mapping: dict, path: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(mapping) - set(hints))
-    if unknown:
-        raise _unknown(path, unknown[0], hints)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    return cls(
-        **{
-            name: _value(hints[name], fields[name], value, f"{path}.{name}")
-            for name, value in mapping.items()
-        }
-    )
-
-
-def _value(kind: type, field: dataclasses.Field, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise UserError(f"{path} = {value!r}: expected a section with fields")
-        return _build(kind, value, path)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UserError(f"{path} = {value!r}: expected {kind.__name__}")
-    if not field.metadata.get("valid", lambda _: True)(value):
-        raise UserError(f"{path} = {value!r}: expected {field.metadata['expected']}")
-    return value
-
-
-def _check_combinations(c: Config) -> None:
-    """Refuses fields that are each valid but not together."""
-    shards = c.mesh.data * c.mesh.fsdp
-    micro = c.optim.micro_batch or c.batch_size
-    arms = c.counterfactual.latent_arms + c.counterfactual.surface_arms
-    counterfactual = c.credit.kind == "gated_gae"
-    refused = [
-        (
-            c.batch_size % shards,
-            f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "
-            f"{c.mesh.data} x {c.mesh.fsdp}",
-        ),
-        (
-            c.batch_size % micro or micro % shards,
-            f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = "
-            f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
-        ),
-        (
-            counterfactual and c.counterfactual.boundaries == 0,
-            "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind "
-            "'gated_gae' (without Phi use credit.kind 'outcome')",
-        ),
-        (
-            counterfactual and c.credit.gate and arms == 0,
-            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms "
-            "and surface_arms are 0; set credit.gate to False or ask for arms",
-        ),
-    ]
-    for wrong, message in refused:
-        if wrong:
-            raise UserError(message)

@@ -1,117 +1,229 @@
 """One question's group, from what was read to token advantages: the method on one screen.
 
-    D_k = Phi_k - Phi_{k-1},  R_k = 1 - mean_m JSD(P_0, P_m)/ln 2
+    D_k = Phi_k - Phi_{k-1},  R_k = 1 - mean_m JSD(P_0, P_m)/ln 2,  S_k,  Q_k = R_k S_k
     d~_k = R_k max(D_k, 0) + min(D_k, 0)
-    A_k = sum_{j>=k} lam^{tokens/t0} d~_j,  minus the leave-one-out mean of the same step
 
-Steps here are macro-steps: the pieces between boundaries at which Phi was read.
+    gated_gae    A_k = sum_{j>=k} lam^{tokens/t0} d~_j, minus its leave-one-out mean
+    additive     A_k = A_out + weight C_k,  C_k = d~_k minus its leave-one-out mean
+    selective    A_k = A_out w_k,  w_k in proportion to floor + Q_k
+    four_corner  A = o (a + (1 - a) q) + (1 - o) b q, minus its leave-one-out mean
+    paper        `paper.py`
+
+Leave-one-out means are over the same step (or all) of the other trajectories. Steps
+here are macro-steps: the pieces between boundaries at which Phi was read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from gccpo_jax import advantage as adv
+from gccpo_jax import paper as reconstruction
 from gccpo_jax import reward
-from gccpo_jax.masked import first, masked_mean
+from gccpo_jax.masked import first, masked_median
+from gccpo_jax.measure import Reading, StepScores, existing, measure, outcomes, readable_laws
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans, record
 
 
 @dataclasses.dataclass(frozen=True)
 class CreditRule:
-    """The choices of `gated_gae`. Hashable: a change compiles anew."""
+    """The choices of `config.CreditConfig`, where they are explained, and `max_other`.
 
-    gate: bool = True  # R gates positive effects
-    gate_answer: bool = True  # also at the answer step
-    lam: float = 0.95  # in [0, 1]
-    tokens_per_unit: float = 10.0  # t0 > 0
-    token_weights: str = "uniform"  # or "surprise"
+    Hashable: a change compiles anew. Each kind reads its own fields only.
+    """
+
+    kind: str = "gated_gae"
+    gate: bool = True
+    gate_answer: bool = True
+    lam: float = 0.95
+    tokens_per_unit: float = 10.0
+    token_weights: str = "uniform"
+    baseline: str = "leave_one_out"
+    ddof: int = 1
+    epsilon: float = 1e-4
+    additive_weight: float = 0.5
+    selective_floor: float = 0.1
+    corner_a: float = 0.25
+    corner_b: float = 0.5
+    paper_alpha: float = 0.9
+    paper_weight: float = 0.8
+    paper_truncation: float = 0.025
+    paper_floor: float = 1e-4
+    paper_clip: float = 5.0
     max_other: float = 0.2  # more mass outside the candidates: law unreadable
-
-
-@record
-class Reading:
-    """What was read of one question's trajectories at the ends of their macro-steps."""
-
-    outcome: Array  # [G] f32 in [0, 1]; anything where not scorable
-    scorable: Array  # [G] bool
-    value: Array  # [G, E] f32  Phi after each step; NaN or anything where it was not read
-    factual: Array  # [G, E, C + 1] f32  answer law after each step
-    perturbed: Array  # [G, E, P, C + 1] f32  under nuisance interventions on it
-    usable: Array  # [G, E, P] bool  interventions that took place
 
 
 @record
 class Credit:
     """Scores and advantages of one question's trajectories."""
 
-    value_before: Array  # [G, E]  Phi_{k-1}
-    effect: Array  # [G, E]  D_k
-    robustness: Array  # [G, E]  R_k, filled where undefined
-    defined: Array  # [G, E] bool  R_k was measured
-    gated: Array  # [G, E]  d~_k
+    value_before: Array  # [G, E] and the next eight: `measure.StepScores`
+    effect: Array
+    robustness: Array
+    defined: Array
+    gated: Array
+    sensitivity: Array
+    content_defined: Array
+    selectivity: Array
+    selective_defined: Array
+    step_score: Array  # [G, E]  what the kind makes of the step: d~_k, C_k, w_k, Q_k or r_k
     step_advantage: Array  # [G, E]  A_k
     advantage: Array  # [G, T]  of each token; 0 outside steps
+
+
+def of_group(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """Credit of one group by `rule.kind`; each kind is a function of the same arguments.
+
+    Args:
+      reading: arrays of the group. spans: macro-steps [G, E]. rollout: [G, T].
+      use_gate: [] bool; False where the reader failed its gate, so that no law is used:
+        R is 1, all Q are equal, the paper's robustness is 0.
+      rule: the choices.
+    A trajectory that could not be scored gets 0 and leaves every baseline.
+    """
+    kinds = {
+        "gated_gae": gated_gae,
+        "additive": additive,
+        "selective": selective,
+        "four_corner": four_corner,
+        "paper": paper,
+    }
+    return kinds[rule.kind](reading, spans, rollout, use_gate, rule=rule)
 
 
 def gated_gae(
     reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
-    """Credit of one group, `credit="gated_gae"` (method section 6).
-
-    Phi_0 is the group's mean outcome: the G rollouts *are* draws of the continued
-    reader before any step, already paid for. Being the same for the whole group it
-    leaves the recentred advantage unbiased; as a score of the first step it is
-    conservative by a factor (G - 1) / G of the trajectory's own outcome.
-
-    Args:
-      reading: arrays of the group. spans: macro-steps [G, E]. rollout: [G, T].
-      use_gate: [] bool; False where the reader failed its gate, so that R is not used.
-      rule: the choices.
-    A trajectory that could not be scored gets 0 and leaves every baseline.
-    """
-    mask = spans.mask & reading.scorable[:, None]
-    baseline = masked_mean(reading.outcome, reading.scorable)
-    value = jnp.where(jnp.isfinite(reading.value), reading.value, baseline)
-    start = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
-    value_before = jnp.concatenate([start, value[:, :-1]], axis=1)
-    effect = jax.vmap(reward.effects)(value_before, reading.outcome, mask)
-
-    readable = reward.readable(reading.factual, rule.max_other) & mask & use_gate
-    usable = reading.usable & readable[..., None]
-    measured, defined = reward.robustness(reading.factual, reading.perturbed, usable)
-    robust = reward.fill_undefined(measured, defined)
-
-    def gated_of(effect: Array, robust: Array, mask: Array) -> Array:
-        return reward.gated_effects(
-            effect, robust, mask, gate=rule.gate, gate_answer=rule.gate_answer
-        )
-
-    gated = jax.vmap(gated_of)(effect, robust, mask)
-    tokens = jnp.where(spans.mask, spans.end - spans.start, 0)
-
-    def discount(gated: Array, tokens: Array) -> Array:
-        return adv.discounted_effects(
-            gated, tokens, lam=rule.lam, tokens_per_unit=rule.tokens_per_unit
-        )
-
-    per_step = adv.recentre(jax.vmap(discount)(gated, tokens), mask)
-    per_token = jax.vmap(lambda a, s, r: spread(a, s, r, rule.token_weights))(
-        per_step, spans, rollout
-    )
+    """`credit="gated_gae"`, the default: Phi is the critic and R gates what it praises."""
+    mask, scores = _measure(reading, spans, use_gate, rule)
+    discount = partial(adv.discounted_effects, lam=rule.lam, tokens_per_unit=rule.tokens_per_unit)
+    per_step = adv.recentre(jax.vmap(discount)(scores.gated, _tokens(spans)), mask)
     return Credit(
-        value_before=jnp.where(mask, value_before, 0.0),
-        effect=effect,
-        robustness=robust,
-        defined=defined,
-        gated=gated,
+        **vars(scores),
+        step_score=scores.gated,
         step_advantage=per_step,
+        advantage=_spread(per_step, spans, rollout, rule),
+    )
+
+
+def additive(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="additive"`: two streams with a baseline each, nearest to the paper's shape.
+
+    C is clipped to [-1, 1]; token weights apply to C only, so that weight 0 is
+    `outcome_only`.
+    """
+    mask, scores = _measure(reading, spans, use_gate, rule)
+    process = jnp.clip(adv.recentre(scores.gated, mask), -1.0, 1.0)
+    weighted = rule.additive_weight * process
+    scalar = _outcome_scalar(reading, rule)
+    return Credit(
+        **vars(scores),
+        step_score=process,
+        step_advantage=jnp.where(mask, scalar[:, None] + weighted, 0.0),
+        advantage=_on_every_token(scalar, rollout) + _spread(weighted, spans, rollout, rule),
+    )
+
+
+def selective(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="selective"`: the outcome's advantage goes where the answer was caused; no gold.
+
+    A step without Q takes the median of its group's (all equal if there is none).
+    """
+    mask, scores = _measure(reading, spans, use_gate, rule)
+    filled = reward.fill_undefined(scores.selectivity, scores.selective_defined)
+    preserve = partial(adv.mass_preserving, floor=rule.selective_floor)
+    weights = jax.vmap(preserve)(filled, _tokens(spans))
+    per_step = jnp.where(mask, weights * _outcome_scalar(reading, rule)[:, None], 0.0)
+    return Credit(
+        **vars(scores),
+        step_score=weights,
+        step_advantage=per_step,
+        advantage=_spread(per_step, spans, rollout, rule),
+    )
+
+
+def four_corner(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="four_corner"`: one advantage a trajectory, for the outcome and its soundness.
+
+    The soundness q is the token mean of Q over the steps where it was measured; a
+    trajectory without any takes the median of its group's (1 if there is none, which
+    leaves the outcome's contrast, scaled).
+    """
+    mask, scores = _measure(reading, spans, use_gate, rule)
+    sound, known = jax.vmap(adv.token_mean)(
+        scores.selectivity, _tokens(spans), scores.selective_defined
+    )
+    sound = reward.fill_undefined(sound, known)
+    shaped = adv.four_corner(outcomes(reading), sound, a=rule.corner_a, b=rule.corner_b)
+    scalar = adv.leave_one_out(shaped, reading.scorable)
+    return Credit(
+        **vars(scores),
+        step_score=scores.selectivity,
+        step_advantage=jnp.where(mask, scalar[:, None], 0.0),
+        advantage=_on_every_token(scalar, rollout),
+    )
+
+
+def paper(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="paper"`: the reconstruction of `paper.py`, over whatever nuisance arms there are.
+
+    A step without a readable law takes the median of its group's robustness (0 if
+    there is none); the scale of the energies is their mean over the group.
+    """
+    mask, scores = _measure(reading, spans, use_gate, rule)
+    factual, usable, _ = readable_laws(reading, mask, use_gate, rule.max_other)
+    robust, defined = reconstruction.robustness(factual, reading.perturbed, usable)
+    robust = jnp.where(defined, robust, masked_median(robust, defined, fallback=0.0))
+    process = robust + rule.paper_weight * reconstruction.effectiveness(reading.energy, mask)
+    size = rollout.tokens.shape[-1]
+    inside = first(rollout.length, size) & reading.scorable[:, None]
+    step = jax.vmap(partial(step_of_token, size=size))(spans)
+    rewards = jax.vmap(partial(reconstruction.token_rewards, alpha=rule.paper_alpha))(
+        process, outcomes(reading), rollout.logp, step, inside, mask
+    )
+    truncate = partial(reconstruction.truncated_mean, truncation=rule.paper_truncation)
+    score = jax.vmap(truncate)(rewards, inside)
+    scalar = adv.group_zscore(score, reading.scorable, ddof=rule.ddof, epsilon=rule.epsilon)
+    back = partial(reconstruction.back_map, floor=rule.paper_floor, clip=rule.paper_clip)
+    per_token = jax.vmap(back)(scalar, rewards, score, inside)
+    return Credit(
+        **vars(scores),
+        step_score=jnp.where(mask, process, 0.0),
+        step_advantage=jax.vmap(adv.to_steps)(per_token, spans),
         advantage=per_token,
     )
+
+
+def outcome_only(
+    outcome: Array,  # [G]
+    scorable: Array,  # [G] bool
+    rollout: Rollout,  # [G, T]
+    *,
+    baseline: str,
+    ddof: int,
+    epsilon: float,
+) -> Array:
+    """The trajectory's outcome advantage on each of its tokens, [G, T].
+
+    The baselines are those of `advantage.of_outcome`.
+    """
+    scalar = adv.of_outcome(outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon)
+    return _on_every_token(scalar, rollout)
 
 
 def spread(per_step: Array, spans: Spans, rollout: Rollout, token_weights: str) -> Array:
@@ -126,21 +238,35 @@ def spread(per_step: Array, spans: Spans, rollout: Rollout, token_weights: str) 
     return tokens * weights
 
 
-def outcome_only(
-    outcome: Array,  # [G]
-    scorable: Array,  # [G] bool
-    rollout: Rollout,  # [G, T]
-    *,
-    baseline: str,
-    ddof: int,
-    epsilon: float,
-) -> Array:
-    """The trajectory's outcome advantage on each of its tokens, [G, T].
+def _measure(
+    reading: Reading, spans: Spans, use_gate: Array, rule: CreditRule
+) -> tuple[Array, StepScores]:
+    """Which steps count [G, E], and their scores."""
+    scores = measure(
+        reading, spans, use_gate,
+        gate=rule.gate, gate_answer=rule.gate_answer, max_other=rule.max_other,
+    )  # fmt: skip
+    return existing(reading, spans), scores
 
-    `baseline="zscore"` is GRPO's, `"leave_one_out"` RLOO's (`advantage.py`).
-    """
-    if baseline == "zscore":
-        scalar = adv.group_zscore(outcome, scorable, ddof=ddof, epsilon=epsilon)
-    else:
-        scalar = adv.leave_one_out(outcome, scorable)
+
+def _outcome_scalar(reading: Reading, rule: CreditRule) -> Array:
+    """[G]: the outcome's advantage under the rule's baseline."""
+    return adv.of_outcome(
+        outcomes(reading), reading.scorable,
+        baseline=rule.baseline, ddof=rule.ddof, epsilon=rule.epsilon,
+    )  # fmt: skip
+
+
+def _on_every_token(scalar: Array, rollout: Rollout) -> Array:
+    """[G, T]: one number a trajectory on all its tokens."""
     return jnp.where(first(rollout.length, rollout.tokens.shape[-1]), scalar[:, None], 0.0)
+
+
+def _tokens(spans: Spans) -> Array:
+    """[G, E]: tokens of each step, 0 on padding."""
+    return jnp.where(spans.mask, spans.end - spans.start, 0)
+
+
+def _spread(per_step: Array, spans: Spans, rollout: Rollout, rule: CreditRule) -> Array:
+    """`spread` over the group."""
+    return jax.vmap(partial(spread, token_weights=rule.token_weights))(per_step, spans, rollout)

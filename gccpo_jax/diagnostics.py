@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.credit import Credit, Reading
+from gccpo_jax import reward
+from gccpo_jax.credit import Credit
+from gccpo_jax.measure import Reading
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.types import Array, Spans
 
 if TYPE_CHECKING:
     from gccpo_jax.reading import Sampled
+
+_variation = jax.jit(jax.vmap(reward.law_variation))  # [B, G, E, C + 1] and mask to [B]
 
 
 def of_sampling(sampled: Sampled) -> dict[str, float]:
@@ -54,11 +60,16 @@ def of_reader(
 
 
 def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float]:
-    """Reward parts over steps that exist: R, D, gated effect, share of the first step."""
+    """Reward parts over steps that exist: R, D, gated effect, share of the first step.
+
+    `law_variation` (`reward.law_variation`, mean over questions) near 0 says that the
+    reader answers the same after every step: then R near 1 says nothing.
+    """
     mask = np.asarray(spans.mask) & np.asarray(reading.scorable)[..., None]
     last = mask & (np.arange(mask.shape[-1]) == mask.sum(-1, keepdims=True) - 1)
     effect, gated = np.asarray(credit.effect), np.asarray(credit.gated)
     robust, defined = np.asarray(credit.robustness), np.asarray(credit.defined) & mask
+    selective = np.asarray(credit.selective_defined) & mask
     size = np.abs(gated).sum()
     return {
         "R": _mean(robust, defined),
@@ -69,6 +80,11 @@ def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float
         "D_positive": _mean(effect > 0, mask),
         "D_answer": _mean(effect, last),
         "gated": _mean(gated, mask),
+        "S": _mean(np.asarray(credit.sensitivity), np.asarray(credit.content_defined) & mask),
+        "Q": _mean(np.asarray(credit.selectivity), selective),
+        "Q_defined": _mean(selective, mask),
+        "step_score": _mean(np.asarray(credit.step_score), mask),
+        "law_variation": float(_variation(reading.factual, jnp.asarray(mask)).mean()),
         "credit_first": float(np.abs(gated[..., 0]).sum() / size) if size else 0.0,
         "advantage_abs": _mean(np.abs(np.asarray(credit.step_advantage)), mask),
     }

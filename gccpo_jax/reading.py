@@ -87,6 +87,9 @@ def read(
         factual=factual,
         perturbed=perturbed,
         usable=usable,
+        content=jnp.zeros((*usable.shape[:3], 0, factual.shape[-1])),
+        content_usable=jnp.zeros((*usable.shape[:3], 0), bool),
+        energy=jnp.zeros(usable.shape[:3]),
     )
     metrics = {
         "steps": float(np.asarray(steps.mask).sum(-1).mean()),

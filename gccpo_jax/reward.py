@@ -72,9 +72,8 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
       here), which is not the same as robust. See `fill_undefined`.
     Example: laws of `jsd` with arms (P1, P0) give .9842016.
     """
-    divergence = jsd(factual[..., None, :], perturbed)
     defined = jnp.any(usable, axis=-1)
-    return jnp.where(defined, 1.0 - masked_mean(divergence, usable, axis=-1), 0.0), defined
+    return jnp.where(defined, 1.0 - _mean_jsd(factual, perturbed, usable), 0.0), defined
 
 
 def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
@@ -82,8 +81,85 @@ def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array,
 
     Shapes as `robustness`. A lucky guess has S near 0: its step did not cause the answer.
     """
-    divergence = jsd(factual[..., None, :], perturbed)
-    return masked_mean(divergence, usable, axis=-1), jnp.any(usable, axis=-1)
+    return _mean_jsd(factual, perturbed, usable), jnp.any(usable, axis=-1)
+
+
+def _mean_jsd(factual: Array, perturbed: Array, usable: Array) -> Array:
+    """Mean divergence [...] of the usable arms; 0 where there is none."""
+    factual = factual[..., None, :]
+    # Unused laws may hold NaN, which would reach the gradient through the mask.
+    divergence = jsd(factual, jnp.where(usable[..., None], perturbed, factual))
+    return masked_mean(divergence, usable, axis=-1)
+
+
+def selectivity(robust: tuple[Array, Array], sensitive: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Q_k = R_k S_k in [0, 1]: 0 for constant steps and 0 for fragile ones; needs no gold.
+
+    Args: what `robustness` and `sensitivity` return. Defined where both are, else 0.
+    Example: R .8 and S .5 give .4.
+    """
+    defined = robust[1] & sensitive[1]
+    return jnp.where(defined, robust[0] * sensitive[0], 0.0), defined
+
+
+def agreement(answers: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
+    """Robustness under the continued reader: how often the answer survives a nuisance.
+
+        R_k = mean_{m,n} 1[A(s; u_n) = A(s_m; u_n)]   in [0, 1]
+
+    Draw n has the same noise u_n in every arm, so this compares counterfactuals;
+    divergences of laws *counted* from a few draws would be biased instead.
+
+    Args:
+      answers: [N] int candidate index of each factual draw; -1: not scorable.
+      perturbed: [P, N] the same under each intervention. usable: [P] bool.
+    Returns:
+      The score and whether any pair could be compared (0 where not). Pairs with a -1
+      on either side are left out.
+    Example: answers (0, 1, 1, -1) and one arm (0, 1, 0, 0) give 2/3.
+    """
+    both = (answers >= 0)[None] & (perturbed >= 0) & usable[:, None]
+    same = (answers[None] == perturbed).astype(jnp.float32)
+    return masked_mean(same, both), jnp.any(both)
+
+
+def flip_rate(answers: Array, other: Array) -> tuple[Array, Array]:
+    """Share of draws [N] whose answer differs under shared noise: 1 - `agreement` of one arm.
+
+    Depends on how the arms are coupled, so report it with `flip_bounds`. -1 leaves a
+    draw out; returns the rate and whether it is defined (0 where not).
+    """
+    same, defined = agreement(answers, other[None], jnp.ones(1, bool))
+    return jnp.where(defined, 1.0 - same, 0.0), defined
+
+
+def flip_bounds(p: Array, q: Array) -> Array:
+    """Smallest and largest flip rate [..., 2] that any coupling of laws [..., A] can have.
+
+        [ TV(p, q),  1 - max(0, max_a(p_a + q_a - 1)) ]   (Frechet bounds)
+
+    Equal laws have the lower bound 0 exactly, but not the upper one: shared noise is
+    what keeps them from flipping. Every entry counts as one answer, `other` too.
+    Example: (.7, .2, .1) and (.5, .3, .2) give (.2, .8).
+    """
+    lower = total_variation(p, q)
+    upper = 1.0 - jnp.maximum(0.0, jnp.max(p + q - 1.0, axis=-1))
+    return jnp.stack([lower, jnp.maximum(lower, upper)], axis=-1)  # rounding may cross them
+
+
+def law_variation(laws: Array, where: Array) -> Array:
+    """How much the answer law varies at all: mean JSD of the selected laws to their mean law.
+
+    0 says that the reader answers the same after every step, so that any robustness
+    measured with it is the robustness of a constant. In [0, 1]; 0 where nothing is selected.
+
+    Args: laws [..., A]; where [...] bool. All leading axes are averaged over.
+    Example: (1, 0) and (0, 1) give .3112781.
+    """
+    axes = tuple(range(where.ndim))
+    laws = jnp.where(where[..., None], laws, 0.0)
+    mean = masked_mean(laws, jnp.broadcast_to(where[..., None], laws.shape), axis=axes)
+    return masked_mean(jsd(laws, jnp.broadcast_to(mean, laws.shape)), where)
 
 
 def fill_undefined(score: Array, defined: Array) -> Array:
@@ -109,6 +185,26 @@ def effects(value_before: Array, outcome: Array, mask: Array) -> Array:
     return jnp.where(mask, next_value - value_before, 0.0)
 
 
+def counterfactual_effect(
+    factual_value: Array, values: Array, usable: Array
+) -> tuple[Array, Array]:
+    """What the step gained over the steps the policy would have written in its place.
+
+        D^cf_k = P_0(a*) - mean_m P_m(a*)   in [-1, 1], over on-policy resamples of step k
+
+    Removes what any step would have gained; unbiased as a baseline because the
+    resamples do not look at the step. Family BASELINE only.
+
+    Args: factual_value [...] P_0(a*); values [..., P]; usable [..., P] bool.
+    Returns the effect and whether there was a usable arm (0 where not). The mean of the
+    differences, so that equal values give exactly 0.
+    Example: .7 against (.5, .2) gives .35.
+    """
+    values = jnp.where(usable, values, factual_value[..., None])
+    gain = masked_mean(factual_value[..., None] - values, usable, axis=-1)
+    return gain, jnp.any(usable, axis=-1)
+
+
 def branch_values(outcomes: Array) -> Array:
     """Phi = mean over draws of the verified outcomes [..., N] of continued branches.
 
@@ -123,6 +219,21 @@ def branch_values(outcomes: Array) -> Array:
 def gold_probability(laws: Array, gold: Array) -> Array:
     """P(a*) [...] from laws [..., A] and the gold's candidate index (broadcast against [...])."""
     return jnp.take_along_axis(laws, jnp.broadcast_to(gold, laws.shape[:-1])[..., None], -1)[..., 0]
+
+
+def equivariance(laws: Array, gold: Array) -> tuple[Array, Array]:
+    """Eq_k = P(new gold answer) once question and steps have other numbers.
+
+    High only if the answer comes from the steps: a surface cue keeps pointing at the
+    old answer. The laws are those of the exact `number` rewrite, which belongs to no family.
+
+    Args: laws [..., C + 1] of the rewritten trajectory; gold [...] int, candidate index
+      of the *new* gold answer, -1 where it is no candidate.
+    Returns Eq [...] in [0, 1] and whether it is defined (0 where not).
+    Example: law (.1, .6, .3) and new gold 1 give .6.
+    """
+    defined = jnp.broadcast_to((gold >= 0) & (gold < laws.shape[-1] - 1), laws.shape[:-1])
+    return jnp.where(defined, gold_probability(laws, jnp.maximum(gold, 0)), 0.0), defined
 
 
 def gated_effects(

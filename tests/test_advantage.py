@@ -214,6 +214,13 @@ def test_steps_are_spread_over_their_tokens():
     np.testing.assert_array_equal(got, [5, 5, 5, 6, 7, 7, 0, 0, 0, 0])
 
 
+def test_steps_are_averaged_over_their_tokens():
+    spans, per_step = spans_of([3, 1, 2]), jnp.array([5.0, 6.0, 7.0, 8.0])
+    back = advantage.to_steps(advantage.to_tokens(per_step, spans, T), spans)
+    np.testing.assert_allclose(back, [5, 6, 7, 0])
+    np.testing.assert_allclose(advantage.to_steps(jnp.arange(10.0), spans), [1, 3, 4.5, 0])
+
+
 @jax.jit
 @jax.value_and_grad
 def everything(x, where):
@@ -224,6 +231,8 @@ def everything(x, where):
         + advantage.recentre(x[:, None], where[:, None]).sum()
         + advantage.surprise_weights(x, step, where, 2)[0]
         + advantage.discounted_effects(x, 0 * step, lam=0.0, tokens_per_unit=1.0).sum()
+        + advantage.mass_preserving(x**2, where.astype(int), floor=0.0).sum()
+        + advantage.token_mean(x, where.astype(int), where)[0]
     )
 
 

@@ -1,53 +1,17 @@
-"""Credit of a group: the pieces of the method put together."""
+"""Credit of a group by the default kind: the pieces of the method put together."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from groups import E, G, P, T, change, group, reorder
 
 from gccpo_jax import advantage
-from gccpo_jax.credit import CreditRule, Reading, gated_gae, outcome_only, spread
-from gccpo_jax.types import Rollout, Segment, Spans
-
-G, E, T, A, P = 4, 3, 12, 4, 2
-
-
-def group(seed=0):
-    """A random group: steps, rollouts and readings."""
-    random = np.random.default_rng(seed)
-    ends = np.sort(random.choice(np.arange(1, T), (G, E)), axis=1)
-    ends = np.maximum.accumulate(ends + np.arange(E), axis=1).clip(max=T)
-    count = random.integers(1, E + 1, G)
-    mask = np.arange(E) < count[:, None]
-    start = np.concatenate([np.zeros((G, 1), int), ends[:, :-1]], axis=1)
-    length = np.take_along_axis(ends, count[:, None] - 1, axis=1)[:, 0]
-    spans = Spans(jnp.asarray(start, jnp.int32), jnp.asarray(ends, jnp.int32), jnp.asarray(mask))
-    empty = jnp.zeros(G)
-    rollout = Rollout(
-        tokens=jnp.zeros((G, T), jnp.int32),
-        logp=jnp.asarray(-random.exponential(1, (G, T)), jnp.float32),
-        entropy=jnp.zeros((G, T)),
-        length=jnp.asarray(length, jnp.int32),
-        stopped=jnp.ones(G, bool),
-        segment=Segment(empty, empty, empty),
-    )
-    law = lambda *s: jnp.asarray(random.dirichlet(np.r_[np.ones(A - 1), 0.05], s), jnp.float32)  # noqa: E731
-    reading = Reading(
-        outcome=jnp.asarray(random.integers(0, 2, G), jnp.float32),
-        scorable=jnp.ones(G, bool),
-        value=jnp.asarray(random.random((G, E)), jnp.float32),
-        factual=law(G, E),
-        perturbed=law(G, E, P),
-        usable=jnp.ones((G, E, P), bool),
-    )
-    return reading, spans, rollout
-
-
-def change(record, **fields):
-    return type(record)(**{**vars(record), **fields})
-
+from gccpo_jax.credit import CreditRule, of_group, outcome_only, spread
+from gccpo_jax.types import Spans
 
 YES = jnp.bool_(True)
+gated_gae = jax.jit(of_group, static_argnames=("rule",))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -57,10 +21,8 @@ def test_no_gate_no_decay_and_the_group_mean_as_value_is_leave_one_out(seed):
     rule = CreditRule(gate=False, lam=1.0)
     # One step a trajectory, so that every trajectory has siblings at each step index.
     whole = Spans(jnp.zeros((G, 1), jnp.int32), rollout.length[:, None], jnp.ones((G, 1), bool))
-    one = change(
-        reading, value=mean[:, :1], factual=reading.factual[:, :1],
-        perturbed=reading.perturbed[:, :1], usable=reading.usable[:, :1],
-    )  # fmt: skip
+    per_step = {k: x[:, :1] for k, x in vars(reading).items() if x.ndim > 1}
+    one = change(reading, **(per_step | {"value": mean[:, :1]}))
     credit = gated_gae(one, whole, rollout, YES, rule=rule)
     expected = advantage.leave_one_out(reading.outcome, reading.scorable)
     np.testing.assert_allclose(credit.step_advantage[:, 0], expected, atol=1e-6)
@@ -118,9 +80,9 @@ def test_an_unscorable_trajectory_gets_nothing_and_changes_nothing_for_the_other
 def test_order_in_the_group_does_not_matter():
     reading, spans, rollout = group()
     order = jnp.array([2, 0, 3, 1])
-    rows = lambda tree: jax.tree.map(lambda x: x[order], tree)  # noqa: E731
     credit = gated_gae(reading, spans, rollout, YES, rule=CreditRule())
-    permuted = gated_gae(rows(reading), rows(spans), rows(rollout), YES, rule=CreditRule())
+    rows = reorder((reading, spans, rollout), order)
+    permuted = gated_gae(*rows, YES, rule=CreditRule())
     np.testing.assert_allclose(permuted.advantage, credit.advantage[order], atol=1e-6)
 
 

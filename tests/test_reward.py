@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_credit as oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,13 @@ jsd, robustness = jax.jit(reward.jsd), jax.jit(reward.robustness)
 effects, normalise = jax.jit(reward.effects), jax.jit(reward.normalise_law)
 gate_effects = jax.jit(reward.gated_effects, static_argnames=("gate", "gate_answer"))
 sensitivity = jax.jit(reward.sensitivity)
+
+
+@jax.jit
+def selectivity(factual, laws, nuisance, content):
+    return reward.selectivity(
+        reward.robustness(factual, laws, nuisance), reward.sensitivity(factual, laws, content)
+    )
 
 
 def laws_of(masses: np.ndarray) -> np.ndarray:
@@ -83,6 +91,28 @@ def test_equal_laws_are_exactly_robust():
     arms = jnp.broadcast_to(laws[:, None], (50, 4, 5))
     score, _ = robustness(laws, arms, jnp.ones((50, 4), bool))
     np.testing.assert_array_equal(score, np.ones(50))
+
+
+@given(MASSES, USABLE, USABLE)
+def test_selectivity_equals_the_oracle(masses, nuisance, content):
+    laws = laws_of(masses)
+    got, defined = selectivity(laws[0], laws[1:], nuisance, content)
+    arms = [[law if u else None for law, u in zip(laws[1:], use, strict=True)]
+            for use in (nuisance, content)]  # fmt: skip
+    expected = oracle.selectivity(laws[0].astype(float), *arms)
+    assert bool(defined) == (expected is not None)
+    assert got == pytest.approx(expected or 0.0, abs=1e-6)
+
+
+def test_selectivity_is_zero_for_constant_and_for_fragile_steps():
+    yes = jnp.bool_(True)
+    for robust, sensitive in [(1.0, 0.0), (0.0, 1.0)]:
+        score, defined = reward.selectivity(
+            (jnp.float32(robust), yes), (jnp.float32(sensitive), yes)
+        )
+        assert score == 0 and defined
+    score, _ = reward.selectivity((jnp.float32(0.8), yes), (jnp.float32(0.5), yes))
+    assert score == pytest.approx(0.4)
 
 
 def test_undefined_robustness_takes_the_median_of_the_group():
@@ -171,6 +201,11 @@ def all_scores(law, usable):
     filled = reward.fill_undefined(robust[None], defined[None]).sum()
     mask = jnp.zeros(2, bool)
     effect = reward.effects(law[:2], law[2], mask)
+    robust = (robust, defined)
+    selective, _ = reward.selectivity(robust, reward.sensitivity(law, arms, usable))
+    gain, _ = reward.counterfactual_effect(law[0], law[:2], usable)
+    filled += selective + gain + reward.flip_bounds(law, arms[0]).sum()
+    filled += reward.law_variation(arms, usable) + reward.equivariance(law, jnp.int32(0))[0]
     gated = reward.gated_effects(effect, law[:2], mask)
     return filled + moved + gated.sum() + reward.normalise_law(law)[0]
 

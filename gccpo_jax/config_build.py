@@ -1,0 +1,48 @@
+"""From nested dicts to frozen dataclasses, refusing what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+from gccpo_jax.errors import UserError
+
+
+def unknown(section: str, name: str, hints: dict[str, Any]) -> UserError:
+    """The error about a field that a section does not have; names those it has."""
+    valid = f"{section} has {', '.join(hints)}" if hints else f"{section} has no fields"
+    return UserError(f"{section}.{name}: no such field; {valid}")
+
+
+def build(cls: type, mapping: dict, path: str) -> Any:
+    """A dataclass from a nested dict; metadata `valid` and `expected` check its fields.
+
+    Raises:
+      UserError: an unknown field, a wrong type or a value out of range, with its path.
+    """
+    hints = typing.get_type_hints(cls)
+    extra = sorted(set(mapping) - set(hints))
+    if extra:
+        raise unknown(path, extra[0], hints)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    return cls(
+        **{
+            name: _value(hints[name], fields[name], value, f"{path}.{name}")
+            for name, value in mapping.items()
+        }
+    )
+
+
+def _value(kind: type, field: dataclasses.Field, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{path} = {value!r}: expected a section with fields")
+        return build(kind, value, path)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{path} = {value!r}: expected {kind.__name__}")
+    if not field.metadata.get("valid", lambda _: True)(value):
+        raise UserError(f"{path} = {value!r}: expected {field.metadata['expected']}")
+    return value

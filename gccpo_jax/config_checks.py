@@ -1,0 +1,98 @@
+"""Configurations whose fields are each valid, but not together."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from gccpo_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from gccpo_jax.config import Config
+
+
+def check_combinations(c: Config) -> None:
+    """Refuses combinations that cannot run, or that would run without what was asked for.
+
+    Raises:
+      UserError: names the field, its value and what is valid.
+    """
+    _refuse(sizes(c))
+    if c.credit.kind != "outcome":
+        _refuse(step_credit(c))
+    check_ignored(c.credit, "config.credit")
+
+
+def sizes(c: Config) -> list[tuple[bool, str]]:
+    """Batches that do not divide."""
+    shards = c.mesh.data * c.mesh.fsdp
+    micro = c.optim.micro_batch or c.batch_size
+    return [
+        (
+            bool(c.batch_size % shards),
+            f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "
+            f"{c.mesh.data} x {c.mesh.fsdp}",
+        ),
+        (
+            bool(c.batch_size % micro or micro % shards),
+            f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = "
+            f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
+        ),
+    ]
+
+
+def step_credit(c: Config) -> list[tuple[bool, str]]:
+    """Credit of steps without the readings it is made of."""
+    kind, cf = c.credit.kind, c.counterfactual
+    nuisance = cf.latent_arms + cf.surface_arms
+    gates = kind in ("gated_gae", "additive") and c.credit.gate
+    needs_q = kind in ("selective", "four_corner")
+    return [
+        (
+            cf.boundaries == 0,
+            "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind "
+            f"{kind!r} (without steps use credit.kind 'outcome')",
+        ),
+        (
+            gates and nuisance == 0,
+            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms "
+            "and surface_arms are 0; set credit.gate to False or ask for arms",
+        ),
+        (
+            needs_q and nuisance == 0,
+            f"config.credit.kind = {kind!r}: there is no R for Q = R S, counterfactual.latent_arms "
+            "and surface_arms are 0; ask for nuisance arms",
+        ),
+        (
+            needs_q and cf.corrupt_arms + cf.swap_arms == 0,
+            f"config.credit.kind = {kind!r}: there is no S for Q = R S, "
+            "counterfactual.corrupt_arms and swap_arms are 0; ask for content arms",
+        ),
+        (
+            kind == "paper" and (cf.latent_arms == 0 or cf.surface_arms > 0),
+            "config.credit.kind = 'paper': it perturbs latents only, expected "
+            f"counterfactual.latent_arms at least 1 (is {cf.latent_arms}) and surface_arms 0 "
+            f"(is {cf.surface_arms})",
+        ),
+    ]
+
+
+def check_ignored(section: object, path: str) -> None:
+    """Refuses a field that was changed although the section's `kind` does not read it.
+
+    Raises:
+      UserError: names the field, its value and the kinds that read it.
+    """
+    for field in dataclasses.fields(section):
+        kinds, value = field.metadata.get("kinds"), getattr(section, field.name)
+        if kinds and section.kind not in kinds and value != field.default:
+            raise UserError(
+                f"{path}.{field.name} = {value!r}: {path}.kind {section.kind!r} does not use it, "
+                f"only {', '.join(map(repr, kinds))}; leave it at {field.default!r}"
+            )
+
+
+def _refuse(checks: list[tuple[bool, str]]) -> None:
+    for wrong, message in checks:
+        if wrong:
+            raise UserError(message)

@@ -1,0 +1,120 @@
+"""From what was read of one question's group to the scores of its steps.
+
+D_k = Phi_k - Phi_{k-1}          R_k = 1 - mean_m JSD(P_0, P_m)/ln 2   (nuisance)
+d~_k = R_k max(D_k, 0) + min(D_k, 0)
+S_k = mean_m JSD(P_0, P_m)/ln 2  (content)             Q_k = R_k S_k
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax import reward
+from gccpo_jax.masked import masked_mean
+from gccpo_jax.types import Array, Spans, record
+
+
+@record
+class Reading:
+    """What was read of one question's trajectories at the ends of their macro-steps."""
+
+    outcome: Array  # [G] f32 in [0, 1]; anything where not scorable
+    scorable: Array  # [G] bool
+    value: Array  # [G, E] f32  Phi after each step; NaN or anything where it was not read
+    factual: Array  # [G, E, C + 1] f32  answer law after each step
+    perturbed: Array  # [G, E, P, C + 1] f32  under nuisance interventions on it
+    usable: Array  # [G, E, P] bool  interventions that took place
+    content: Array  # [G, E, P2, C + 1] f32  under content interventions; P2 may be 0
+    content_usable: Array  # [G, E, P2] bool
+    energy: Array  # [G, E] f32 >= 0  mean square of the step's latent; credit `paper` reads it
+
+
+@record
+class StepScores:
+    """Scores of the steps of a group, before any baseline."""
+
+    value_before: Array  # [G, E]  Phi_{k-1}
+    effect: Array  # [G, E]  D_k
+    robustness: Array  # [G, E]  R_k, filled where undefined
+    defined: Array  # [G, E] bool  R_k was measured
+    gated: Array  # [G, E]  d~_k
+    sensitivity: Array  # [G, E]  S_k, 0 where undefined
+    content_defined: Array  # [G, E] bool  S_k was measured
+    selectivity: Array  # [G, E]  Q_k, 0 where undefined
+    selective_defined: Array  # [G, E] bool  both were measured
+
+
+def existing(reading: Reading, spans: Spans) -> Array:
+    """[G, E] bool: steps that exist, of trajectories that could be scored."""
+    return spans.mask & reading.scorable[:, None]
+
+
+def outcomes(reading: Reading) -> Array:
+    """[G] outcomes, 0 where not scorable."""
+    return jnp.where(reading.scorable, reading.outcome, 0.0)
+
+
+def readable_laws(
+    reading: Reading, mask: Array, use_gate: Array, max_other: float
+) -> tuple[Array, Array, Array]:
+    """The laws that count: factual [G, E, C + 1] (0 elsewhere), nuisance and content arms.
+
+    Returns the factual laws and which arms [G, E, P] and [G, E, P2] count: those that took
+    place on a step whose own law is readable. `use_gate` [] False leaves none.
+    """
+    readable = reward.readable(reading.factual, max_other) & mask & use_gate
+    return (
+        jnp.where(readable[..., None], reading.factual, 0.0),
+        reading.usable & readable[..., None],
+        reading.content_usable & readable[..., None],
+    )
+
+
+def measure(
+    reading: Reading,
+    spans: Spans,
+    use_gate: Array,
+    *,
+    gate: bool = True,
+    gate_answer: bool = True,
+    max_other: float = 0.2,
+) -> StepScores:
+    """Scores of one group's steps; the options are `reward.gated_effects`' and `readable`'s.
+
+    Phi_0 is the group's mean outcome: the G rollouts *are* draws of the continued
+    reader before any step, already paid for. Being the same for the whole group it
+    leaves the recentred advantage unbiased; as a score of the first step it is
+    conservative by a factor (G - 1) / G of the trajectory's own outcome.
+
+    Args:
+      reading: arrays of the group. spans: macro-steps [G, E].
+      use_gate: [] bool; False where the reader failed its gate, so that no law is used.
+    """
+    mask, outcome = existing(reading, spans), outcomes(reading)
+    baseline = masked_mean(outcome, reading.scorable)
+    value = jnp.where(jnp.isfinite(reading.value), reading.value, baseline)
+    start = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
+    value_before = jnp.concatenate([start, value], axis=1)[:, :-1]
+    effect = jax.vmap(reward.effects)(value_before, outcome, mask)
+
+    factual, nuisance, content = readable_laws(reading, mask, use_gate, max_other)
+    robust = reward.robustness(factual, reading.perturbed, nuisance)
+    sensitive = reward.sensitivity(factual, reading.content, content)
+    selective = reward.selectivity(robust, sensitive)
+    filled = reward.fill_undefined(*robust)
+
+    def gated_of(effect: Array, robust: Array, mask: Array) -> Array:
+        return reward.gated_effects(effect, robust, mask, gate=gate, gate_answer=gate_answer)
+
+    return StepScores(
+        value_before=jnp.where(mask, value_before, 0.0),
+        effect=effect,
+        robustness=filled,
+        defined=robust[1],
+        gated=jax.vmap(gated_of)(effect, filled, mask),
+        sensitivity=sensitive[0],
+        content_defined=sensitive[1],
+        selectivity=selective[0],
+        selective_defined=selective[1],
+    )

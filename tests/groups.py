@@ -1,0 +1,95 @@
+"""Random groups of trajectories, as the package reads them and as the oracles do."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.measure import Reading
+from gccpo_jax.types import Rollout, Segment, Spans
+
+G, E, T, C, P = 4, 3, 16, 3, 2
+
+
+def group(seed=0, *, unscorable=(), counts=None):
+    """Reading, spans and rollout of one question: G trajectories of 1 to E steps.
+
+    Some laws are unreadable, some arms did not take place, and what is masked holds
+    nonsense, so that a result that reads it is wrong.
+    """
+    random = np.random.default_rng(seed)
+    counts = random.integers(1, E + 1, G) if counts is None else np.asarray(counts)
+    sizes = random.integers(1, 6, (G, E))
+    mask = np.arange(E) < counts[:, None]
+    ends = np.cumsum(np.where(mask, sizes, 0), axis=1)
+    starts = np.concatenate([np.zeros((G, 1), int), ends[:, :-1]], axis=1)
+    length = ends[:, -1]
+    inside = np.arange(T) < length[:, None]
+    empty = jnp.zeros(G)
+    rollout = Rollout(
+        tokens=jnp.zeros((G, T), jnp.int32),
+        logp=jnp.asarray(np.where(inside, -random.exponential(1, (G, T)), -7), jnp.float32),
+        entropy=jnp.zeros((G, T)),
+        length=jnp.asarray(length, jnp.int32),
+        stopped=jnp.ones(G, bool),
+        segment=Segment(empty, empty, empty),
+    )
+
+    def law(*shape):
+        return jnp.asarray(random.dirichlet([1.0] * C + [0.3], shape), jnp.float32)
+
+    reading = Reading(
+        outcome=jnp.asarray(random.integers(0, 2, G), jnp.float32),
+        scorable=jnp.asarray([i not in unscorable for i in range(G)]),
+        value=jnp.asarray(np.where(mask, random.random((G, E)), np.nan), jnp.float32),
+        factual=law(G, E),
+        perturbed=law(G, E, P),
+        usable=jnp.asarray(random.random((G, E, P)) < 0.8),
+        content=law(G, E, P),
+        content_usable=jnp.asarray(random.random((G, E, P)) < 0.8),
+        energy=jnp.asarray(random.exponential(1, (G, E)), jnp.float32),
+    )
+    return reading, Spans(*(jnp.asarray(x) for x in (starts, ends, mask))), rollout
+
+
+change = dataclasses.replace
+
+
+def reorder(tree, order):
+    """The trajectories in another order."""
+    return jax.tree.map(lambda x: x[jnp.asarray(order)], tree)
+
+
+def for_oracle(reading, spans, rollout):
+    """The same group as `oracles_credit` reads it."""
+    wide = {k: np.asarray(v, np.float64) for k, v in vars(reading).items()}
+    out = []
+    for i in range(len(wide["outcome"])):
+        count = int(np.asarray(spans.mask[i]).sum())
+        steps = [(int(spans.start[i, k]), int(spans.end[i, k])) for k in range(count)]
+
+        def arms(laws, usable, i=i, count=count):
+            return [
+                [law if use else None for law, use in zip(laws[i, k], usable[i, k], strict=True)]
+                for k in range(count)
+            ]
+
+        out.append(
+            {
+                "outcome": wide["outcome"][i] if reading.scorable[i] else None,
+                "steps": steps,
+                "logp": np.asarray(rollout.logp, np.float64)[i, : int(rollout.length[i])].tolist(),
+                "phi": wide["value"][i, :count].tolist(),
+                "energy": wide["energy"][i, :count].tolist(),
+                "factual": [wide["factual"][i, k] for k in range(count)],
+                "nuisance": arms(wide["perturbed"], wide["usable"]),
+                "content": arms(wide["content"], wide["content_usable"]),
+            }
+        )
+    return out
+
+
+def padded_tokens(rows):
+    """Lists of numbers a token as [G, T]."""
+    return np.stack([np.pad(row, (0, T - len(row))) for row in rows])
