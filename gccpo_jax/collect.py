@@ -15,16 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import diagnostics, noise, texts
+from gccpo_jax import diagnostics
 from gccpo_jax.config import Config
 from gccpo_jax.credit import Credit, CreditRule, of_group, outcome_only
 from gccpo_jax.kit import Kit, behaviour_rule
 from gccpo_jax.masked import first
 from gccpo_jax.measure import Reading
-from gccpo_jax.reading import Sampled, read
-from gccpo_jax.sampling import sample
+from gccpo_jax.reading import read
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.traces import Traces, sample_traces
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
 
@@ -50,16 +50,23 @@ def collect(
     prompts: Prompts,
     step: int,
     watch: Stopwatch,
+    reader: Params | None = None,
 ) -> Experience:
-    """Samples a group for each question and credits its steps."""
-    sampled = sample_and_verify(kit, config, params, items, prompts, step, watch)
+    """Samples a group for each question and credits its steps.
+
+    `reader`: parameters of who reads answer laws, None for the policy itself.
+    """
+    sampled = sample_traces(
+        kit, params, items, prompts, group=config.group_size, rule=behaviour_rule(config),
+        max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,
+    )  # fmt: skip
     metrics = diagnostics.of_sampling(sampled)
     rollout = without_cache(sampled.rollout)
     spans, credit = None, None
     if config.credit.kind == "outcome":
         advantage = _outcome_advantage(config, sampled, rollout)
     else:
-        reading, spans, found = read(kit, config, params, sampled, watch)
+        reading, spans, found = read(kit, config, params, sampled, watch, reader)
         use_gate = jnp.bool_(found["reader_gate"] >= config.counterfactual.min_gate)
         with watch("credit"):
             credit = _credit(reading, spans, rollout, use_gate, credit_rule(config))
@@ -76,29 +83,6 @@ def collect(
         credit=credit,
         metrics=metrics,
     )
-
-
-def sample_and_verify(
-    kit: Kit,
-    config: Config,
-    params: Params,
-    items: Sequence[Item],
-    prompts: Prompts,
-    step: int,
-    watch: Stopwatch,
-) -> Sampled:
-    """The group of each question, with texts and verified outcomes."""
-    keys = noise.question_keys(jax.random.key(config.seed), step, prompts.ids)
-    with watch("sample"):
-        prompt, rollout = sample(
-            kit.policy, params, prompts, keys, kit.stop, group=config.group_size,
-            rule=behaviour_rule(config), max_tokens=config.sampling.max_tokens,
-        )  # fmt: skip
-        tokens, lengths = np.asarray(rollout.tokens), np.asarray(rollout.length)
-    with watch("verify"):
-        answers = texts.decode_all(kit.tokenizer, tokens, lengths)
-        outcome = texts.outcomes(kit.task, items, answers)
-    return Sampled(items, prompts, step, keys, prompt, rollout, tokens, lengths, answers, outcome)
 
 
 def without_cache(rollout: Rollout) -> Rollout:
@@ -122,7 +106,7 @@ def _credit(
     return of_batch(reading, spans, rollout, use_gate)
 
 
-def _outcome_advantage(config: Config, sampled: Sampled, rollout: Rollout) -> Array:
+def _outcome_advantage(config: Config, sampled: Traces, rollout: Rollout) -> Array:
     c = config.credit
     one = partial(outcome_only, baseline=c.baseline, ddof=c.ddof, epsilon=c.epsilon)
     outcome = jnp.asarray(np.nan_to_num(sampled.outcome))

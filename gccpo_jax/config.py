@@ -112,9 +112,13 @@ class CounterfactualConfig:
     latent_arms: int = _least(0, 2)  # P of `latent`
     latent_sigma: float = _least(0, 0.3)  # noise scale relative to the step's RMS
     surface_arms: int = _least(0, 1)  # P of `surface`; needs a task with surface rewrites
-    equivalent_arms: int = _least(0, 0)  # P of `equivalent`: the step again, same stated result
-    swap_arms: int = _least(0, 0)  # P of `swap`: a sibling's step in its place
-    corrupt_arms: int = _least(0, 0)  # P of `corrupt`: one number of the step replaced
+    equivalent_arms: int = _least(0, 0)  # resamples of which those with the same result count for R
+    corrupt_arms: int = _least(0, 0)  # P of `corrupt`, for S; needs a task that can corrupt
+    swap_arms: int = _least(0, 0)  # P of `swap`, for S
+    swap_delta: float = _least(0, 1.0)  # nats a token a swapped step may be less likely
+    value: str = _choice("continued", "scored")  # how Phi is read
+    reader: str = _choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
+    ema: float = _fraction(0.99)  # of reader "ema": how much of the average stays each step
     max_candidates: int = _least(2, 6)  # C: the gold answer and the most frequent others
     max_answer_tokens: int = _least(2, 6)  # A, terminator included; longer are no candidates
     max_other: float = _fraction(0.2)  # more mass outside the candidates: law unreadable

@@ -44,7 +44,7 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
 def step_credit(c: Config) -> list[tuple[bool, str]]:
     """Credit of steps without the readings it is made of."""
     kind, cf = c.credit.kind, c.counterfactual
-    nuisance = cf.latent_arms + cf.surface_arms
+    nuisance = cf.latent_arms + cf.surface_arms + cf.equivalent_arms
     gates = kind in ("gated_gae", "additive") and c.credit.gate
     needs_q = kind in ("selective", "four_corner")
     return [
@@ -55,13 +55,13 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
         ),
         (
             gates and nuisance == 0,
-            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms "
-            "and surface_arms are 0; set credit.gate to False or ask for arms",
+            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms, "
+            "surface_arms and equivalent_arms are 0; set credit.gate to False or ask for arms",
         ),
         (
             needs_q and nuisance == 0,
-            f"config.credit.kind = {kind!r}: there is no R for Q = R S, counterfactual.latent_arms "
-            "and surface_arms are 0; ask for nuisance arms",
+            f"config.credit.kind = {kind!r}: there is no R for Q = R S, "
+            "counterfactual.latent_arms, surface_arms and equivalent_arms are 0; ask for some",
         ),
         (
             needs_q and cf.corrupt_arms + cf.swap_arms == 0,
@@ -69,10 +69,25 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
             "counterfactual.corrupt_arms and swap_arms are 0; ask for content arms",
         ),
         (
-            kind == "paper" and (cf.latent_arms == 0 or cf.surface_arms > 0),
+            kind == "paper" and (cf.latent_arms == 0 or cf.surface_arms + cf.equivalent_arms > 0),
             "config.credit.kind = 'paper': it perturbs latents only, expected "
-            f"counterfactual.latent_arms at least 1 (is {cf.latent_arms}) and surface_arms 0 "
-            f"(is {cf.surface_arms})",
+            f"counterfactual.latent_arms at least 1 (is {cf.latent_arms}), surface_arms 0 "
+            f"(is {cf.surface_arms}) and equivalent_arms 0 (is {cf.equivalent_arms})",
+        ),
+        (
+            cf.equivalent_arms == 1,
+            "config.counterfactual.equivalent_arms = 1: expected 0 or at least 2, since R needs "
+            "two distinct wordings",
+        ),
+        (
+            cf.reader != "ema" and cf.ema != type(cf).ema,
+            f"config.counterfactual.ema = {cf.ema}: only reader 'ema' uses it (is "
+            f"{cf.reader!r}); leave it at {type(cf).ema}",
+        ),
+        (
+            cf.swap_arms == 0 and cf.swap_delta != type(cf).swap_delta,
+            f"config.counterfactual.swap_delta = {cf.swap_delta}: only swap_arms use it (is 0); "
+            f"leave it at {type(cf).swap_delta}",
         ),
     ]
 

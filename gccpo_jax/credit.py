@@ -187,11 +187,13 @@ def paper(
     """
     mask, scores = _measure(reading, spans, use_gate, rule)
     factual, usable, _ = readable_laws(reading, mask, use_gate, rule.max_other)
-    robust, defined = reconstruction.robustness(factual, reading.perturbed, usable)
+    robust, defined = reconstruction.robustness(
+        reading.nuisance.beside(factual), reading.nuisance.laws, usable
+    )
     robust = jnp.where(defined, robust, masked_median(robust, defined, fallback=0.0))
     process = robust + rule.paper_weight * reconstruction.effectiveness(reading.energy, mask)
     size = rollout.tokens.shape[-1]
-    inside = first(rollout.length, size) & reading.scorable[:, None]
+    inside = first(rollout.length, size)
     step = jax.vmap(partial(step_of_token, size=size))(spans)
     rewards = jax.vmap(partial(reconstruction.token_rewards, alpha=rule.paper_alpha))(
         process, outcomes(reading), rollout.logp, step, inside, mask

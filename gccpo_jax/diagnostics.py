@@ -15,12 +15,12 @@ from gccpo_jax.tasks.base import Task
 from gccpo_jax.types import Array, Spans
 
 if TYPE_CHECKING:
-    from gccpo_jax.reading import Sampled
+    from gccpo_jax.traces import Traces
 
 _variation = jax.jit(jax.vmap(reward.law_variation))  # [B, G, E, C + 1] and mask to [B]
 
 
-def of_sampling(sampled: Sampled) -> dict[str, float]:
+def of_sampling(sampled: Traces) -> dict[str, float]:
     """Accuracy, share of groups with contrast, entropy (nats a token), lengths (tokens)."""
     outcome, scorable, rollout = sampled.outcome, sampled.scorable, sampled.rollout
     best = np.where(scorable, outcome, -np.inf).max(1)
@@ -37,7 +37,7 @@ def of_sampling(sampled: Sampled) -> dict[str, float]:
 
 
 def of_reader(
-    task: Task, sampled: Sampled, spans: Spans, factual: Array, answers: list[list[str]]
+    task: Task, sampled: Traces, spans: Spans, factual: Array, answers: list[list[str]]
 ) -> dict[str, float]:
     """The reader's gate and how much of its law lies outside the candidates.
 

@@ -2,7 +2,7 @@
 
 An answer law that stays put is a virtue under a *nuisance* intervention and a vice
 under a *content* one, so arms of different families are never pooled: not by
-`pool`, and not by `scores.score`, which takes one argument a family.
+`pool`, and not by `reward.score`, which takes one argument a family.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.types import Array
+from gccpo_jax.types import Array, record
 
 
 class Family(enum.Enum):
@@ -26,7 +26,17 @@ class Family(enum.Enum):
     CONTENT = "content"  # the rest of the trajectory (`swap`, `delete`, `corrupt`)
 
 
-@dataclasses.dataclass(frozen=True)
+@record
+class Edits:
+    """Other tokens for each step of one trajectory: P arms of one family."""
+
+    tokens: Array  # [E, P, W] int32
+    length: Array  # [E, P] int32  0: the step is not there
+    usable: Array  # [E, P] bool
+    family: Family = dataclasses.field(metadata={"static": True})
+
+
+@record
 class Arms:
     """Answer laws under `P` interventions of one family; P may be 0.
 
@@ -36,10 +46,17 @@ class Arms:
 
     laws: Array  # [..., P, C + 1] f32  anything where not usable
     usable: Array  # [..., P] bool       the intervention took place
-    family: Family
+    family: Family = dataclasses.field(metadata={"static": True})
+    # [..., P, C + 1] the step as it was, read in the same compiled batch as each arm, so
+    # that an arm which changes nothing differs by exactly nothing. None: the law that the
+    # trajectory's other scores use.
+    factual: Array | None = None
 
-
-jax.tree_util.register_dataclass(Arms, data_fields=["laws", "usable"], meta_fields=["family"])
+    def beside(self, factual: Array) -> Array:
+        """What each arm is compared with [..., P, C + 1]; `factual` is [..., C + 1]."""
+        if self.factual is not None:
+            return self.factual
+        return jnp.broadcast_to(factual[..., None, :], self.laws.shape)
 
 
 def no_arms(family: Family, shape: tuple[int, ...], entries: int) -> Arms:
@@ -61,11 +78,13 @@ def pool(*arms: Arms) -> Arms:
                 f"pool(): {arms[0].family} and {other.family} arms are never pooled; "
                 "score each family by its own score"
             )
-    return Arms(
-        jnp.concatenate([each.laws for each in arms], axis=-2),
-        jnp.concatenate([each.usable for each in arms], axis=-1),
-        arms[0].family,
-    )
+    if len({each.factual is None for each in arms}) > 1:
+        raise UserError("pool(): either all arms bring their own factual law, or none")
+
+    def join(*parts: Array) -> Array:
+        return jnp.concatenate(parts, axis=arms[0].usable.ndim - 1)
+
+    return jax.tree.map(join, *arms)
 
 
 def expect(arms: Arms, family: Family, name: str) -> Arms:

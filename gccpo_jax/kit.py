@@ -23,7 +23,7 @@ class Kit:
     tokenizer: Tokenizer
     stop: Array  # [V] bool  tokens that end a response
     boundary: Array  # [V] bool  tokens that may end a step
-    cue: Array  # [Q] int32
+    cues: tuple[Array, ...]  # [Q_i] int32
 
 
 def make_kit(policy: Policy, task: Task, tokenizer: Tokenizer) -> Kit:
@@ -37,7 +37,7 @@ def make_kit(policy: Policy, task: Task, tokenizer: Tokenizer) -> Kit:
         tokenizer=tokenizer,
         stop=jnp.asarray(stop),
         boundary=jnp.asarray(boundary),
-        cue=jnp.asarray(tokenizer.encode(task.cue), jnp.int32),
+        cues=tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues),
     )
 
 

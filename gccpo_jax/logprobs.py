@@ -7,6 +7,9 @@ made again in the backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -52,19 +55,39 @@ def token_logp(
     states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))(
         policy, params, prompt, prompt_mask, tokens, mask
     )
-    width = states.shape[-1]
-    count = tokens.size
-    padding = -count % min(chunk, count)
+
+    def chosen(law: Array, tokens: Array) -> Array:
+        return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
+
+    logp = in_chunks(policy, params, states, tokens, chosen, rule=rule, chunk=chunk)
+    return jnp.where(mask, logp, 0.0)
+
+
+def in_chunks(
+    policy: Policy,
+    params: Params,
+    states: Array,  # [..., M]
+    tokens: Array,  # [...]
+    statistic: Callable[[Array, Array], Any],
+    *,
+    rule: Rule,
+    chunk: int = 1024,
+) -> Any:
+    """`statistic(log_law [n, V], tokens [n]) -> [n]` (or a tree of them) of every token, [...].
+
+    The laws of `chunk` tokens exist at a time, also in the backward pass.
+    """
+    count, width = tokens.size, states.shape[-1]
+    size = min(chunk, count)
+    padding = -count % size
     flat_states = jnp.pad(states.reshape(count, width), ((0, padding), (0, 0)))
     flat_tokens = jnp.pad(tokens.reshape(count), (0, padding))
 
     @jax.checkpoint
-    def of_chunk(inputs: tuple[Array, Array]) -> Array:
+    def of_chunk(inputs: tuple[Array, Array]) -> Any:
         states, tokens = inputs
-        law = log_law(policy.logits(params, states), rule)
-        return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
+        return statistic(log_law(policy.logits(params, states), rule), tokens)
 
-    size = min(chunk, count)
     chunks = (flat_states.reshape(-1, size, width), flat_tokens.reshape(-1, size))
-    logp = jax.lax.map(of_chunk, chunks).reshape(-1)[:count].reshape(tokens.shape)
-    return jnp.where(mask, logp, 0.0)
+    found = jax.lax.map(of_chunk, chunks)
+    return jax.tree.map(lambda x: x.reshape(-1)[:count].reshape(tokens.shape), found)

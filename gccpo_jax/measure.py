@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import reward
+from gccpo_jax.family import Arms, Family, expect
 from gccpo_jax.masked import masked_mean
 from gccpo_jax.types import Array, Spans, record
 
@@ -23,10 +24,8 @@ class Reading:
     scorable: Array  # [G] bool
     value: Array  # [G, E] f32  Phi after each step; NaN or anything where it was not read
     factual: Array  # [G, E, C + 1] f32  answer law after each step
-    perturbed: Array  # [G, E, P, C + 1] f32  under nuisance interventions on it
-    usable: Array  # [G, E, P] bool  interventions that took place
-    content: Array  # [G, E, P2, C + 1] f32  under content interventions; P2 may be 0
-    content_usable: Array  # [G, E, P2] bool
+    nuisance: Arms  # [G, E, P, C + 1]  Family.NUISANCE
+    content: Arms  # [G, E, P2, C + 1]  Family.CONTENT; P2 may be 0
     energy: Array  # [G, E] f32 >= 0  mean square of the step's latent; credit `paper` reads it
 
 
@@ -66,8 +65,8 @@ def readable_laws(
     readable = reward.readable(reading.factual, max_other) & mask & use_gate
     return (
         jnp.where(readable[..., None], reading.factual, 0.0),
-        reading.usable & readable[..., None],
-        reading.content_usable & readable[..., None],
+        reading.nuisance.usable & readable[..., None],
+        reading.content.usable & readable[..., None],
     )
 
 
@@ -99,8 +98,16 @@ def measure(
     effect = jax.vmap(reward.effects)(value_before, outcome, mask)
 
     factual, nuisance, content = readable_laws(reading, mask, use_gate, max_other)
-    robust = reward.robustness(factual, reading.perturbed, nuisance)
-    sensitive = reward.sensitivity(factual, reading.content, content)
+    robust = reward.robustness(
+        reading.nuisance.beside(factual),
+        expect(reading.nuisance, Family.NUISANCE, "Reading.nuisance").laws,
+        nuisance,
+    )
+    sensitive = reward.sensitivity(
+        reading.content.beside(factual),
+        expect(reading.content, Family.CONTENT, "Reading.content").laws,
+        content,
+    )
     selective = reward.selectivity(robust, sensitive)
     filled = reward.fill_undefined(*robust)
 

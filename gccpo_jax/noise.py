@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.types import Array, record
 
-TAPE, BOUNDARIES, LATENT = range(3)
+TAPE, BOUNDARIES, LATENT, RESAMPLE, SWAP = range(5)
 EVALUATION_STEP = 0x7FFFFFFF
 """Step id of evaluation: its noise never coincides with training's."""
 
@@ -60,6 +60,11 @@ class Tape:
 
     key: Array  # []  a tape key
     recorded: Array  # [R, V] f32  noise of positions 0..R-1
+
+
+def keyed(keys: Array, vocab_size: int) -> Tape:
+    """Tapes [...] of keys [...], nothing recorded."""
+    return Tape(keys, jnp.zeros((*keys.shape, 0, vocab_size)))
 
 
 def read(tape: Tape, t: Array, vocab_size: int) -> Array:

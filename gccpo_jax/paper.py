@@ -50,12 +50,15 @@ LAW_FLOOR = 1e-8  # of a perturbed law: KL is at most 18.4 nats a unit of mass
 def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
     """rob = exp(-mean_m KL(q || q_m)) in (0, 1], over the usable arms.
 
-    Args: factual [..., A]; perturbed [..., P, A]; usable [..., P] bool.
+    Args: factual [..., A], or [..., P, A] one beside each arm; perturbed [..., P, A];
+    usable [..., P] bool.
     Returns rob [...] and whether any arm was usable (0 where not). Equal laws give 1.
     Example: softmax(2 h), h = (1, 0), moved by (0, 1) and by (.5, 0): KL .327813 and
       .040862, rob .831655.
     """
-    factual = factual[..., None, :]
+    if factual.ndim < perturbed.ndim:
+        factual = jnp.broadcast_to(factual[..., None, :], perturbed.shape)
+    factual = jnp.where(usable[..., None], factual, 0.0)
     perturbed = jnp.where(usable[..., None], perturbed, factual)
     divergence = jnp.maximum(kl_divergence(factual, jnp.maximum(perturbed, LAW_FLOOR)), 0.0)
     defined = jnp.any(usable, axis=-1)

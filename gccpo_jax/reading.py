@@ -1,8 +1,9 @@
-"""From sampled trajectories to what credit needs: values and answer laws of their steps.
+"""From trajectories to what credit needs: values and answer laws of their steps.
 
     Phi   continued branches from the ends of macro-steps      (total effect)
     P_0   scored readout after each macro-step                 (immediate readout)
-    P_m   the same under nuisance interventions: `latent`, and `surface` if the task has it
+    P_m   the same under nuisance interventions: `latent`, `surface`, `equivalent`
+    P_c   the same under content interventions: `corrupt`, `swap`
 
 Readers stop before the answer field: a reader that sees the stated answer
 would only repeat it. So the answer step is read from what precedes its answer.
@@ -11,90 +12,101 @@ would only repeat it. So the answer step is read from what precedes its answer.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import diagnostics, noise, reward, texts
-from gccpo_jax.branches import continue_branches
+from gccpo_jax import diagnostics, noise, readers, texts
+from gccpo_jax.branches import fresh_tapes
 from gccpo_jax.config import Config
-from gccpo_jax.counterfactual import latent_laws, variant_laws
-from gccpo_jax.credit import Reading
+from gccpo_jax.family import Arms, Family, pool
+from gccpo_jax.intervention import norm_energy
 from gccpo_jax.kit import Kit, behaviour_rule
+from gccpo_jax.laws import latent_laws, variant_laws
+from gccpo_jax.measure import Reading
 from gccpo_jax.readout import Candidates
+from gccpo_jax.replacing import content_arms, equivalent_arms
+from gccpo_jax.sampling import SEGMENT_AXES
+from gccpo_jax.sites import boundary
 from gccpo_jax.steps import find_steps, merge_steps, read_boundaries
 from gccpo_jax.stopwatch import Stopwatch
-from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampled:
-    """A sampled and verified batch with the cache that sampling left."""
-
-    items: Sequence[Item]
-    prompts: Prompts
-    step: int
-    keys: Array  # [B] question keys
-    prompt: Segment  # [L, B, K, S, D]
-    rollout: Rollout  # [B, G, T]
-    tokens: np.ndarray  # [B, G, T] int32, `rollout.tokens` on the host
-    lengths: np.ndarray  # [B, G]
-    texts: np.ndarray  # [B, G] object
-    outcome: np.ndarray  # [B, G] f32, NaN where unscorable
-
-    @property
-    def scorable(self) -> np.ndarray:
-        """[B, G] bool"""
-        return ~np.isnan(self.outcome)
+from gccpo_jax.traces import Traces, read_by
+from gccpo_jax.types import Array, Params, Spans
 
 
 def read(
-    kit: Kit, config: Config, params: Params, sampled: Sampled, watch: Stopwatch
+    kit: Kit,
+    config: Config,
+    params: Params,
+    traces: Traces,
+    watch: Stopwatch,
+    reader: Params | None = None,
 ) -> tuple[Reading, Spans, dict[str, float]]:
     """Cuts trajectories into macro-steps and reads them.
 
+    Args:
+      reader: parameters of who reads answer laws; None is the policy itself, from the
+        caches that sampling left. Branches are always the policy's: Phi is its value.
     Returns:
       What was read, the macro-steps [B, G, E] and metrics of the readers.
     """
-    s = config.segmentation
+    s, c = config.segmentation, config.counterfactual
     steps, spans = cut(
-        kit.boundary, sampled.rollout.tokens, sampled.rollout.length, sampled.keys,
+        kit.boundary, traces.rollout.tokens, traces.rollout.length, traces.keys,
         max_steps=s.max_steps, min_tokens=s.min_tokens, max_tokens=s.max_tokens,
-        boundaries=config.counterfactual.boundaries,
+        boundaries=c.boundaries,
     )  # fmt: skip
-    with watch("branches"):
-        value, branch_tokens = continued_values(kit, config, params, sampled, spans)
+    candidates, answers = texts.candidates_of(
+        kit.task, kit.tokenizer, traces.items, traces.texts,
+        count=c.max_candidates, max_tokens=c.max_answer_tokens,
+    )  # fmt: skip
+    starts = texts.answer_starts(
+        kit.task, kit.tokenizer, traces.tokens, traces.lengths, traces.texts
+    )
+    read_spans = before_answer(spans, starts)
+    branch_tokens = 0
+    if c.value == "continued":
+        with watch("branches"):
+            value, branch_tokens = continued_values(kit, config, params, traces, spans, answers)
     with watch("readout"):
-        candidates, answers = texts.candidates_of(
-            kit.task, kit.tokenizer, sampled.items, sampled.texts,
-            count=config.counterfactual.max_candidates,
-            max_tokens=config.counterfactual.max_answer_tokens,
+        who = params if reader is None else reader
+        seen = traces if reader is None else read_by(kit, reader, traces, behaviour_rule(config))
+        laws, perturbed = latent_laws(
+            kit.policy, who, seen.prompt, seen.rollout.segment, read_spans, seen.keys,
+            kit.cues, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
         )  # fmt: skip
-        starts = texts.answer_starts(
-            kit.task, kit.tokenizer, sampled.tokens, sampled.lengths, sampled.texts
-        )
-        factual, perturbed, usable = jax.block_until_ready(
-            nuisance_laws(kit, config, params, sampled, steps, spans, starts, candidates)
-        )
+        nuisance = latent_arms(laws, perturbed, read_spans)
+        if c.surface_arms:
+            surface = surface_arms(kit, config, who, seen, steps, spans, starts, candidates, laws)
+            nuisance = pool(nuisance, surface)
+        found: dict[str, float] = {}
+        if c.equivalent_arms:
+            arms, kept = equivalent_arms(
+                kit, config, params, traces, who, seen, read_spans, candidates
+            )
+            nuisance, found = pool(nuisance, arms), found | kept
+        content, kept = content_arms(kit, config, params, traces, who, seen, read_spans, candidates)
+        nuisance = dataclasses.replace(nuisance, usable=nuisance.usable & varied(traces))
+        jax.block_until_ready((nuisance.laws, content.laws))
+    if c.value == "scored":
+        value = _scored_values(laws, candidates, spans)
     reading = Reading(
-        outcome=jnp.asarray(np.nan_to_num(sampled.outcome)),
-        scorable=jnp.asarray(sampled.scorable),
+        outcome=jnp.asarray(np.nan_to_num(traces.outcome)),
+        scorable=jnp.asarray(traces.scorable),
         value=jnp.asarray(value),
-        factual=factual,
-        perturbed=perturbed,
-        usable=usable,
-        content=jnp.zeros((*usable.shape[:3], 0, factual.shape[-1])),
-        content_usable=jnp.zeros((*usable.shape[:3], 0), bool),
-        energy=jnp.zeros(usable.shape[:3]),
+        factual=laws,
+        nuisance=nuisance,
+        content=content,
+        energy=_energy(seen.rollout.segment, read_spans),
     )
     metrics = {
         "steps": float(np.asarray(steps.mask).sum(-1).mean()),
         "branch_tokens": float(branch_tokens),
-        **diagnostics.of_reader(kit.task, sampled, spans, factual, answers),
+        **diagnostics.of_reader(kit.task, traces, spans, laws, answers),
+        **found,
+        **kept,
     }
     return reading, spans, metrics
 
@@ -126,89 +138,105 @@ def cut(
     return jax.vmap(jax.vmap(one))(tokens, length, keys)
 
 
+@partial(jax.jit, static_argnames=("max_steps", "min_tokens", "max_tokens"))
+def find_all_steps(
+    boundary: Array,
+    tokens: Array,
+    length: Array,
+    *,
+    max_steps: int,
+    min_tokens: int,
+    max_tokens: int,
+) -> Spans:
+    """Every step [B, G, E] of trajectories [B, G, T], none merged."""
+    one = partial(find_steps, max_steps=max_steps, min_tokens=min_tokens, max_tokens=max_tokens)
+    return jax.vmap(jax.vmap(one))(boundary[tokens], length)
+
+
+def before_answer(spans: Spans, answer_starts: np.ndarray) -> Spans:
+    """Steps [B, G, E] without what belongs to the answer field, which begins at [B, G]."""
+    until = jnp.minimum(spans.end, answer_starts[..., None])
+    return Spans(jnp.minimum(spans.start, until), until, spans.mask)
+
+
+def varied(traces: Traces) -> np.ndarray:
+    """[B, 1, 1, 1]: whether a group holds more than one text.
+
+    A collapsed policy is stable under anything: its robustness says nothing and is
+    left out rather than counted as 1.
+    """
+    return (traces.texts != traces.texts[:, :1]).any(1)[:, None, None, None]
+
+
 def continued_values(
-    kit: Kit, config: Config, params: Params, sampled: Sampled, spans: Spans
+    kit: Kit,
+    config: Config,
+    params: Params,
+    traces: Traces,
+    spans: Spans,
+    answers: list[list[str]],
 ) -> tuple[np.ndarray, int]:
     """Phi after each macro-step [B, G, E], NaN after the last and where it is unknown.
 
-    The mean verified outcome of the branches from there; also returns how many
-    tokens were decoded.
+    Also returns how many tokens were decoded.
     """
     c = config.counterfactual
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
-    ends = jnp.maximum(spans.end[..., :-1], 1)
-    branches = continue_branches(
-        kit.policy, params, sampled.prompt, sampled.rollout, ends, where, sampled.keys, kit.stop,
-        draws=c.draws, rule=behaviour_rule(config),
+    group = traces.tokens.shape[1]
+    read_sites = readers.continued(
+        kit, params, traces, answers, c.max_candidates,
+        noise.keyed(fresh_tapes(traces.keys, group, c.draws), kit.policy.vocab_size),
+        rule=behaviour_rule(config), limit=config.sampling.max_tokens,
         max_tokens=c.branch_tokens or config.sampling.max_tokens,
     )  # fmt: skip
-    tokens, lengths = np.asarray(branches.tokens), np.asarray(branches.length)
-    ends, where = np.asarray(ends), np.asarray(where)
-    scores = np.full(lengths.shape, np.nan, np.float32)
-    for b, g, e in zip(*np.nonzero(where), strict=True):
-        prefix = sampled.tokens[b, g, : ends[b, g, e]]
-        for n in range(c.draws):
-            ids = np.concatenate([prefix, tokens[b, g, e, n, : lengths[b, g, e, n]]])
-            text = kit.tokenizer.decode(ids, skip_special=True)
-            score = kit.task.verify(sampled.items[b], text)
-            scores[b, g, e, n] = np.nan if score is None else score
-    value = np.asarray(reward.branch_values(jnp.asarray(scores)))
-    after_last = np.full((*value.shape[:2], 1), np.nan, np.float32)
-    return np.concatenate([value, after_last], -1), int(lengths.sum())
+    found = read_sites(boundary_sites(traces, spans.end[..., :-1], where))
+    after_last = np.full((*found.value.shape[:2], 1), np.nan, np.float32)
+    return np.concatenate([found.value[..., 0], after_last], -1), found.tokens
 
 
-def nuisance_laws(
-    kit: Kit,
-    config: Config,
-    params: Params,
-    sampled: Sampled,
-    steps: Spans,
-    spans: Spans,
-    answer_starts: np.ndarray,
-    candidates: Candidates,
-) -> tuple[Array, Array, Array]:
-    """Factual laws [B, G, E, C + 1], perturbed ones [B, G, E, P, C + 1], usable [B, G, E, P].
+@jax.jit
+def _boundary_sites(prompt, prompt_mask, tokens, ends, where):
+    of_sites = jax.vmap(boundary, in_axes=(None, None, None, 0, 0))
+    of_arms = jax.vmap(of_sites, in_axes=(None, None, None, 0, 0))
+    of_group = jax.vmap(of_arms, in_axes=(None, None, 0, 0, 0))
+    length = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)
+    return jax.vmap(of_group)(prompt, length, tokens, ends[..., None], where[..., None])
 
-    The arms are `latent` first, then `surface`. A latent arm is usable where the step
-    has tokens before the answer field; a surface arm where the task could rewrite.
-    """
-    c = config.counterfactual
-    until = jnp.minimum(spans.end, answer_starts[..., None])
-    read_spans = Spans(jnp.minimum(spans.start, until), until, spans.mask)
-    factual, perturbed = latent_laws(
-        kit.policy, params, sampled.prompt, sampled.rollout.segment, read_spans, sampled.keys,
-        kit.cue, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
-    )  # fmt: skip
-    has_tokens = (read_spans.end > read_spans.start) & spans.mask
+
+def boundary_sites(traces: Traces, ends: Array, where: Array):
+    """Sites [B, G, E, 1] behind the first `ends` [B, G, E] tokens of each trajectory."""
+    return _boundary_sites(
+        traces.prompts.tokens, traces.prompts.mask, traces.rollout.tokens, ends, where
+    )
+
+
+def latent_arms(laws: Array, perturbed: Array, read_spans: Spans) -> Arms:
+    """Usable where the step has tokens before the answer field."""
+    has_tokens = (read_spans.end > read_spans.start) & read_spans.mask
     usable = jnp.broadcast_to(has_tokens[..., None], perturbed.shape[:-1])
-    if c.surface_arms:
-        laws, exists = surface_laws(
-            kit, config, params, sampled, steps, spans, answer_starts, candidates
-        )
-        perturbed = jnp.concatenate([perturbed, laws], axis=3)
-        rewritten = exists[:, :, None, :] & spans.mask[..., None]
-        usable = jnp.concatenate([usable, rewritten], axis=3)
-    return factual, perturbed, usable
+    factual = jnp.broadcast_to(laws[..., None, :], perturbed.shape)
+    return Arms(perturbed, usable, Family.NUISANCE, factual)
 
 
-def surface_laws(
+def surface_arms(
     kit: Kit,
     config: Config,
     params: Params,
-    sampled: Sampled,
+    traces: Traces,
     steps: Spans,
     spans: Spans,
     answer_starts: np.ndarray,
     candidates: Candidates,
-) -> tuple[Array, Array]:
-    """Laws [B, G, E, P, C + 1] of trajectories in other words, and which exist [B, G, P]."""
+    factual: Array,  # [B, G, E, C + 1]
+) -> Arms:
+    """Laws of trajectories in other words; usable where the task could rewrite them."""
     mask, step_ends = np.asarray(steps.mask), np.asarray(steps.end)
     ends = np.minimum(step_ends, answer_starts[..., None])
     begins = np.minimum(np.asarray(steps.start), ends)
     prompts, prompt_mask, variants, exists = texts.surface_variants(
-        kit.task, kit.tokenizer, sampled.items, sampled.tokens, begins, ends, mask,
-        arms=config.counterfactual.surface_arms, seed=(config.seed, sampled.step),
-        prompt_tokens=sampled.prompts.tokens.shape[1],
+        kit.task, kit.tokenizer, traces.items, traces.tokens, begins, ends, mask,
+        arms=config.counterfactual.surface_arms, seed=traces.seed,
+        prompt_tokens=traces.prompts.tokens.shape[1],
     )  # fmt: skip
     # A macro-step is read at the end of its last step: look that step up.
     same = (step_ends[:, :, None, :] == np.asarray(spans.end)[..., None]) & mask[:, :, None, :]
@@ -216,5 +244,23 @@ def surface_laws(
         np.argmax(same, axis=-1)[:, :, None, :], (*exists.shape, spans.end.shape[-1])
     )
     variants = dataclasses.replace(variants, ends=np.take_along_axis(variants.ends, index, axis=-1))
-    laws = variant_laws(kit.policy, params, prompts, prompt_mask, variants, kit.cue, candidates)
-    return laws, jnp.asarray(exists)
+    laws = variant_laws(kit.policy, params, prompts, prompt_mask, variants, kit.cues, candidates)
+    usable = jnp.asarray(exists)[:, :, None, :] & spans.mask[..., None]
+    beside = jnp.broadcast_to(factual[..., None, :], laws.shape)
+    return Arms(laws, usable, Family.NUISANCE, beside)
+
+
+def _scored_values(laws: Array, candidates: Candidates, spans: Spans) -> np.ndarray:
+    """P(gold) after each macro-step but the last; NaN where there is no gold to look for."""
+    following = np.concatenate(
+        [np.asarray(spans.mask)[..., 1:], np.zeros_like(spans.mask[..., :1])], -1
+    )
+    has_gold = np.asarray(candidates.exists)[:, 0][:, None, None]
+    return np.where(following & has_gold, np.asarray(laws)[..., 0], np.nan).astype(np.float32)
+
+
+@jax.jit
+def _energy(segment, spans: Spans) -> Array:
+    of_steps = jax.vmap(norm_energy, in_axes=(None, 0, 0))
+    of_group = jax.vmap(of_steps, in_axes=(SEGMENT_AXES, 0, 0))
+    return jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, 0))(segment, spans.start, spans.end)

@@ -3,11 +3,14 @@
     p(a) = exp( sum_j log pi(a_j | context, cue, a_<j) ),   other = 1 - sum_a p(a)
 
 over a candidate set that was fixed before any intervention. The terminator is
-part of the answer, else "1" would beat "12". Deterministic; the cue is read once
-and shared by the candidates; the context is the cache that sampling left.
+part of the answer, else "1" would beat "12". Spellings of one answer ("1/2", "0.5")
+are read apart and counted together. Deterministic; a cue is read once and shared by
+the candidates; the context is the cache that sampling left.
 """
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +21,16 @@ from gccpo_jax.types import Array, Context, Params, Policy, record
 
 @record
 class Candidates:
-    """Candidate answers of one question: distinct normalised answers, terminator included."""
+    """Candidate answers of one question, terminator included.
+
+    A row is a spelling. Equal answers point at one row, and only that row has a
+    probability in the law: the sum over its spellings.
+    """
 
     tokens: Array  # [C, A] int32
     mask: Array  # [C, A] bool
     exists: Array  # [C] bool      False on padding; at least one is True
+    counted_as: Array  # [C] int32  the row that a spelling is counted with; its own, or another
 
 
 def read_scored(
@@ -30,15 +38,27 @@ def read_scored(
     params: Params,
     context: Context,
     position: Array,  # [] absolute position of the cue's first token
-    cue: Array,  # [Q] int32, Q >= 1
+    cues: tuple[Array, ...],  # [Q_i] int32 each, Q_i >= 1: templates that ask for the answer
     candidates: Candidates,
 ) -> Array:
     """Law [C + 1] in float32 over the candidates and, last, every other answer.
 
-    Padding candidates have probability 0. `other` is clipped at 0, so that the law
-    sums to 1 up to rounding. Read at temperature 1: what the policy believes, not
-    how it is sampled.
+    The mean of the laws under each cue. Padding candidates and merged spellings have
+    probability 0. `other` is clipped at 0, so that the law sums to 1 up to rounding.
+    Read at temperature 1: what the policy believes, not how it is sampled.
     """
+    laws = [_read_one(policy, params, context, position, cue, candidates) for cue in cues]
+    return functools.reduce(jnp.add, laws) / len(laws)
+
+
+def _read_one(
+    policy: Policy,
+    params: Params,
+    context: Context,
+    position: Array,
+    cue: Array,
+    candidates: Candidates,
+) -> Array:
     positions = position + jnp.arange(cue.shape[0])
     hidden, cue_segment = policy.encode(
         params, cue, positions, jnp.ones(cue.shape[0], bool), context
@@ -57,5 +77,6 @@ def read_scored(
 
     log_prob = jax.vmap(score)(candidates.tokens, candidates.mask)
     prob = jnp.where(candidates.exists, jnp.exp(log_prob), 0.0)
+    merged = jnp.zeros_like(prob).at[candidates.counted_as].add(prob)
     other = jnp.maximum(1.0 - jnp.sum(prob), 0.0)
-    return jnp.append(prob, other)
+    return jnp.append(merged, other)

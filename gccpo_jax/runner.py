@@ -75,9 +75,14 @@ def open_run(
         params=session.shardings,
         opt_state=sharding.state_shardings(session.mesh, abstract, session.shardings),
         step=sharding.replicated(session.mesh),
+        average=session.shardings if keeps_average(config) else None,
     )
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
-    state = TrainState(params, opt_state, jax.device_put(jnp.int32(0), shardings.step))
+    step = jax.device_put(jnp.int32(0), shardings.step)
+    average = None
+    if keeps_average(config):
+        average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, params)
+    state = TrainState(params, opt_state, step, average)
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
     first = checkpoints.latest or 0
     if first:
@@ -88,12 +93,23 @@ def open_run(
         log.say(f"resumed after step {first}")
     return Run(
         state=state,
-        update=make_update(loss, optimizer, micro_batch=micro_batch, shardings=shardings),
+        update=make_update(
+            loss,
+            optimizer,
+            micro_batch=micro_batch,
+            ema=config.counterfactual.ema,
+            shardings=shardings,
+        ),  # fmt: skip
         log=log,
         watch=Stopwatch(),
         checkpoints=checkpoints,
         first=first,
     )
+
+
+def keeps_average(config: Config) -> bool:
+    """Whether a moving average of the parameters reads answer laws."""
+    return config.credit.kind != "outcome" and config.counterfactual.reader == "ema"
 
 
 def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from gccpo_jax import noise
 from gccpo_jax.law import Rule, entropy, log_law
+from gccpo_jax.noise import Tape
 from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
 
 SEGMENT_AXES = Segment(k=1, v=1, mask=0)  # type: ignore[arg-type]
@@ -38,10 +39,14 @@ class Row:
 ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
 
 
-def empty_row(segment_like: Segment, hidden: Array, max_tokens: int) -> Row:
-    """A row with nothing written; keys and values shaped after `segment_like` [L, K, _, D]."""
-    layers, heads, _, size = segment_like.k.shape
-    buffer = jnp.zeros((layers, heads, max_tokens, size), segment_like.k.dtype)
+def open_row(begun: Segment, hidden: Array, max_tokens: int) -> Row:
+    """A row whose next token is read from `hidden`, with room for `max_tokens` of them.
+
+    Its keys and values begin with those of `begun` [L, K, W, D] (W may be 0): tokens that
+    are the row's own and are not decoded.
+    """
+    layers, heads, _, size = begun.k.shape
+    buffer = jnp.zeros((layers, heads, max_tokens, size), begun.k.dtype)
     zeros = jnp.zeros(max_tokens, jnp.float32)
     rollout = Rollout(
         tokens=jnp.zeros(max_tokens, jnp.int32),
@@ -49,9 +54,19 @@ def empty_row(segment_like: Segment, hidden: Array, max_tokens: int) -> Row:
         entropy=zeros,
         length=jnp.int32(0),
         stopped=jnp.bool_(False),
-        segment=Segment(buffer, buffer, jnp.zeros(max_tokens, bool)),
+        segment=Segment(
+            k=jnp.concatenate([begun.k, buffer], axis=2),
+            v=jnp.concatenate([begun.v, buffer], axis=2),
+            mask=jnp.concatenate([begun.mask, jnp.zeros(max_tokens, bool)]),
+        ),
     )
     return Row(hidden, rollout)
+
+
+def stop_row(row: Row, when: Array) -> Row:
+    """The row, stopped where `when`."""
+    stopped = row.rollout.stopped | when
+    return Row(row.hidden, Rollout(**{**vars(row.rollout), "stopped": stopped}))
 
 
 def write_token(
@@ -62,14 +77,14 @@ def write_token(
     t: Array,  # []     loop counter, the same for all rows
     context: Context,  # what precedes the row's own tokens
     start: Array,  # []     absolute position of the row's first token
-    tape_key: Array,
+    tape: Tape,
     tape_start: Array,  # []     tape position of the row's first token
     row: Row,
 ) -> Row:
     """Draws token t of one row, reads it, and appends it; a stopped row stays as it is."""
     out = row.rollout
     law = log_law(policy.logits(params, row.hidden), rule)
-    token = jnp.argmax(law + noise.gumbel(tape_key, tape_start + t, policy.vocab_size))
+    token = jnp.argmax(law + noise.read(tape, tape_start + t, policy.vocab_size))
     token = token.astype(jnp.int32)
     active = ~out.stopped
     past = (*context, out.segment)
@@ -78,10 +93,11 @@ def write_token(
     def put(buffer: Array, value: Array) -> Array:
         return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))
 
+    slot = out.segment.mask.shape[0] - out.tokens.shape[0] + t  # behind what the row began with
     segment = Segment(
-        k=jax.lax.dynamic_update_slice_in_dim(out.segment.k, new.k, t, axis=2),
-        v=jax.lax.dynamic_update_slice_in_dim(out.segment.v, new.v, t, axis=2),
-        mask=out.segment.mask.at[t].set(active),
+        k=jax.lax.dynamic_update_slice_in_dim(out.segment.k, new.k, slot, axis=2),
+        v=jax.lax.dynamic_update_slice_in_dim(out.segment.v, new.v, slot, axis=2),
+        mask=out.segment.mask.at[slot].set(active),
     )
     rollout = Rollout(
         tokens=put(out.tokens, token),
@@ -149,16 +165,18 @@ def sample(
         prompts.tokens, prompts.mask
     )
     trajectory_keys = jax.vmap(lambda key: noise.stream_keys(key, noise.TAPE, group))(question_keys)
-    tapes = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
+    keys = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
+    tapes = noise.keyed(keys, policy.vocab_size)
 
     def start_row(segment: Segment, hidden: Array, _: Array) -> Row:
-        return empty_row(segment, hidden, max_tokens)
+        nothing = Segment(segment.k[:, :, :0], segment.v[:, :, :0], segment.mask[:0])
+        return open_row(nothing, hidden, max_tokens)
 
     of_group = jax.vmap(start_row, in_axes=(None, None, 0), out_axes=ROW_AXES)
     of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, None), out_axes=ROW_AXES)
     rows = of_batch(prompt_segment, hidden, jnp.arange(group))
 
-    def one(t: Array, segment: Segment, start: Array, tape: Array, row: Row) -> Row:
+    def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> Row:
         zero = jnp.int32(0)
         return write_token(policy, params, rule, stop, t, (segment,), start, tape, zero, row)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gccpo_jax.counterfactual import Variant
+from gccpo_jax.laws import Variant
 from gccpo_jax.readout import Candidates
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tokenizer import Tokenizer
@@ -29,9 +29,14 @@ def outcomes(task: Task, items: Sequence[Item], texts: np.ndarray) -> np.ndarray
     """Verified outcomes [B, ...] in [0, 1] of response texts [B, ...]; NaN: unscorable."""
     scores = np.empty(texts.shape, np.float32)
     for index in np.ndindex(*texts.shape):
-        score = task.verify(items[index[0]], texts[index])
+        score = verified(task, items[index[0]], texts[index])
         scores[index] = np.nan if score is None else score
     return scores
+
+
+def verified(task: Task, item: Item, text: str) -> float | None:
+    """The outcome of one response; None where it cannot be scored, or there is no gold."""
+    return None if item.answer is None else task.verify(item, text)
 
 
 def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str) -> int:
@@ -41,7 +46,7 @@ def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str
     answer; a response without an answer is read at its end. Readers stop before
     it: a reader that sees the stated answer would only repeat it.
     """
-    place = text.rfind(task.cue.strip())
+    place = text.rfind(task.cues[0].strip())
     if place < 0:
         answer = task.extract(text)
         place = text.rfind(answer) if answer else -1
@@ -79,32 +84,47 @@ def candidates_of(
 ) -> tuple[Candidates, list[list[str]]]:
     """The candidate answers of each question, fixed before any intervention.
 
-    The gold answer comes first, then the group's distinct extracted answers, most
-    frequent first (ties in order of appearance). An answer longer than
+    The gold answer comes first (where it is known), then the group's distinct extracted
+    answers, most frequent first (ties in order of appearance). Answers that the task
+    calls the same are counted with the first of them. An answer longer than
     `max_tokens` (terminator included) is no candidate.
 
     Returns:
-      `Candidates` [B, C, A] as numpy arrays, and the answers in the same order.
+      `Candidates` [B, C, A] as numpy arrays, and the answers in the same order. Where the
+      gold answer is no candidate, row 0 does not exist and its answer is "".
     """
     ending = tokenizer.encode(task.terminator) if task.terminator else [tokenizer.eos_id]
     shape = (len(items), count)
     tokens = np.zeros((*shape, max_tokens), np.int32)
     mask = np.zeros((*shape, max_tokens), bool)
     exists = np.zeros(shape, bool)
+    counted_as = np.tile(np.arange(count, dtype=np.int32), (len(items), 1))
     answers: list[list[str]] = []
     for b, item in enumerate(items):
         found = collections.Counter(task.extract(text) for text in texts[b])
         ranked = [answer for answer, _ in found.most_common() if answer not in (None, item.answer)]
         kept: list[str] = []
-        for answer in [item.answer, *ranked]:
+        for answer in [item.answer or "", *ranked]:
             ids = [*tokenizer.encode(answer), *ending]
-            if len(ids) <= max_tokens and len(kept) < count:
-                tokens[b, len(kept), : len(ids)] = ids
-                mask[b, len(kept), : len(ids)] = True
-                kept.append(answer)
-        exists[b, : len(kept)] = True
+            fits = answer != "" and len(ids) <= max_tokens
+            if len(kept) == count or (kept and not fits):
+                continue
+            row = len(kept)
+            kept.append(answer if fits else "")
+            if not fits:
+                continue
+            tokens[b, row, : len(ids)] = ids
+            mask[b, row, : len(ids)] = True
+            exists[b, row] = True
+            counted_as[b, row] = first_same(task, kept)
         answers.append(kept)
-    return Candidates(tokens, mask, exists), answers
+    return Candidates(tokens, mask, exists, counted_as), answers
+
+
+def first_same(task: Task, answers: Sequence[str]) -> int:
+    """Index of the first answer that the task calls the same as the last one."""
+    matches = (n for n, answer in enumerate(answers) if answer and task.same(answer, answers[-1]))
+    return next(matches, len(answers) - 1)
 
 
 def step_texts(

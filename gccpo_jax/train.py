@@ -26,7 +26,7 @@ from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
 from gccpo_jax.runlog import timed
-from gccpo_jax.runner import evaluate, evaluate_before, open_run
+from gccpo_jax.runner import Run, evaluate, evaluate_before, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.types import Params, Prompts, UpdateBatch
 from gccpo_jax.update import LossFn, rl_loss
@@ -45,7 +45,9 @@ def train_and_evaluate(
     check_task(config, session)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     claim(workdir, config, resume)
-    reference = jax.tree.map(jnp.copy, params) if config.objective.beta > 0 else None
+    reads = config.credit.kind != "outcome" and config.counterfactual.reader == "reference"
+    keep = config.objective.beta > 0 or reads
+    reference = jax.tree.map(jnp.copy, params) if keep else None
     run = open_run(config, session, params, policy_loss_fn(config, session), workdir, batches)
     before = evaluate_before(config, session, run, workdir)
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
@@ -56,9 +58,13 @@ def train_and_evaluate(
         start = time.perf_counter()
         items, prompts = next(batches)
         placed = sharding.put_batch(session.mesh, prompts)
-        experience = collect(session.kit, config, run.state.params, items, placed, step, run.watch)
+        reader = reader_params(config, run, reference)
+        experience = collect(
+            session.kit, config, run.state.params, items, placed, step, run.watch, reader
+        )
         with run.watch("update"):
-            batch = update_batch(placed, experience, reference, reference_logp)
+            anchor = reference if config.objective.beta > 0 else None
+            batch = update_batch(placed, experience, anchor, reference_logp)
             for _ in range(config.optim.epochs):
                 run.state, metrics = run.update(run.state, batch)
             metrics = {key: float(value) for key, value in metrics.items()}
@@ -79,14 +85,29 @@ def train_and_evaluate(
     return run.finish(session, workdir, summary)
 
 
+def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:
+    """Parameters of who reads answer laws; None: the policy, from the caches of sampling."""
+    match config.counterfactual.reader:
+        case "reference":
+            return reference
+        case "ema" if run.state.average is not None:
+            like = run.state.params
+            return jax.tree.map(lambda x, p: x.astype(p.dtype), run.state.average, like)
+    return None
+
+
 def check_task(config: Config, session: Session) -> None:
     """Refuses arms that the task cannot do."""
     task = session.kit.task
-    if config.credit.kind != "outcome" and config.counterfactual.surface_arms and not task.surface:
-        raise UserError(
-            f"config.counterfactual.surface_arms = {config.counterfactual.surface_arms}: task "
-            f"{task.name!r} has no surface rewrites; set it to 0"
-        )
+    if config.credit.kind == "outcome":
+        return
+    for name, can in (("surface", task.surface), ("corrupt", task.corrupt)):
+        arms = getattr(config.counterfactual, f"{name}_arms")
+        if arms and not can:
+            raise UserError(
+                f"config.counterfactual.{name}_arms = {arms}: task {task.name!r} has no "
+                f"{name!r} rewrites; set it to 0"
+            )
 
 
 def policy_loss_fn(config: Config, session: Session) -> LossFn:

@@ -38,10 +38,15 @@ _Record = TypeVar("_Record", bound=type)
 
 
 def record(cls: _Record) -> _Record:
-    """Makes a class a frozen dataclass whose fields are the leaves of a pytree."""
+    """Makes a class a frozen dataclass whose fields are the leaves of a pytree.
+
+    Fields with metadata `{"static": True}` belong to its structure instead.
+    """
     cls = dataclasses.dataclass(frozen=True)(cls)
-    fields = [field.name for field in dataclasses.fields(cls)]
-    return jax.tree_util.register_dataclass(cls, data_fields=fields, meta_fields=[])
+    fields = dataclasses.fields(cls)
+    static = [field.name for field in fields if field.metadata.get("static")]
+    data = [field.name for field in fields if field.name not in static]
+    return jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=static)
 
 
 @record

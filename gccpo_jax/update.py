@@ -32,6 +32,7 @@ class TrainState:
     params: Any
     opt_state: Any
     step: Array  # [] int32  optimizer updates so far
+    average: Any = None  # float32 moving average of the parameters; None: not kept
 
 
 def make_optimizer(
@@ -147,10 +148,12 @@ def make_update(
     optimizer: optax.GradientTransformation,
     *,
     micro_batch: int,
+    ema: float = 0.0,
     shardings: TrainState | None = None,
 ) -> Callable[[TrainState, UpdateBatch], tuple[TrainState, dict[str, Array]]]:
     """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated.
 
+    A state with an average keeps `ema` of it and adds 1 - `ema` of the new parameters.
     `shardings` is a `TrainState` of shardings for the result (see `sharding.py`).
     """
 
@@ -167,7 +170,12 @@ def make_update(
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
         }
-        return TrainState(params, opt_state, state.step + 1), metrics
+        average = state.average
+        if average is not None:
+            average = jax.tree.map(
+                lambda old, new: ema * old + (1 - ema) * new.astype(jnp.float32), average, params
+            )
+        return TrainState(params, opt_state, state.step + 1, average), metrics
 
     out = None if shardings is None else (shardings, None)
     return jax.jit(update, donate_argnums=0, out_shardings=out)

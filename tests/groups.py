@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gccpo_jax.family import Arms, Family
 from gccpo_jax.measure import Reading
 from gccpo_jax.types import Rollout, Segment, Spans
 
@@ -39,21 +40,32 @@ def group(seed=0, *, unscorable=(), counts=None):
     def law(*shape):
         return jnp.asarray(random.dirichlet([1.0] * C + [0.3], shape), jnp.float32)
 
+    def some(*shape):
+        return jnp.asarray(random.random(shape) < 0.8)
+
     reading = Reading(
         outcome=jnp.asarray(random.integers(0, 2, G), jnp.float32),
         scorable=jnp.asarray([i not in unscorable for i in range(G)]),
         value=jnp.asarray(np.where(mask, random.random((G, E)), np.nan), jnp.float32),
         factual=law(G, E),
-        perturbed=law(G, E, P),
-        usable=jnp.asarray(random.random((G, E, P)) < 0.8),
-        content=law(G, E, P),
-        content_usable=jnp.asarray(random.random((G, E, P)) < 0.8),
+        nuisance=Arms(law(G, E, P), some(G, E, P), Family.NUISANCE),
+        content=Arms(law(G, E, P), some(G, E, P), Family.CONTENT),
         energy=jnp.asarray(random.exponential(1, (G, E)), jnp.float32),
     )
     return reading, Spans(*(jnp.asarray(x) for x in (starts, ends, mask))), rollout
 
 
 change = dataclasses.replace
+
+
+def arms_like(arms, **fields):
+    """The same arms with other laws or other usable ones."""
+    return dataclasses.replace(arms, **fields)
+
+
+def no_longer_usable(arms):
+    """The same arms, none of which took place."""
+    return arms_like(arms, usable=arms.usable & False)
 
 
 def reorder(tree, order):
@@ -63,13 +75,15 @@ def reorder(tree, order):
 
 def for_oracle(reading, spans, rollout):
     """The same group as `oracles_credit` reads it."""
-    wide = {k: np.asarray(v, np.float64) for k, v in vars(reading).items()}
+    arrays = {k: v for k, v in vars(reading).items() if not isinstance(v, Arms)}
+    wide = {k: np.asarray(v, np.float64) for k, v in arrays.items()}
     out = []
     for i in range(len(wide["outcome"])):
         count = int(np.asarray(spans.mask[i]).sum())
         steps = [(int(spans.start[i, k]), int(spans.end[i, k])) for k in range(count)]
 
-        def arms(laws, usable, i=i, count=count):
+        def arms(each, i=i, count=count):
+            laws, usable = np.asarray(each.laws, np.float64), np.asarray(each.usable)
             return [
                 [law if use else None for law, use in zip(laws[i, k], usable[i, k], strict=True)]
                 for k in range(count)
@@ -83,8 +97,8 @@ def for_oracle(reading, spans, rollout):
                 "phi": wide["value"][i, :count].tolist(),
                 "energy": wide["energy"][i, :count].tolist(),
                 "factual": [wide["factual"][i, k] for k in range(count)],
-                "nuisance": arms(wide["perturbed"], wide["usable"]),
-                "content": arms(wide["content"], wide["content_usable"]),
+                "nuisance": arms(reading.nuisance),
+                "content": arms(reading.content),
             }
         )
     return out

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from groups import E, G, P, T, change, group, reorder
+from groups import E, G, P, T, arms_like, change, group, reorder
 
 from gccpo_jax import advantage
 from gccpo_jax.credit import CreditRule, of_group, outcome_only, spread
@@ -21,7 +21,11 @@ def test_no_gate_no_decay_and_the_group_mean_as_value_is_leave_one_out(seed):
     rule = CreditRule(gate=False, lam=1.0)
     # One step a trajectory, so that every trajectory has siblings at each step index.
     whole = Spans(jnp.zeros((G, 1), jnp.int32), rollout.length[:, None], jnp.ones((G, 1), bool))
-    per_step = {k: x[:, :1] for k, x in vars(reading).items() if x.ndim > 1}
+    per_step = {
+        k: jax.tree.map(lambda a: a[:, :1], x)
+        for k, x in vars(reading).items()
+        if k not in ("outcome", "scorable")
+    }
     one = change(reading, **(per_step | {"value": mean[:, :1]}))
     credit = gated_gae(one, whole, rollout, YES, rule=rule)
     expected = advantage.leave_one_out(reading.outcome, reading.scorable)
@@ -127,7 +131,9 @@ def test_equal_outcomes_and_laws_give_finite_zeros():
     reading, spans, rollout = group()
     flat = change(
         reading, outcome=jnp.ones(G), value=jnp.ones((G, E)),
-        perturbed=jnp.repeat(reading.factual[:, :, None], P, axis=2),
+        nuisance=arms_like(
+            reading.nuisance, laws=jnp.repeat(reading.factual[:, :, None], P, axis=2)
+        ),
     )  # fmt: skip
     with jax.debug_nans(True):
         credit = gated_gae(flat, spans, rollout, YES, rule=CreditRule())

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from groups import E, G, P, change, group
+from groups import E, G, P, arms_like, change, group, no_longer_usable
 
 from gccpo_jax.credit import CreditRule, of_group
 
@@ -18,7 +18,10 @@ KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper"]
 @partial(jax.value_and_grad, has_aux=True)
 def total(floats, reading, spans, rollout):
     """Sum of the advantages of every kind, with gradients by all that was read."""
+    floats = dict(floats)
     logp = floats.pop("logp")
+    for name in ("nuisance", "content"):
+        floats[name] = arms_like(getattr(reading, name), laws=floats[name])
     data = change(reading, **floats), spans, change(rollout, logp=logp)
     found = {kind: of_group(*data, YES, rule=CreditRule(kind=kind)) for kind in KINDS}
     return sum(credit.advantage.sum() for credit in found.values()), found
@@ -32,6 +35,7 @@ def edge_cases():
     one = type(spans)(0 * spans.start, 0 * spans.end + 1, np.arange(E)[None] < np.ones((G, 1)))
     certain = np.zeros_like(reading.factual)
     certain[..., 0] = 1.0
+    certain_arms = np.repeat(certain[:, :, None], P, axis=2)
     return {
         "no steps": (reading, nothing, change(rollout, length=0 * rollout.length)),
         "one token": (reading, one, change(rollout, length=0 * rollout.length + 1)),
@@ -39,7 +43,11 @@ def edge_cases():
         "one scorable": (change(reading, scorable=np.arange(G) == 2), spans, rollout),
         "all wrong": (change(reading, outcome=0 * reading.outcome), spans, rollout),
         "no arms took place": (
-            change(reading, usable=reading.usable & False, content_usable=reading.usable & False),
+            change(
+                reading,
+                nuisance=no_longer_usable(reading.nuisance),
+                content=no_longer_usable(reading.content),
+            ),
             spans,
             rollout,
         ),
@@ -47,8 +55,8 @@ def edge_cases():
             change(
                 reading,
                 factual=certain,
-                perturbed=np.repeat(certain[:, :, None], P, axis=2),
-                content=np.repeat(certain[:, :, None], P, axis=2),
+                nuisance=arms_like(reading.nuisance, laws=certain_arms),
+                content=arms_like(reading.content, laws=certain_arms),
                 energy=0 * reading.energy,
             ),
             spans,
@@ -58,10 +66,8 @@ def edge_cases():
         "no arms asked for": (
             change(
                 reading,
-                perturbed=reading.perturbed[:, :, :0],
-                usable=reading.usable[:, :, :0],
-                content=reading.content[:, :, :0],
-                content_usable=reading.content_usable[:, :, :0],
+                nuisance=jax.tree.map(lambda x: x[:, :, :0], reading.nuisance),
+                content=jax.tree.map(lambda x: x[:, :, :0], reading.content),
             ),
             spans,
             rollout,
@@ -71,8 +77,9 @@ def edge_cases():
 
 def inputs(name):
     reading, spans, rollout = edge_cases()[name]
-    floats = {k: x for k, x in vars(reading).items() if x.dtype != bool and k != "value"}
+    floats = {name: getattr(reading, name) for name in ("outcome", "factual", "energy")}
     floats |= {"value": np.nan_to_num(reading.value), "logp": rollout.logp}
+    floats |= {"nuisance": reading.nuisance.laws, "content": reading.content.laws}
     return floats, reading, spans, rollout
 
 

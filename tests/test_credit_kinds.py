@@ -7,7 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import oracles_credit as oracle
 import pytest
-from groups import E, G, T, change, for_oracle, group, padded_tokens, reorder
+from groups import (
+    E,
+    G,
+    T,
+    arms_like,
+    change,
+    for_oracle,
+    group,
+    no_longer_usable,
+    padded_tokens,
+    reorder,
+)  # fmt: skip
 
 from gccpo_jax.collect import credit_rule
 from gccpo_jax.config import Config
@@ -92,7 +103,7 @@ def test_the_random_groups_have_credit_to_give_and_laws_that_cannot_be_read():
 @pytest.mark.parametrize("seed", range(2))
 def test_a_reader_under_its_gate_is_not_used(seed):
     data = group(seed)
-    blind = for_oracle(change(data[0], usable=data[0].usable & False), *data[1:])
+    blind = for_oracle(change(data[0], nuisance=no_longer_usable(data[0].nuisance)), *data[1:])
     for name, got in each(every(*data, ~YES)):
         expected = padded_tokens(CASES[name][1](blind))
         np.testing.assert_allclose(got, expected, atol=3e-5, err_msg=name)
@@ -113,11 +124,10 @@ def test_padding_changes_nothing_whatever_it_holds():
         width = [(0, 2 if n == axis else 0) for n in range(x.ndim)]
         return np.pad(x, width, constant_values=value)
 
-    nonsense = {
-        k: pad(x, True if x.dtype == bool else np.nan)
-        for k, x in vars(reading).items()
-        if x.ndim > 1
-    }
+    def pad_steps(x):
+        return pad(x, True if x.dtype == bool else np.nan) if x.ndim > 1 else x
+
+    nonsense = vars(jax.tree.map(pad_steps, reading))
     longer = change(rollout, tokens=pad(rollout.tokens, 1), logp=pad(rollout.logp, -3.0))
     padded = type(spans)(pad(spans.start, 1), pad(spans.end, 4), pad(spans.mask, False))
     found = dict(each(every(reading, spans, rollout, YES)))
@@ -128,8 +138,7 @@ def test_padding_changes_nothing_whatever_it_holds():
 
 def test_an_unscorable_trajectory_changes_nothing_for_the_others():
     reading, spans, rollout = group(0, unscorable=(1,))
-    floats = {k: x for k, x in vars(reading).items() if x.dtype != bool}
-    absurd = change(reading, **{k: x.at[1].set(jnp.nan) for k, x in floats.items()})
+    absurd = jax.tree.map(lambda x: x if x.dtype == bool else x.at[1].set(jnp.nan), reading)
     found = dict(each(every(reading, spans, rollout, YES)))
     for name, got in each(every(absurd, spans, rollout, YES)):
         np.testing.assert_array_equal(got, found[name], err_msg=name)
@@ -179,8 +188,13 @@ def test_selective_with_equal_selectivity_is_outcome_only():
         same = change(
             data[0],
             factual=jnp.broadcast_to(law, data[0].factual.shape),
-            perturbed=jnp.broadcast_to(0.5 * (law + other), data[0].perturbed.shape),
-            content=jnp.broadcast_to(other, data[0].content.shape),
+            nuisance=arms_like(
+                data[0].nuisance,
+                laws=jnp.broadcast_to(0.5 * (law + other), data[0].nuisance.laws.shape),
+            ),
+            content=arms_like(
+                data[0].content, laws=jnp.broadcast_to(other, data[0].content.laws.shape)
+            ),
         )
         credit = every(same, *data[1:], YES)["selective"]
         assert (np.asarray(credit.selectivity)[np.asarray(credit.selective_defined)] > 0.01).all()
@@ -198,7 +212,7 @@ def test_selective_moves_the_outcomes_advantage_and_keeps_its_mean():
 
 def test_four_corner_with_equal_soundness_is_outcome_only_scaled():
     reading, spans, rollout = group(2)
-    blind = change(reading, content_usable=reading.content_usable & False)  # no Q: q = 1
+    blind = change(reading, content=no_longer_usable(reading.content))  # no Q: q = 1
     got = every(blind, spans, rollout, YES)["four_corner"].advantage
     np.testing.assert_allclose(got, 0.5 * outcome_tokens((reading, spans, rollout)), atol=1e-6)
 

@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import oracles_credit as oracle
 import pytest
-from groups import E, G, change, group
+from groups import E, G, arms_like, change, group
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -209,7 +209,8 @@ def equal_lengths(outcome, constant=True):
     logp = -1 - jnp.abs(rollout.logp)
     rollout = change(rollout, length=jnp.full(G, 3 * E, jnp.int32), logp=logp)
     law = jnp.broadcast_to(jnp.array([0.6, 0.3, 0.1, 0.0]), reading.factual.shape)
-    flat = {"factual": law, "perturbed": jnp.repeat(law[:, :, None], 2, axis=2)}
+    same = arms_like(reading.nuisance, laws=jnp.repeat(law[:, :, None], 2, axis=2))
+    flat = {"factual": law, "nuisance": same}
     flat |= {"energy": jnp.ones((G, E))} if constant else {}
     return change(reading, outcome=jnp.float32(outcome), **flat), spans, rollout
 

@@ -9,7 +9,7 @@ import toy
 
 from gccpo_jax import noise
 from gccpo_jax.law import Rule
-from gccpo_jax.sampling import Row, empty_row, run, sample
+from gccpo_jax.sampling import Row, open_row, run, sample
 from gccpo_jax.types import Segment
 
 ROWS, G, T = [0, 1, 2, 3], 3, 8
@@ -168,7 +168,7 @@ def test_the_cache_left_behind_is_that_of_the_whole_text(rollout):
 @pytest.mark.parametrize("stop_at, steps", [(2, 3), (99, T)])
 def test_the_loop_ends_when_every_row_has_stopped(stop_at, steps):
     segment = Segment(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 1, 1, 2)), jnp.ones(1, bool))
-    rows = jax.vmap(lambda hidden: empty_row(segment, hidden, T))(jnp.zeros((2, 3)))
+    rows = jax.vmap(lambda hidden: open_row(segment, hidden, T))(jnp.zeros((2, 3)))
 
     def count(t, rows):
         """The second row stops one step before the first."""

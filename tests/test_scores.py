@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.family import Arms, Family, no_arms, pool
-from gccpo_jax.scores import Laws, score
+from gccpo_jax.reward import Laws, score
 
 E, C = 4, 3
 NAMES = ["value", "effect", "robustness", "sensitivity", "selectivity", "counterfactual"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from gccpo_jax.tasks.base import Item, Task
 
 __all__ = ["Item", "Task", "load_task"]
 
+FILE_TASKS = "chain, gsm8k, math"
 NAMES = ("chain", "gsm8k", "math", "reasoning_gym:<data set>")
 
 
@@ -51,6 +53,28 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
 
             return reasoning_gym(dataset, **_checked(name, reasoning_gym, options))
     raise UserError(f"there is no task {name!r}; there are {', '.join(NAMES)}")
+
+
+def bare_task(name: str) -> Task:
+    """A task by its name, to read questions from elsewhere: it brings none of its own.
+
+    Raises:
+        UserError: an unknown name, or a task that cannot do without its questions.
+    """
+    match name:
+        case "chain":
+            from gccpo_jax.tasks.chain import ChainConfig, chain
+
+            return dataclasses.replace(chain(ChainConfig(train=1, id=1, ood=1)), splits={})
+        case "gsm8k":
+            from gccpo_jax.tasks.gsm8k import of_splits
+
+            return of_splits({})
+        case "math":
+            from gccpo_jax.tasks.math import of_splits
+
+            return of_splits({})
+    raise UserError(f"there is no task {name!r} for files of questions; there are {FILE_TASKS}")
 
 
 def _checked(name: str, target: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ functions on text. Everything here runs on the host; what the device needs
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ class Item:
 
     id: int  # unique inside a task, fits in 32 bits: noise is a function of it
     question: str  # the question as text, before any chat template
-    answer: str  # gold answer, normalised the way `extract` normalises
+    answer: str | None  # gold answer, normalised the way `extract` normalises; None: not known
     solution: str | None = None  # a worked solution in the task's own format (SFT target)
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -36,7 +37,9 @@ class Task:
     verify: Callable[[Item, str], float | None]  # outcome of a *response* in [0, 1];
     # None: it cannot be scored (a verifier's deadline passed), it leaves the baseline
     boundary: str = "\n"  # a step ends with the token whose text contains it
-    cue: str = "#### "  # asks for the answer at once; appended after a step boundary
+    # Templates that ask for the answer at once, after a step boundary; the scored reader
+    # averages over them. The first is how the answer field of a response begins.
+    cues: tuple[str, ...] = ("#### ",)
     terminator: str = ""  # text that ends an answer; "" means the end-of-sequence token
     chat: bool = False  # render `prompt` with the tokenizer's chat template
     system: str | None = None  # system message, with chat=True only
@@ -51,5 +54,7 @@ class Task:
     number: (
         Callable[[Item, Sequence[str], np.random.Generator], tuple[Item, list[str]] | None] | None
     ) = None
+    # Whether two normalised answers are the same; their probabilities are added up.
+    same: Callable[[str, str], bool] = operator.eq
     # Labels of steps, one a step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
@@ -30,12 +31,18 @@ def gsm8k(path: str, eval_path: str = "", held_out: int = 200, chat: bool = True
         held_out: how many questions of the file's end are held out without it.
         chat: render the prompt with the tokenizer's chat template.
     """
+    return of_splits(file_splits(path, eval_path, held_out, to_item), chat)
+
+
+def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:
+    """The task over items that are at hand (maybe none)."""
     return Task(
         name="gsm8k",
-        splits=file_splits(path, eval_path, held_out, to_item),
+        splits=splits,
         prompt=prompt,
         extract=extract,
         verify=lambda item, response: exact_integer(item.answer, extract(response)),
+        cues=("#### ", "The final answer:\n#### "),
         chat=chat,
         surface=rename,
         corrupt=corrupt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.boxed import last_boxed
@@ -28,13 +29,21 @@ def math(
 
     `deadline_seconds` limits one comparison; past it the response is unscorable.
     """
+    return of_splits(file_splits(path, eval_path, held_out, to_item), chat, deadline_seconds)
+
+
+def of_splits(
+    splits: Mapping[str, Sequence[Item]], chat: bool = True, deadline_seconds: float = 5.0
+) -> Task:
+    """The task over items that are at hand (maybe none)."""
     return Task(
         name="math",
-        splits=file_splits(path, eval_path, held_out, to_item),
+        splits=splits,
         prompt=lambda item: f"{item.question}\n\n{INSTRUCTION}\n",
         extract=last_boxed,
         verify=functools.partial(_verify, deadline_seconds),
-        cue="The answer is \\boxed{",
+        cues=("The answer is \\boxed{", "Final answer: \\boxed{"),
+        same=functools.partial(_same, deadline_seconds),
         terminator="}",
         chat=chat,
         corrupt=corrupt,
@@ -51,6 +60,10 @@ def to_item(record: Record, number: int) -> Item:
         solution=record.solution,
         meta={"id": record.id},
     )
+
+
+def _same(deadline_seconds: float, one: str, other: str) -> bool:
+    return one == other or open_math(one, f"\\boxed{{{other}}}", deadline_seconds) == 1.0
 
 
 def _verify(deadline_seconds: float, item: Item, response: str) -> float | None:

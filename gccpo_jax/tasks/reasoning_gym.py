@@ -57,7 +57,7 @@ def reasoning_gym(
         prompt=lambda item: f"{item.question}\n\n{INSTRUCTION}\n",
         extract=extract,
         verify=functools.partial(_verify, source),
-        cue="<answer>",
+        cues=("<answer>", "The final answer:\n<answer>"),
         terminator="</answer>",
         chat=chat,
         corrupt=corrupt,

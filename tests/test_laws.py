@@ -7,9 +7,11 @@ import toy
 from test_readout import ANSWERS, CUE, candidates
 
 from gccpo_jax import noise, reward
-from gccpo_jax.counterfactual import Variant, latent_laws, variant_laws
-from gccpo_jax.intervention import latent, latent_noise
+from gccpo_jax.intervention import identity, latent, latent_noise, step_tokens_of
+from gccpo_jax.law import Rule
+from gccpo_jax.laws import Variant, latent_laws, site_laws, step_log_likelihood, variant_laws
 from gccpo_jax.sampling import SEGMENT_AXES
+from gccpo_jax.sites import replaced
 from gccpo_jax.types import Segment, Spans
 
 ROWS, G, T, E, ARMS = [0, 2], 2, 8, 3, 2
@@ -50,7 +52,7 @@ def laws(prompt, segment, sigma):
         segment,
         Spans(jnp.asarray(STARTS), jnp.asarray(ENDS), jnp.asarray(EXISTS)),
         KEYS,
-        jnp.array(CUE),
+        (jnp.array(CUE),),
         CANDIDATES,
         jnp.float32(sigma),
         arms=ARMS,
@@ -135,11 +137,86 @@ def test_variants_are_read_like_any_other_text(caches):
     ends = np.stack([ENDS, np.maximum(ENDS - 1, 1)], 2)
     exists = np.arange(T) < ends.max(-1, keepdims=True)
     variants = Variant(jnp.asarray(steps), jnp.asarray(exists), jnp.asarray(ends))
-    cue = jnp.array(CUE)
-    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, cue, CANDIDATES)
+    cues = (jnp.array(CUE),)
+    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, cues, CANDIDATES)
     assert got.shape == (2, G, E, 2, len(ANSWERS) + 1)
     np.testing.assert_allclose(got[:, :, :, 0], laws(*caches, 0.5)[0], atol=1e-6)
     for b, g, k in np.ndindex(2, G, E):
         text = [*other, *steps[b, g, 1, : ends[b, g, 1, k]].tolist(), *CUE]
         expected = oracles.scored_law(known, text, ANSWERS)
         np.testing.assert_allclose(got[b, g, k, 1], expected, atol=1e-6)
+
+
+SPANS = Spans(jnp.asarray(STARTS), jnp.asarray(ENDS), jnp.asarray(EXISTS))
+OTHER = [4, 4, 3, 5]  # a step of another length
+
+
+def edits_of(placebo=0):
+    """Sites [B, G, E, 3]: the step itself, a placebo of it, and another step."""
+    own = jax.vmap(jax.vmap(lambda t, s: identity(t, s, 8)))(jnp.asarray(TOKENS), SPANS)
+    other = jnp.broadcast_to(jnp.array([*OTHER, 0, 0, 0, 0]), own.tokens.shape)
+    tokens = jnp.concatenate([own.tokens, own.tokens, other], axis=3)
+    length = jnp.concatenate([own.length, own.length, jnp.full_like(own.length, 4)], axis=3)
+    usable = jnp.broadcast_to(own.usable, length.shape)
+    return jax.vmap(jax.vmap(replaced))(SPANS, tokens, length, usable)
+
+
+def read_sites(prompt, segment, sites):
+    return np.asarray(
+        site_laws(toy.POLICY, toy.PARAMS, prompt, segment, sites, (jnp.array(CUE),), CANDIDATES)
+    )
+
+
+def test_a_replaced_step_is_read_like_any_other_text(caches):
+    got = read_sites(*caches, edits_of())
+    for b, g, k in np.argwhere(EXISTS):
+        prefix = [*toy.PROMPTS[ROWS[b]], *TOKENS[b, g, : STARTS[b, g, k]].tolist()]
+        own = TOKENS[b, g, STARTS[b, g, k] : ENDS[b, g, k]].tolist()
+        for arm, step in enumerate([own, own, OTHER]):
+            expected = oracles.scored_law(known, [*prefix, *step, *CUE], ANSWERS)
+            np.testing.assert_allclose(got[b, g, k, arm], expected, atol=1e-6)
+
+
+def test_the_step_itself_in_its_place_is_an_exact_placebo(caches):
+    """T1 for replaced tokens: R is 1 and D^cf is 0, bit by bit."""
+    got = read_sites(*caches, edits_of())
+    np.testing.assert_array_equal(got[..., 0, :][EXISTS], got[..., 1, :][EXISTS])
+    assert not np.any((got[..., 0, :] == got[..., 2, :]).all(-1)[EXISTS])
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_replacing_a_later_step_changes_nothing_before_it(caches, later):
+    """T3: what is read at a step does not see the tokens that come after it."""
+    prompt, segment = caches
+    sites = edits_of()
+    before = read_sites(prompt, segment, sites)
+    span = np.arange(T) >= STARTS[:, :, later, None]
+    moved = jnp.where(span[None, :, :, None, :, None], -3 * segment.v + 1, segment.v)
+    after = read_sites(prompt, Segment(segment.k, moved, segment.mask), sites)
+    np.testing.assert_array_equal(after[:, :, : later + 1], before[:, :, : later + 1])
+    if later + 1 < E:
+        changed = (after != before).any(-1)[:, :, later + 1 :]
+        assert changed[EXISTS[:, :, later + 1 :]].all()
+
+
+def test_the_likelihood_of_a_replaced_step(caches):
+    prompt, segment = caches
+    prompts = toy.prompts(ROWS)
+    got = step_log_likelihood(
+        toy.POLICY, toy.PARAMS, prompts.tokens, prompt, jnp.asarray(TOKENS), segment, edits_of(),
+        rule=Rule(),
+    )  # fmt: skip
+    for b, g, k in np.argwhere(EXISTS):
+        text = [*toy.PROMPTS[ROWS[b]], *TOKENS[b, g, : STARTS[b, g, k]].tolist()]
+        own = TOKENS[b, g, STARTS[b, g, k] : ENDS[b, g, k]].tolist()
+        for arm, step in enumerate([own, own, OTHER]):
+            logs = [np.log(known([*text, *step[:n]])[x]) for n, x in enumerate(step)]
+            assert got[b, g, k, arm] == pytest.approx(np.mean(logs), abs=1e-5)
+
+
+def test_the_steps_of_a_group_as_tokens():
+    tokens, length = step_tokens_of(jnp.asarray(TOKENS[0]), jax.tree.map(lambda x: x[0], SPANS), 8)
+    for g, k in np.argwhere(EXISTS[0]):
+        own = TOKENS[0, g, STARTS[0, g, k] : ENDS[0, g, k]]
+        assert length[g, k] == len(own)
+        np.testing.assert_array_equal(tokens[g, k, : len(own)], own)

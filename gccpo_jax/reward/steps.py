@@ -64,7 +64,7 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
         R_k = 1 - mean_m JSD(P_0, P_m) / ln 2   in [0, 1]
 
     Args:
-      factual: [..., A] law after the step as it was.
+      factual: [..., A] law after the step as it was; or [..., P, A], one beside each arm.
       perturbed: [..., P, A] laws under P nuisance interventions.
       usable: [..., P] bool, the interventions that count.
     Returns:
@@ -86,8 +86,10 @@ def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array,
 
 def _mean_jsd(factual: Array, perturbed: Array, usable: Array) -> Array:
     """Mean divergence [...] of the usable arms; 0 where there is none."""
-    factual = factual[..., None, :]
-    # Unused laws may hold NaN, which would reach the gradient through the mask.
+    if factual.ndim < perturbed.ndim:
+        factual = jnp.broadcast_to(factual[..., None, :], perturbed.shape)
+    factual = jnp.where(usable[..., None], factual, 0.0)
+    # Unused laws may hold anything; an inf would reach the gradient through the mask.
     divergence = jsd(factual, jnp.where(usable[..., None], perturbed, factual))
     return masked_mean(divergence, usable, axis=-1)
 
@@ -195,13 +197,17 @@ def counterfactual_effect(
     Removes what any step would have gained; unbiased as a baseline because the
     resamples do not look at the step. Family BASELINE only.
 
-    Args: factual_value [...] P_0(a*); values [..., P]; usable [..., P] bool.
+    Args: factual_value [...] P_0(a*), or [..., P] one beside each arm; values [..., P];
+    usable [..., P] bool.
     Returns the effect and whether there was a usable arm (0 where not). The mean of the
     differences, so that equal values give exactly 0.
     Example: .7 against (.5, .2) gives .35.
     """
-    values = jnp.where(usable, values, factual_value[..., None])
-    gain = masked_mean(factual_value[..., None] - values, usable, axis=-1)
+    if factual_value.ndim < values.ndim:
+        factual_value = jnp.broadcast_to(factual_value[..., None], values.shape)
+    gain = masked_mean(
+        jnp.where(usable, factual_value, 0.0) - jnp.where(usable, values, 0.0), usable, axis=-1
+    )
     return gain, jnp.any(usable, axis=-1)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from gccpo_jax import reward
 from gccpo_jax.family import Arms, Family, expect
+from gccpo_jax.reward import steps as reward
 from gccpo_jax.types import Array, record
 
 
@@ -96,11 +96,16 @@ def score(laws: Laws, *, max_other: float = 0.2) -> Scores:
     both = valued & jnp.append(can_start, valued)[:-1]
     effect = value - jnp.append(start, value)[:-1]
 
-    robust = reward.robustness(factual, laws.nuisance.laws, usable["nuisance"])
-    sensitive = reward.sensitivity(factual, laws.content.laws, usable["content"])
-    under_resamples = jnp.where(usable["baseline"][..., None], laws.baseline.laws, 0.0)
+    robust = reward.robustness(
+        laws.nuisance.beside(factual), laws.nuisance.laws, usable["nuisance"]
+    )
+    sensitive = reward.sensitivity(
+        laws.content.beside(factual), laws.content.laws, usable["content"]
+    )
     gain, gained = reward.counterfactual_effect(
-        value, reward.gold_probability(under_resamples, gold), usable["baseline"]
+        reward.gold_probability(_only(laws.baseline.beside(factual), usable["baseline"]), gold),
+        reward.gold_probability(_only(laws.baseline.laws, usable["baseline"]), gold),
+        usable["baseline"],
     )
 
     def left_out(name: str) -> Array:
@@ -121,6 +126,10 @@ def score(laws: Laws, *, max_other: float = 0.2) -> Scores:
             baseline=left_out("baseline"),
         ),
     )
+
+
+def _only(laws: Array, usable: Array) -> Array:
+    return jnp.where(usable[..., None], laws, 0.0)
 
 
 def _score(value: Array, defined: Array) -> Score:

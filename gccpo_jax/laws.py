@@ -1,4 +1,7 @@
-"""Interventions on the steps of sampled trajectories, and the answer laws they induce.
+"""The answer laws (scored reader) that steps induce, as they were and intervened on.
+
+`latent_laws` edits the cache, `site_laws` replaces a step's tokens, `variant_laws`
+reads a trajectory in other words.
 
 Written for one trajectory and mapped over perturbations, group and batch at the
 end of each public function. Nothing that the rollout encoded is encoded
@@ -15,8 +18,11 @@ import jax.numpy as jnp
 
 from gccpo_jax import noise
 from gccpo_jax.intervention import latent, latent_noise, restrict
+from gccpo_jax.law import Rule, log_law
+from gccpo_jax.masked import masked_mean
 from gccpo_jax.readout import Candidates, read_scored
 from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
+from gccpo_jax.sites import Sites, boundary, context_of, enter, position_after
 from gccpo_jax.types import Array, Params, Policy, Segment, Spans, record
 
 
@@ -28,7 +34,7 @@ def latent_laws(
     segment: Segment,  # [L, B, G, K, T, D]
     spans: Spans,  # [B, G, E]
     question_keys: Array,  # [B]
-    cue: Array,  # [Q]
+    cues: tuple[Array, ...],  # [Q_i]
     candidates: Candidates,  # [B, C, A]
     sigma: Array,  # []
     *,
@@ -56,7 +62,7 @@ def latent_laws(
             span = (position >= start) & (position < end)
             before = restrict(segment, jnp.int32(0), start)
             context = (prompt, before, latent(segment, span, sigma, noise))
-            return read_scored(policy, params, context, length + end, cue, candidates)
+            return read_scored(policy, params, context, length + end, cues, candidates)
 
         def step(inputs: tuple[Array, Array]) -> Array:
             return jax.vmap(arm, in_axes=(None, None, 0, 0))(*inputs, noises, sigmas)
@@ -70,6 +76,81 @@ def latent_laws(
     of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, SEGMENT_AXES, 0, 0, 0))
     laws = of_batch(prompt, segment, spans, keys, candidates)
     return laws[:, :, :, 0], laws[:, :, :, 1:]
+
+
+@partial(jax.jit, static_argnames=("policy",))
+def site_laws(
+    policy: Policy,
+    params: Params,
+    prompt: Segment,  # [L, B, K, S, D]
+    segment: Segment,  # [L, B, G, K, T, D]
+    sites: Sites,  # [B, G, E, P, W]
+    cues: tuple[Array, ...],  # [Q_i]
+    candidates: Candidates,  # [B, C, A]
+) -> Array:
+    """Answer laws [B, G, E, P, C + 1] after each site: do(S_k = s') and answer at once.
+
+    Cost: B G E P (W + c L) tokens read; the prefix is the cache, whatever the step.
+    """
+
+    def trajectory(
+        prompt: Segment, segment: Segment, sites: Sites, candidates: Candidates
+    ) -> Array:
+        length = jnp.sum(prompt.mask, dtype=jnp.int32)
+
+        def one(site: Sites) -> Array:
+            _, step = enter(policy, params, prompt, length, segment, site)
+            context = (*context_of(prompt, length, segment, site), step)
+            at = position_after(length, site)
+            return read_scored(policy, params, context, at, cues, candidates)
+
+        return jax.lax.map(jax.vmap(one), sites)  # steps one after the other: less memory
+
+    of_group = jax.vmap(trajectory, in_axes=(None, SEGMENT_AXES, 0, None))
+    return jax.vmap(of_group, in_axes=(SEGMENT_AXES, SEGMENT_AXES, 0, 0))(
+        prompt, segment, sites, candidates
+    )
+
+
+@partial(jax.jit, static_argnames=("policy", "rule"))
+def step_log_likelihood(
+    policy: Policy,
+    params: Params,
+    prompt_tokens: Array,  # [B, S]
+    prompt: Segment,  # [L, B, K, S, D]
+    tokens: Array,  # [B, G, T]
+    segment: Segment,  # [L, B, G, K, T, D]
+    sites: Sites,  # [B, G, E, P, W]
+    *,
+    rule: Rule,
+) -> Array:
+    """Mean log-probability a token [B, G, E, P] of the sites' tokens after their prefixes.
+
+    Positivity: a step that the policy would hardly write here is outside what its
+    behaviour identifies (`swap` keeps those close to the factual step's value).
+    """
+
+    def trajectory(
+        asked: Array, prompt: Segment, tokens: Array, segment: Segment, sites: Sites
+    ) -> Array:
+        length = jnp.sum(prompt.mask, dtype=jnp.int32)
+
+        def one(site: Sites) -> Array:
+            # The token before the site is read again: it predicts the site's first.
+            before = boundary(asked, length, tokens, site.keep, site.exists)
+            first, _ = enter(policy, params, prompt, length, segment, before)
+            hidden, _ = enter(policy, params, prompt, length, segment, site)
+            states = jnp.concatenate([first, hidden[:-1]])
+            law = log_law(policy.logits(params, states), rule)
+            chosen = jnp.take_along_axis(law, site.tokens[:, None], axis=1)[:, 0]
+            return masked_mean(chosen, jnp.arange(site.tokens.shape[0]) < site.length)
+
+        return jax.lax.map(jax.vmap(one), sites)
+
+    of_group = jax.vmap(trajectory, in_axes=(None, None, 0, SEGMENT_AXES, 0))
+    return jax.vmap(of_group, in_axes=(0, SEGMENT_AXES, 0, SEGMENT_AXES, 0))(
+        prompt_tokens, prompt, tokens, segment, sites
+    )
 
 
 @record
@@ -88,7 +169,7 @@ def variant_laws(
     prompt_tokens: Array,  # [B, P, S] the questions in other words
     prompt_mask: Array,  # [B, P, S] bool
     variants: Variant,  # [B, G, P, T]
-    cue: Array,  # [Q]
+    cues: tuple[Array, ...],  # [Q_i]
     candidates: Candidates,  # [B, C, A] the same as for the factual laws
 ) -> Array:
     """Answer laws [B, G, E, P, C + 1] of rewritten trajectories (`surface`, `number`).
@@ -102,7 +183,7 @@ def variant_laws(
 
         def at(end: Array) -> Array:
             context = (prompt, restrict(segment, jnp.int32(0), end))
-            return read_scored(policy, params, context, length + end, cue, candidates)
+            return read_scored(policy, params, context, length + end, cues, candidates)
 
         return jax.vmap(at)(variant.ends)
 
