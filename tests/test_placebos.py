@@ -1,0 +1,322 @@
+"""Placebos and positive controls T1-T9 on the shipped tiny policy (exact numbers: toy policy,
+test_branches, test_laws, test_abduction)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gccpo_jax import edits, noise, readers, reading, replacing, reward, texts
+from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.counterfactual import open_model, prompts_of
+from gccpo_jax.family import Arms, Family
+from gccpo_jax.law import Rule
+from gccpo_jax.laws import latent_laws
+from gccpo_jax.stopwatch import Stopwatch
+from gccpo_jax.tasks import chain_text
+from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.traces import encode_traces, sample_traces
+from gccpo_jax.types import Spans
+
+G, T, E, DRAWS = 3, 40, 4, 8
+RULE = Rule(1.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    task = chain(ChainConfig(train=8, id=24, ood=24, max_operations=3, seed=3))
+    return open_model("tiny", task)
+
+
+@pytest.fixture(scope="module")
+def items(model):
+    return model.kit.task.splits["id"][:4]
+
+
+def given(model, items, rows, width=T):
+    """Solutions (lines without newline) as traces [B, 1, T] and their steps."""
+    kit = model.kit
+    tokens, lengths = np.zeros((len(rows), 1, width), np.int32), np.zeros((len(rows), 1), np.int32)
+    start, end = np.zeros((2, len(rows), 1, E), np.int32)
+    mask = np.zeros((len(rows), 1, E), bool)
+    for b, lines in enumerate(rows):
+        pieces = [kit.tokenizer.encode(line + "\n") for line in lines]
+        flat = [token for piece in pieces for token in piece]
+        cuts = np.cumsum([0, *map(len, pieces)])
+        tokens[b, 0, : len(flat)], lengths[b, 0] = flat, len(flat)
+        start[b, 0, : len(lines)], end[b, 0, : len(lines)] = cuts[:-1], cuts[1:]
+        mask[b, 0, : len(lines)] = True
+    traces = encode_traces(
+        kit, model.params, items, prompts_of(kit, items), tokens, lengths, rule=RULE, seed=(0, 1)
+    )
+    return traces, Spans(*map(jnp.asarray, (start, end, mask)))
+
+
+def worked(items):
+    """The worked solutions without their answer lines."""
+    return [chain_text.solution_steps(item.meta["problem"])[:-1] for item in items]
+
+
+def candidates(model, items, count=8):
+    """The gold answer and its neighbours."""
+    said = [[f"#### {int(i.answer) + d}" for d in (1, -1, 2, -2, 3, 4, -3)] for i in items]
+    return texts.candidates_of(
+        model.kit.task, model.kit.tokenizer, items, np.array(said, object),
+        count=count, max_tokens=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def solved(model, items):
+    traces, spans = given(model, items, worked(items))
+    return traces, spans, *candidates(model, items)
+
+
+@pytest.fixture(scope="module")
+def sampled(model, items):
+    traces = sample_traces(
+        model.kit, model.params, items, prompts_of(model.kit, items), group=G, rule=RULE,
+        max_tokens=T, seed=(0, 0), watch=Stopwatch(),
+    )  # fmt: skip
+    spans = reading.find_all_steps(
+        model.kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        max_steps=E, min_tokens=2, max_tokens=0,
+    )  # fmt: skip
+    return traces, spans
+
+
+def reader(model, traces, answers, draws=DRAWS, keys=None):
+    group = traces.tokens.shape[1]
+    found = fresh_tapes(traces.keys if keys is None else keys, group, draws)
+    tapes = noise.keyed(found, model.kit.policy.vocab_size)
+    return readers.continued(
+        model.kit, model.params, traces, answers, 8, tapes,
+        rule=RULE, max_tokens=T, limit=T, at_once=1,
+    )  # fmt: skip
+
+
+def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
+    """The step itself in its place: R is 1.0, S is 0.0 and D^cf is 0.0 exactly."""
+    traces, spans, found, answers = solved
+    own = replacing.own_steps(traces, spans)
+    arms = replacing.scored_arms(model.kit, model.params, traces, spans, own, found)
+    R, defined = reward.robustness(arms.factual, arms.laws, arms.usable)
+    S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
+    mask = np.asarray(spans.mask)
+    assert np.asarray(defined)[mask].all()
+    np.testing.assert_array_equal(np.asarray(R)[mask], 1.0)
+    np.testing.assert_array_equal(S, 0.0)
+    go_on = reader(model, traces, answers)
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x], axis=3), own)
+    read = go_on(replacing.sites_of(spans, twice))
+    gain, known = reward.counterfactual_effect(
+        jnp.asarray(read.value[..., 0]), jnp.asarray(read.value[..., 1:]),
+        jnp.asarray(np.asarray(own.usable)),
+    )  # fmt: skip
+    assert np.asarray(known)[mask].all() and len(np.unique(read.value[mask])) > 1
+    np.testing.assert_array_equal(gain, 0.0)
+
+
+def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
+    traces, spans, found, _ = solved
+    laws, perturbed = latent_laws(
+        model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
+        model.kit.cues, found, jnp.float32(0.0), arms=2,
+    )  # fmt: skip
+    arms = reading.latent_arms(laws, perturbed, spans)
+    R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
+    np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
+    task = dataclasses.replace(model.kit.task, corrupt=lambda step, rng: step)
+    nothing = edits.corrupt(
+        task, model.kit.tokenizer, traces.items, traces.tokens, spans,
+        arms=1, seed=(0, 0), max_tokens=T,
+    )  # fmt: skip
+    arms = replacing.scored_arms(model.kit, model.params, traces, spans, nothing, found)
+    S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
+    np.testing.assert_array_equal(S, 0.0)
+
+
+def test_t2_replaying_all_keys_gives_the_same_tokens(model, items, sampled):
+    """The whole trajectory, and its rest from every boundary under its own tape."""
+    traces, spans = sampled
+    again = sample_traces(
+        model.kit, model.params, items, traces.prompts, group=G, rule=RULE,
+        max_tokens=T, seed=(0, 0), watch=Stopwatch(),
+    )  # fmt: skip
+    np.testing.assert_array_equal(again.tokens, traces.tokens)
+    own = fresh_tapes(traces.keys, G, 1, first=0)
+    sites = reading.boundary_sites(traces, spans.end, spans.mask)
+    branches = continue_branches(
+        model.kit.policy, model.params, traces.prompt, traces.rollout.segment,
+        jax.tree.map(lambda x: x[:, :, :, 0], sites),
+        at_sites(noise.keyed(own, model.kit.policy.vocab_size), E), model.kit.stop,
+        rule=RULE, max_tokens=T, limit=T,
+    )  # fmt: skip
+    for b, g, k in np.argwhere(np.asarray(spans.mask)):
+        rest = traces.tokens[b, g, spans.end[b, g, k] : traces.lengths[b, g]]
+        got = np.asarray(branches.tokens[b, g, k, 0])[: branches.length[b, g, k, 0]]
+        np.testing.assert_array_equal(got, rest)
+
+
+def test_t3_intervening_later_changes_nothing_before(model, solved):
+    """Other tokens in the last step: what is read of the steps before it is the same bits."""
+    traces, spans, found, _ = solved
+    tokens = traces.tokens.copy()
+    last = np.asarray(spans.mask).sum(-1) - 1
+    for b in range(len(tokens)):
+        begin, end = (int(x[b, 0, last[b, 0]]) for x in (spans.start, spans.end))
+        tokens[b, 0, begin:end] = tokens[b, 0, begin:end][::-1]
+    other = encode_traces(
+        model.kit, model.params, traces.items, traces.prompts, tokens, traces.lengths,
+        rule=RULE, seed=(0, 1),
+    )  # fmt: skip
+
+    def laws(x):
+        return np.asarray(
+            latent_laws(
+                model.kit.policy, model.params, x.prompt, x.rollout.segment, spans, x.keys,
+                model.kit.cues, found, jnp.float32(0.3), arms=1,
+            )[1]
+        )  # fmt: skip
+
+    before, after = laws(traces), laws(other)
+    earlier = np.arange(E) < last[..., None]
+    np.testing.assert_array_equal(after[earlier], before[earlier])
+    assert np.any(after != before)
+
+
+def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
+    """Below the 95th percentile of known-null edits (other words, same numbers)."""
+    traces, spans, found, answers = solved
+    rows = [[lines[0], "Ben 2 + 3 = 5 hats", *lines[1:]][:E] for lines in worked(items)]
+    longer, cuts = given(model, items, rows)
+    before = reading.boundary_sites(longer, cuts.start[:, :, 1:2], cuts.mask[:, :, 1:2])
+    plain = reading.boundary_sites(traces, spans.end[:, :, :1], spans.mask[:, :, :1])
+    scored = [
+        readers.scored(model.kit, model.params, x, found)(site)
+        for x, site in ((longer, before), (traces, plain))
+    ]
+    effect = np.asarray(reward.jsd(jnp.asarray(scored[0].laws), jnp.asarray(scored[1].laws)))
+    null = known_null_effects(model, traces, spans, found)
+    assert effect.max() <= np.quantile(null, 0.95)
+    continued = [reader(model, x, answers)(s) for x, s in ((longer, before), (traces, plain))]
+    np.testing.assert_array_equal(continued[0].answers, continued[1].answers)
+
+
+def known_null_effects(model, traces, spans, found):
+    config = reading.Config()
+    config = dataclasses.replace(
+        config, counterfactual=dataclasses.replace(config.counterfactual, surface_arms=4)
+    )
+    starts = texts.answer_starts(
+        model.kit.task, model.kit.tokenizer, traces.tokens, traces.lengths, traces.texts
+    )
+    laws, _ = latent_laws(
+        model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
+        model.kit.cues, found, jnp.float32(0.0), arms=0,
+    )  # fmt: skip
+    arms = reading.surface_arms(
+        model.kit, config, model.params, traces, spans, spans, starts, found, laws
+    )
+    distance = np.asarray(reward.jsd(arms.factual, arms.laws))
+    last = np.asarray(spans.mask).sum(-1) - 1
+    return np.take_along_axis(distance, last[..., None, None], axis=2)[
+        np.asarray(arms.usable)[:, :, :1]
+    ]
+
+
+def effect_of(model, traces, spans, found, changed):
+    """Mean JSD of the answer law after the last step when its text is `changed(b, text)`."""
+    last = np.asarray(spans.mask).sum(-1) - 1
+    lists = {}
+    for b in range(len(traces.items)):
+        k = int(last[b, 0])
+        ids = traces.tokens[b, 0, spans.start[b, 0, k] : spans.end[b, 0, k]]
+        lists[b, 0, k, 0] = model.kit.tokenizer.encode(changed(b, model.kit.tokenizer.decode(ids)))
+    new = edits.from_lists((*spans.mask.shape, 1), lists, Family.CONTENT)
+    arms = replacing.scored_arms(model.kit, model.params, traces, spans, new, found)
+    return float(reward.sensitivity(arms.factual, arms.laws, arms.usable)[0].sum() / len(lists))
+
+
+def test_t5_content_that_is_used_moves_the_answer_and_other_content_does_not(model, items, solved):
+    traces, spans, found, _ = solved
+    lines = worked(items)
+
+    def numbers(text, change):
+        words = text.split(" ")
+        at = [n for n, word in enumerate(words) if word.strip().isdigit()]
+        place = at[change]
+        words[place] = str(int(words[place]) + 1)
+        return " ".join(words)
+
+    used = effect_of(model, traces, spans, found, lambda b, text: numbers(text, 2))
+    unused = effect_of(model, traces, spans, found, lambda b, text: numbers(text, 0))
+    other = effect_of(
+        model, traces, spans, found, lambda b, text: lines[(b + 1) % len(lines)][0] + "\n"
+    )
+    assert used > 0.6 and other > 0.3
+    assert unused < 0.1 * used
+
+
+def test_t6_shared_noise_has_the_same_mean_and_a_lower_variance(model, solved):
+    """Contrast of the first step as it is and with a wrong result, draw by draw."""
+    traces, spans, _, answers = solved
+    first = Spans(*(x[:, :, :1] for x in (spans.start, spans.end, spans.mask)))
+    wrong = {}
+    for b in range(len(traces.items)):
+        text = model.kit.tokenizer.decode(traces.tokens[b, 0, : spans.end[b, 0, 0]])
+        head, result = text.rsplit("= ", 1)
+        ids = model.kit.tokenizer.encode(f"{head}= {(int(result.split()[0]) + 1) % 18} pens\n")
+        wrong[b, 0, 0, 0] = ids
+    new = edits.from_lists((*first.mask.shape, 1), wrong, Family.CONTENT)
+    own = replacing.own_steps(traces, first)
+    draws = 48
+
+    def hits(edit, keys=None):
+        found = reader(model, traces, answers, draws, keys)(replacing.sites_of(first, edit))
+        return (found.answers[:, 0, 0, 0] == 0).astype(float)
+
+    other = noise.question_keys(jax.random.key(5), 0, traces.prompts.ids)
+    shared = hits(own) - hits(new)
+    independent = hits(own) - hits(new, other)
+    se = np.hypot(shared.std(1).mean(), independent.std(1).mean()) / np.sqrt(draws * len(shared))
+    assert abs(shared.mean() - independent.mean()) < 4 * se
+    assert shared.var(1).mean() < independent.var(1).mean()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_t9_a_collapsed_policy_is_masked_and_not_robust(model, items, temperature):
+    """A policy that says one thing: no arm counts, R is undefined rather than 1."""
+    traces = sample_traces(
+        model.kit, model.params, items[:2], prompts_of(model.kit, items[:2], 64), group=6,
+        rule=Rule(temperature), max_tokens=T, seed=(0, 0), watch=Stopwatch(),
+    )  # fmt: skip
+    spans = reading.find_all_steps(
+        model.kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        max_steps=E, min_tokens=2, max_tokens=0,
+    )  # fmt: skip
+    collapsed = temperature < 1
+    assert reading.varied(traces).all() != collapsed
+    fresh = replacing.resample(
+        model.kit, model.params, traces, spans, arms=6, rule=Rule(temperature),
+        min_tokens=2, limit=T,
+    )  # fmt: skip
+    kept = edits.equivalent(model.kit.tokenizer, fresh, replacing.own_steps(traces, spans))
+    if collapsed:
+        assert not kept.usable.any()
+    law = jnp.ones((*spans.mask.shape, 6, 3)) / 3
+    arms = Arms(law, jnp.asarray(kept.usable), Family.NUISANCE, law)
+    _, defined = reward.robustness(arms.factual, arms.laws, arms.usable)
+    assert not (collapsed and np.asarray(defined).any())
+
+
+def test_splitting_a_step_keeps_the_sum_of_its_effects():
+    """D telescopes whatever the boundaries."""
+    phi, o = np.array([0.1, 0.4, 0.3, 0.8]), 1.0
+    mask = jnp.ones(4, bool)
+    fine = reward.effects(jnp.asarray(phi), jnp.float32(o), mask)
+    coarse = reward.effects(jnp.asarray(phi[[0, 2]]), jnp.float32(o), mask[:2])
+    assert float(fine.sum()) == pytest.approx(float(coarse.sum()))
+    assert float(fine[:2].sum()) == pytest.approx(float(coarse[0]))
