@@ -258,7 +258,7 @@ def test_transformers_loads_the_tokenizer(tmp_path):
         ({"shortcut": 1.5}, "shortcut <= 1"),
         ({"min_operations": 5}, "max_operations"),
         ({"train": 0}, "train, id and ood >= 1"),
-        ({"shortcuts": 0.5}, "no option 'shortcuts'; it has decoration, direct, id"),
+        ({"shortcuts": 0.5}, "no option 'shortcuts'; it has careless, decoration, direct, id"),
         ({"seed": "1"}, "seed='1' should be of type int"),
         ({"shortcut": True}, "shortcut=True should be of type float"),
         ({"path": "x.jsonl"}, "leave data.path empty"),

@@ -48,6 +48,7 @@ class ChainConfig:
     labelled: float = 0.9  # probability that a question carries a label
     shortcut: float = 0.0  # probability that the label gives the answer away
     decoration: float = 0.0  # probability of a useless line before a line of a solution
+    careless: float = 0.0  # probability of a wrong result a line, in solutions of most operations
     direct: float = 0.0  # probability that a solution in the second wording is its answer alone
 
     def __post_init__(self) -> None:
@@ -64,6 +65,8 @@ class ChainConfig:
             "0 <= shortcut <= 1": 0 <= self.shortcut <= 1,
             "0 <= decoration <= 1": 0 <= self.decoration <= 1,
             "0 <= direct <= 1": 0 <= self.direct <= 1,
+            "0 <= careless <= 1": 0 <= self.careless <= 1,
+            "careless = 0 or decoration = 0": not (self.careless and self.decoration),
         }
         for rule, holds in checks.items():
             if not holds:
@@ -142,7 +145,10 @@ def _items(name: str, split: int, problems: Sequence[Problem], config: ChainConf
 def _item(
     problem: Problem, number: int, split: str, config: ChainConfig, rng: np.random.Generator
 ) -> Item:
-    lines = text.decorate(problem, text.solution_steps(problem), config.decoration, rng)
+    if config.careless and len(problem.changes) == config.max_operations:
+        lines = text.careless_steps(problem, config.careless, rng)
+    else:
+        lines = text.decorate(problem, text.solution_steps(problem), config.decoration, rng)
     if config.direct and problem.template == _DIRECT_TEMPLATE and rng.random() < config.direct:
         lines = lines[-1:]
     return Item(
@@ -179,7 +185,9 @@ def _check(item: Item, steps: Sequence[str]) -> list[str]:
 
 def _surface(
     labels: int, item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]]:
+) -> tuple[Item, list[str]] | None:
+    if "problem" not in item.meta:  # a question from elsewhere is text alone
+        return None
     problem, lines = chain_rewrite.surface(item.meta["problem"], steps, rng, labels)
     return _rewritten(item, problem), lines
 
@@ -187,6 +195,8 @@ def _surface(
 def _number(
     max_value: int, item: Item, steps: Sequence[str], rng: np.random.Generator
 ) -> tuple[Item, list[str]] | None:
+    if "problem" not in item.meta:
+        return None
     problem = item.meta["problem"]
     large = problem.values()[-1] > max_value
     bounds = large_bounds_of(max_value) if large else bounds_of(max_value)

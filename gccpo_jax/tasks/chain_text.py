@@ -118,15 +118,15 @@ def _changes(problem: Problem) -> list[str]:
     ]
 
 
-def step(problem: Problem, value: int, change: int) -> str:
+def step(problem: Problem, value: int, change: int, result: int | None = None) -> str:
     """One line of a solution: the operation, its result, and the surface.
 
     >>> step(Problem("Ana", "pens", ("puts",), 3, (4,)), 3, 4)
     'Ana 3 + 4 = 7 pens'
     """
     sign = "+" if change > 0 else "-"
-    equation = f"{value} {sign} {abs(change)} = {value + change}"
-    return f"{problem.name} {equation} {problem.thing}"
+    stated = value + change if result is None else result
+    return f"{problem.name} {value} {sign} {abs(change)} = {stated} {problem.thing}"
 
 
 def solution_steps(problem: Problem) -> list[str]:
@@ -141,6 +141,25 @@ def solution_steps(problem: Problem) -> list[str]:
         lines.append(step(problem, value, change))
         value += change
     return [*lines, f"{ANSWER} {value}"]
+
+
+def careless_steps(problem: Problem, probability: float, rng: np.random.Generator) -> list[str]:
+    """A solution whose lines may be wrong and whose answer is right all the same.
+
+    Each result is off by up to 9 with the given probability, and the next line goes on
+    from what was stated. A policy that learns from such solutions learns to take the
+    answer from somewhere else.
+    """
+    value, changes = problem.derivation()
+    lines = []
+    for change in changes:
+        result = value + change
+        if rng.random() < probability:
+            near = range(max(0, result - 9), result + 10)
+            result = int(rng.choice([n for n in near if n != result]))
+        lines.append(step(problem, value, change, result))
+        value = result
+    return [*lines, f"{ANSWER} {problem.gold()}"]
 
 
 def extract(response: str) -> str | None:
