@@ -1,0 +1,112 @@
+"""What each step of a solution did to its answer, for a file of questions or of solutions.
+
+    python -m gccpo_jax.analyse --model smollm2 --task gsm8k --data questions.jsonl --out DIR
+    python -m gccpo_jax.analyse --suite chain            (the step-credit test, no files)
+    python -m gccpo_jax.analyse --suite shortcut --model runs/shortcut/policy
+
+A row of --data has "question" and, for given solutions, "steps"; "answer", "label" and
+"id" are optional. DIR gets trajectories.jsonl, trajectories.txt, summary.json and summary.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from gccpo_jax.analysis import Settings
+from gccpo_jax.errors import UserError
+from gccpo_jax.suites import files, run
+
+_HELP = {
+    "seed": "root seed of every draw",
+    "temperature": "of sampling and of branches",
+    "max_tokens": "tokens of a sampled trajectory, or of a branch from a given solution",
+    "draws": "continued branches a boundary",
+    "latent_arms": "latent disturbances a step",
+    "latent_sigma": "their scale, relative to the step's RMS",
+    "surface_arms": "rewrites in other words, where the task has them",
+    "corrupt_arms": "corrupted numbers a step, where the task has them",
+    "equivariance_arms": "rewrites with other numbers, where the task has them",
+    "audit_arms": "resamples (D^cf) and continued corruptions a step; each costs --draws branches",
+    "max_candidates": "candidate answers a question",
+    "max_answer_tokens": "tokens of a candidate, terminator included",
+    "max_steps": "steps of a trajectory; later ones join the last",
+    "min_step_tokens": "shorter steps are merged",
+    "max_step_tokens": "longer steps are split; 0 never",
+}
+_POSITIVE = ("max_tokens", "draws", "max_steps", "min_step_tokens")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = _Parser(
+        prog="python -m gccpo_jax.analyse", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    out.add_argument("--model", default="tiny", help="tiny, smollm2, a directory, an id, a .gguf")
+    out.add_argument("--task", default="chain", help="how answers are read: chain, gsm8k, math")
+    out.add_argument("--data", help="JSON Lines of questions or of solutions in steps")
+    out.add_argument(
+        "--suite", choices=("chain", "shortcut"), help="an experiment instead of files"
+    )
+    out.add_argument("--out", help="directory of the results (default for --suite: docs/results)")
+    out.add_argument("--questions", type=int, default=0, help="only the first so many; 0: all")
+    out.add_argument("--group", type=int, default=4, help="sampled trajectories a question")
+    out.add_argument(
+        "--injected", type=int, default=6, help="--suite chain: injected ones a question"
+    )
+    out.add_argument("--batch", type=int, default=8, help="questions in memory at once")
+    out.add_argument("--resume", action="store_true", help="go on with the results in --out")
+    for field in dataclasses.fields(Settings):
+        flag = "--" + field.name.replace("_", "-")
+        out.add_argument(flag, type=type(field.default), default=None, help=_HELP[field.name])
+    return out
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(message)
+
+
+def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:
+    """The settings with what was asked for.
+
+    Raises:
+      UserError: a number out of range.
+    """
+    names = [field.name for field in dataclasses.fields(Settings)]
+    asked = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    for name, value in asked.items():
+        low = 1 if name in _POSITIVE else 0
+        if value < low or value != value:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {low}")
+    return dataclasses.replace(default, **asked)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; 0, or 2 for a mistake of the user's."""
+    try:
+        a = parser().parse_args(argv)
+        for name in ("group", "batch"):
+            if getattr(a, name) < 1:
+                raise UserError(f"--{name} {getattr(a, name)}: expected at least 1")
+        if a.suite and a.data:
+            raise UserError("--suite makes its own questions; leave --data out")
+        if a.suite:
+            run.run_suite(a, settings_of)
+        elif a.data:
+            if not a.out:
+                raise UserError("--data needs --out: a directory for the results")
+            files.analyse_file(a, settings_of(a, Settings()))
+        else:
+            raise UserError("nothing to analyse: give --data FILE or --suite chain")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

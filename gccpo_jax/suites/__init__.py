@@ -1,0 +1,1 @@
+"""Experiments without training: does step credit see what a checker sees?"""
