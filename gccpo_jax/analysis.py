@@ -86,6 +86,7 @@ class Analysis:
     effect: np.ndarray  # [B, G, E]  D_k
     scored_value: np.ndarray  # [B, G, E + 1]  P(a*) of the scored reader
     scored_effect: np.ndarray  # [B, G, E]
+    other: np.ndarray  # [B, G, E]  mass of the scored law outside the candidates
     robustness: np.ndarray  # [B, G, E]
     robustness_arms: np.ndarray  # [B, G, E, P]  1 - JSD of each arm
     sensitivity: np.ndarray  # [B, G, E]
@@ -158,6 +159,7 @@ def analyse_traces(
         **_signed(values, traces.outcome, mask),
         scored_value=_scored_values(found, laws),
         scored_effect=_defined(found.effect),
+        other=np.where(mask, np.asarray(laws.factual)[..., -1], np.nan),
         robustness=_defined(found.robustness),
         robustness_arms=_each_arm(laws.nuisance, 1.0),
         sensitivity=_defined(found.sensitivity),

@@ -37,6 +37,7 @@ class StepReport:
     S: Estimate | None  # sensitivity of the answer law
     Q: float | None  # selectivity
     scored_phi: float | None  # P(gold) if the policy had to answer now
+    other: float | None  # mass of the answer law outside the candidates; above .2: unreadable
     deletion: float | None  # how far the law moves without the step
     counterfactual: float | None  # D^cf, of an audit
     agreement: float | None  # same final answer under `corrupt`, of an audit
@@ -125,6 +126,7 @@ def steps_of(
             S=mean_estimate(analysis.sensitivity[at][k], analysis.sensitivity_arms[at][k]),
             Q=_number(analysis.selectivity[at][k]),
             scored_phi=_number(analysis.scored_value[at][k + 1]),
+            other=_number(analysis.other[at][k]),
             deletion=_number(analysis.deletion[at][k]),
             counterfactual=_number(analysis.counterfactual[at][k]),
             agreement=_number(analysis.agreement[at][k]),

@@ -29,7 +29,7 @@ from gccpo_jax.progress import Bar
 from gccpo_jax.step_report import render
 from gccpo_jax.suites.report import interval, table
 
-_FIELDS = ("phi", "D", "R", "S", "Q", "deletion", "logp", "entropy")
+_FIELDS = ("phi", "D", "R", "S", "Q", "other", "deletion", "logp", "entropy")
 _JUDGED = ("D", "phi", "R", "Q", "logp")
 
 
@@ -196,7 +196,9 @@ def _page(summary: dict[str, Any]) -> str:
         f"{summary['steps']} steps; accuracy {'--' if accuracy is None else f'{accuracy:.1%}'}; "
         f"reader gate {summary['reader_gate'] or 0:.2f}; {summary['without_steps']} without steps, "
         f"{summary['without_answer']} without an answer.",
-        "Mean of each score (steps where it is defined):",
+        "Mean of each score, and the number of steps where it is defined. R, S and Q are not "
+        "where the scored law has more than .2 outside the candidates (`other`), nor S where a "
+        "step has no number:",
         table(["score", *columns], lines),
     ]
     if summary["reader_gate"] is not None and summary["reader_gate"] < _TRUSTED:

@@ -137,7 +137,7 @@ def _process_bench(rows: Rows) -> dict[str, dict]:
     keys = rows.question.astype(np.int64) * 1024 + rows.trajectory
     order = np.lexsort((rows.step, keys))
     cuts = np.flatnonzero(np.diff(keys[order])) + 1
-    groups = np.split(order, cuts)
+    groups = [group for group in np.split(order, cuts) if group.size]
     wrong = np.isin(rows.label, WRONG)
     truth = [int(np.argmax(wrong[g])) if wrong[g].any() else -1 for g in groups]
     question = np.array([rows.question[g[0]] for g in groups])

@@ -1,0 +1,170 @@
+"""The experiments on made-up scores; the commands themselves are slow."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from gccpo_jax import analyse as command
+from gccpo_jax.errors import UserError
+from gccpo_jax.suites import lucky_guess, report, rows, step_credit
+from gccpo_jax.suites.trajectories import injected_prefix
+from gccpo_jax.tasks.chain import ChainConfig, chain
+
+NAMED = ("te_d", "te_phi", "ir_d", "robustness", "selectivity", "outcome", "logprob", "entropy")
+NAMED += ("credit", "permuted")
+
+
+def made_up(seed=0, questions=30, trajectories=6, steps=3, noise=0.3):
+    """Steps with random labels; te_d sees them through noise, the other scores do not."""
+    random = np.random.default_rng(seed)
+    index = np.indices((questions, trajectories, steps)).reshape(3, -1)
+    size = index.shape[1]
+    label = random.choice(["valid", "valid", "wrong_arithmetic", "filler"], size).astype(object)
+    good = (label == "valid").astype(float)
+    scores = {name: random.normal(size=size) for name in rows.SCORES}
+    scores["te_d"] = good + noise * random.normal(size=size)
+    scores["ir_d"] = np.where(random.random(size) < 0.5, np.nan, scores["ir_d"])
+    wrong = (label == "wrong_arithmetic").reshape(questions, trajectories, steps)
+    before = np.cumsum(wrong, -1) - wrong
+    return rows.Rows(
+        question=index[0] * 7,
+        trajectory=index[1],
+        step=index[2],
+        label=label,
+        outcome=random.integers(0, 2, size).astype(float),
+        injected=index[1] >= 3,
+        sound_before=(before == 0).ravel(),
+        scores=scores,
+    )
+
+
+def test_the_summary_finds_the_score_that_sees_the_labels():
+    summary = step_credit.summarise(made_up(), [0.9, 0.7])
+    assert set(NAMED) <= set(summary["auc"])
+    for name, found in summary["auc"].items():
+        assert found["low"] <= found["estimate"] <= found["high"], name
+        if name != "te_d":
+            assert 0.35 < found["estimate"] < 0.65, name
+    assert summary["auc"]["te_d"]["low"] > 0.95
+    assert summary["gain"]["te_d"]["outcome"]["low"] > 0.3
+    assert summary["gain"]["credit"]["te_d"]["high"] < -0.3
+    assert summary["reader"]["gate"] == pytest.approx(0.8)
+    assert summary["process_bench"]["te_d"]["f1"]["estimate"] > 0.5
+    gaps = summary["means"]["te_d"]["gaps"]
+    assert gaps["valid - filler"]["low"] > 0.5 and abs(gaps["filler - invalid"]["estimate"]) < 0.3
+    assert summary["counts"]["trajectories"] == 180 and summary["counts"]["steps"] == 540
+    assert json.loads(json.dumps(summary)) == summary, "plain numbers, no NaN"
+    text = report.step_credit_tables(summary)
+    assert "`te_d`" in text and "nan" not in text.lower()
+
+
+def test_nothing_to_compare_is_undefined_and_not_a_number():
+    only = made_up().where(np.arange(540) < 0)
+    summary = step_credit.summarise(only, [0.0])
+    assert summary["auc"]["te_d"] == {"estimate": None, "low": None, "high": None}
+    assert "--" in report.step_credit_tables(summary)
+
+
+def test_permuted_credits_stay_in_their_trajectory():
+    credit = np.arange(24.0).reshape(2, 3, 4)
+    mask = np.ones(credit.shape, bool)
+    mask[:, :, 3] = False
+    other = rows.permuted(credit, mask, 0)
+    np.testing.assert_array_equal(np.sort(other, -1), credit)
+    np.testing.assert_array_equal(other[..., 3], credit[..., 3])
+    assert np.any(other != credit)
+
+
+def test_the_method_credit_of_known_effects():
+    """Effects (.2, -.05, .75) with R (.5, .8, undefined): the group's median takes its place."""
+    effect = np.array([[[0.2, -0.05, 0.75]]])
+    found = types.SimpleNamespace(
+        mask=np.ones((1, 1, 3), bool),
+        effect=effect,
+        robustness=np.array([[[0.5, 0.8, np.nan]]]),
+        spans=types.SimpleNamespace(
+            start=np.array([[[0, 10, 30]]]), end=np.array([[[10, 30, 40]]])
+        ),
+    )
+    gated, credit = rows.method_credit(found)
+    np.testing.assert_allclose(gated[0, 0], [0.1, -0.05, 0.65 * 0.75], rtol=1e-6)
+    last = 0.65 * 0.75
+    middle = -0.05 + 0.95**1 * last
+    np.testing.assert_allclose(credit[0, 0], [0.1 + 0.95**2 * middle, middle, last], rtol=1e-5)
+
+
+TASK = chain(ChainConfig(train=20, id=20, ood=20, max_operations=3, shortcut=0.9))
+
+
+def test_injected_steps_are_never_valid():
+    for item in TASK.splits["id"]:
+        for seed in range(5):
+            lines = injected_prefix(item, np.random.default_rng(seed))
+            labels = TASK.check(item, lines)
+            assert labels[-1] != "valid" and set(labels[:-1]) <= {"valid"}
+
+
+def test_answers_are_told_apart_by_where_they_come_from():
+    item = TASK.splits["ood_shortcut"][0]
+    problem = item.meta["problem"]
+    lines = item.solution.split("\n")
+    value, label = str(problem.gold()), str(problem.label)
+    classify = lucky_guess.classify
+    assert classify(item, lines, value) == "follows the steps"
+    assert classify(item, lines, label) == "follows the cue"
+    assert classify(item, lines, "99") is None and classify(item, lines, None) is None
+    assert classify(item, lines[-1:], value) is None, "no step before the answer"
+
+
+def test_the_lucky_guess_summary():
+    random = np.random.default_rng(0)
+    kind = random.choice(lucky_guess.KINDS, 200)
+    table = {name: random.normal(size=200) for name in lucky_guess.SCORES}
+    table |= {
+        "question": np.arange(200) // 4,
+        "kind": kind,
+        "outcome": random.integers(0, 2, 200),
+        "robustness_answer": (kind == lucky_guess.KINDS[1]) + 0.1 * random.normal(size=200),
+    }
+    table["equivariance"][:50] = np.nan
+    found = lucky_guess.summarise(table)["scores"]
+    assert found["robustness_answer"]["auc"]["low"] > 0.99
+    assert found["logprob"]["auc"]["low"] < 0.5 < found["logprob"]["auc"]["high"]
+    assert found["equivariance"]["defined"] == 150
+    brute = [
+        (a > b) + 0.5 * (a == b)
+        for a in table["logprob"][kind == lucky_guess.KINDS[1]]
+        for b in table["logprob"][kind == lucky_guess.KINDS[0]]
+    ]
+    assert found["logprob"]["auc"]["estimate"] == pytest.approx(np.mean(brute))
+
+
+def test_a_report_keeps_what_people_wrote(tmp_path):
+    page = report.write(tmp_path, "x", "Title", "first", "| a |", {"n": 1})[0]
+    page.write_text(page.read_text() + "\nWhat it means.\n")
+    report.write(tmp_path, "x", "Title", "second", "| b |", {"n": 2})
+    text = page.read_text()
+    assert "second" in text and "first" not in text and text.endswith("What it means.\n")
+    page.write_text("no marks")
+    with pytest.raises(UserError, match="generated: begin"):
+        report.write(tmp_path, "x", "Title", "third", "| c |", {})
+
+
+def test_a_plot_is_drawn(tmp_path):
+    bars = {"a": {"estimate": 0.8, "low": 0.7, "high": 0.9}, "b": {"estimate": None}}
+    report.plot_bars(tmp_path / "x.png", "t", "AUC", bars, 0.5)
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_step_credit_command_ends_with_its_numbers(tmp_path, capsys):
+    args = ["--suite", "chain", "--questions", "8", "--draws", "8", "--injected", "4"]
+    assert command.main([*args, "--out", str(tmp_path)]) == 0
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(NAMED) <= set(last["auc"])
+    assert last["auc"]["te_d"]["estimate"] > 0.65
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "step_credit.md", "step_credit.json", "step_credit.png",
+    }  # fmt: skip
