@@ -29,6 +29,9 @@ from gccpo_jax.traces import Traces
 from gccpo_jax.types import Array, Params, Spans
 
 
+_ROWS = 64  # branches decoded together at least: fewer leave a decoder waiting for its weights
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How much is measured; every number costs forward tokens (see `cost.py`)."""
@@ -137,7 +140,8 @@ def analyse_traces(
     go_on = readers.continued(
         kit, params, traces, answers, settings.max_candidates,
         noise.keyed(fresh_tapes(traces.keys, group, settings.draws), kit.policy.vocab_size),
-        rule=rule, max_tokens=settings.max_tokens, limit=limit, at_once=1,
+        rule=rule, max_tokens=settings.max_tokens, limit=limit,
+        at_once=-(-_ROWS // (traces.lengths.size * settings.draws)),
     )  # fmt: skip
     values = _values(go_on, traces, spans)
     starts = texts.answer_starts(

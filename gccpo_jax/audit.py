@@ -64,7 +64,7 @@ def audit(
     )  # fmt: skip
     own_noise = readers.continued(
         kit, params, traces, answers, candidates, factual_tapes(kit, params, traces, rule),
-        rule=rule, max_tokens=max_tokens, limit=limit, at_once=1,
+        rule=rule, max_tokens=max_tokens, limit=limit,
     )  # fmt: skip
     agreement = _agreement(go_on, traces, read_spans, changed)
     return {
