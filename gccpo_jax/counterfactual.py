@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from gccpo_jax import model, sharding, texts, weights
-from gccpo_jax.analysis import Analysis, Settings, analyse_traces
+from gccpo_jax.analysis import Analysis, analyse_traces
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.data import Questions
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit, make_kit

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gccpo_jax import analyse as command
-from gccpo_jax.analysis import Settings
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.counterfactual import (
     Query,
     analyse,

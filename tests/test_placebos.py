@@ -10,6 +10,7 @@ import pytest
 
 from gccpo_jax import edits, noise, readers, reading, replacing, reward, texts
 from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.config import Config
 from gccpo_jax.counterfactual import open_model, prompts_of
 from gccpo_jax.family import Arms, Family
 from gccpo_jax.law import Rule
@@ -206,7 +207,7 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
 
 
 def known_null_effects(model, traces, spans, found):
-    config = reading.Config()
+    config = Config()
     config = dataclasses.replace(
         config, counterfactual=dataclasses.replace(config.counterfactual, surface_arms=4)
     )

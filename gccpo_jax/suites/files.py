@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gccpo_jax.analysis import Settings
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.counterfactual import (
     Model,
     Query,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis import Settings
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.bootstrap import bootstrap, codes, ratio
 from gccpo_jax.counterfactual import Model
 from gccpo_jax.suites.trajectories import Judged, judged

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gccpo_jax.analysis import Settings
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.counterfactual import Model, open_model, prompts_of
 from gccpo_jax.errors import UserError
 from gccpo_jax.progress import Bar

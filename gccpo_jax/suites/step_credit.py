@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis import Settings
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.counterfactual import Model
 from gccpo_jax.process_bench import process_bench
 from gccpo_jax.step_statistics import (

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax import noise
-from gccpo_jax.analysis import Analysis, Settings, analyse_traces
+from gccpo_jax.analysis import Analysis, analyse_traces
+from gccpo_jax.analysis_settings import Settings
 from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
 from gccpo_jax.counterfactual import Model, prompts_of
 from gccpo_jax.law import Rule
