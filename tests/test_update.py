@@ -14,7 +14,7 @@ from gccpo_jax import noise, sharding
 from gccpo_jax.law import Rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.masked import first
-from gccpo_jax.objective import REDUCTIONS
+from gccpo_jax.reductions import REDUCTIONS
 from gccpo_jax.sampling import sample
 from gccpo_jax.types import UpdateBatch
 from gccpo_jax.update import TrainState, gradient, make_optimizer, make_update, rl_loss, sft_loss
