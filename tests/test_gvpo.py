@@ -85,7 +85,10 @@ def test_gvpo_on_policy_is_reinforce_and_edges_are_finite():
     np.testing.assert_allclose(gradient[0], expected, atol=1e-7)
     for some in (jnp.zeros_like(mask), mask):
         value, gradient, _ = gvpo(
-            jnp.where(some, logp, -jnp.inf), jnp.where(some, old, jnp.nan), reward, some
+            jnp.where(some, logp, -jnp.inf),
+            jnp.where(some, old, jnp.nan),
+            jnp.where(some.any(-1), reward, jnp.nan),  # as of a response that could not be scored
+            some,
         )
         assert np.isfinite(value) and np.isfinite(gradient).all()
     order = np.array([2, 0, 3, 1])
