@@ -18,6 +18,7 @@ from gccpo_jax.config_build import build, unknown
 from gccpo_jax.config_checks import check_combinations
 from gccpo_jax.errors import UserError
 
+RATIO_LOSSES = "ppo gspo gspo_token cispo"
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
 
 
@@ -43,7 +44,7 @@ def _choice(*valid: str) -> Any:
 
 
 def _only(kinds: str, field: Any) -> Any:
-    """A field (or plain default) that some values of its section's `kind` read; others refuse."""
+    """A field (or default) that some choices of its section's kind (loss) read; others refuse."""
     if not isinstance(field, dataclasses.Field):
         field = dataclasses.field(default=field)
     return dataclasses.field(
@@ -160,10 +161,22 @@ class CreditConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    clip_low: float = _above(0, 0.2)  # ratio clip 1 - clip_low
-    clip_high: float = _above(0, 0.2)  # ratio clip 1 + clip_high
-    beta: float = _least(0, 0.01)  # weight of the k3 KL to the reference (the initial policy)
-    reduction: str = _choice(*REDUCTIONS)  # see objective.reduce_tokens
+    """What the update minimises; a field for some losses only says so in its first argument."""
+
+    loss: str = _choice("ppo", "gspo", "gspo_token", "cispo", "gvpo")  # see objective.py
+    # Ratio clip to [1 - clip_low, 1 + clip_high]; GSPO's usual values are 3e-4 and 4e-4.
+    clip_low: float = _only("ppo gspo gspo_token", _above(0, 0.2))
+    clip_high: float = _only("ppo gspo gspo_token", _above(0, 0.2))
+    dual_clip: float = _only(  # bounds the ratio where the advantage is negative; usual: 3
+        "ppo", _field(0.0, lambda c: c == 0 or c > 1, "0 (off) or a number above 1")
+    )
+    ratio_cap: float = _only("cispo", _above(1, 1.28))  # largest ratio itself: 1 + eps, not eps
+    gvpo_scale: float = _only("gvpo", _above(0, 0.1))  # the paper's beta
+    beta: float = _least(0, 0.01)  # weight of the KL to the reference (the initial policy)
+    kl: str = _only(RATIO_LOSSES, _choice("k3", "k3_k2", "k2", "k1"))  # estimator, see kl.py
+    kl_correction: bool = _only(RATIO_LOSSES, False)  # weigh the estimate by the policy ratio
+    entropy_bonus: float = _only(RATIO_LOSSES, _least(0, 0.0))  # weight of the law's entropy
+    reduction: str = _only(RATIO_LOSSES, _choice(*REDUCTIONS))  # see reductions.reduce_tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,9 @@ def check_combinations(c: Config) -> None:
     _refuse(sizes(c))
     if c.credit.kind != "outcome":
         _refuse(step_credit(c))
-    check_ignored(c.credit, "config.credit")
+    _refuse(objective(c))
+    check_ignored(c.credit, "config.credit", "kind")
+    check_ignored(c.objective, "config.objective", "loss")
 
 
 def sizes(c: Config) -> list[tuple[bool, str]]:
@@ -92,17 +94,66 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
     ]
 
 
-def check_ignored(section: object, path: str) -> None:
-    """Refuses a field that was changed although the section's `kind` does not read it.
+def objective(c: Config) -> list[tuple[bool, str]]:
+    """Losses that do not go with a reduction, a credit or a penalty."""
+    o, by_outcome = c.objective, c.credit.kind == "outcome"
+    credit = type(c.credit)
+    ignored = [
+        name
+        for name in ("baseline", "ddof", "epsilon")
+        if getattr(c.credit, name) != getattr(credit, name)
+    ]
+    return [
+        (
+            o.loss in ("gspo", "gspo_token") and o.reduction != "seq_mean_token_mean",
+            f"config.objective.reduction = {o.reduction!r}: expected 'seq_mean_token_mean' with "
+            f"loss {o.loss!r}, whose one ratio a response the others weigh by length",
+        ),
+        (
+            o.loss == "gspo" and not by_outcome,
+            f"config.objective.loss = 'gspo': it averages the step credit of {c.credit.kind!r} "
+            "over each response; expected 'gspo_token', or credit.kind 'outcome'",
+        ),
+        (
+            o.loss == "gvpo" and not by_outcome,
+            "config.objective.loss = 'gvpo': it reads rewards and would ignore credit.kind "
+            f"{c.credit.kind!r}; expected credit.kind 'outcome'",
+        ),
+        (
+            o.loss == "gvpo" and bool(ignored),
+            f"config.credit.{', '.join(ignored)}: objective.loss 'gvpo' reads rewards, not "
+            "advantages; leave it at its default",
+        ),
+        (
+            o.loss == "gvpo" and o.beta > 0,
+            f"config.objective.beta = {o.beta}: loss 'gvpo' has its own pull to the old policy "
+            "(gvpo_scale) and no KL penalty; set beta to 0",
+        ),
+        (
+            o.beta == 0 and (o.kl != type(o).kl or o.kl_correction),
+            f"config.objective.kl = {o.kl!r}, kl_correction = {o.kl_correction}: beta is 0, there "
+            f"is no penalty; leave them at {type(o).kl!r} and False",
+        ),
+        (
+            o.loss == "ppo" and 0 < o.dual_clip <= 1 + o.clip_high,
+            f"config.objective.dual_clip = {o.dual_clip}: expected 0 (off) or above "
+            f"1 + clip_high = {1 + o.clip_high}",
+        ),
+    ]
+
+
+def check_ignored(section: object, path: str, key: str) -> None:
+    """Refuses a field that was changed although the section's choice `key` does not read it.
 
     Raises:
-      UserError: names the field, its value and the kinds that read it.
+      UserError: names the field, its value and the choices that read it.
     """
     for field in dataclasses.fields(section):
         kinds, value = field.metadata.get("kinds"), getattr(section, field.name)
-        if kinds and section.kind not in kinds and value != field.default:
+        chosen = getattr(section, key)
+        if kinds and chosen not in kinds and value != field.default:
             raise UserError(
-                f"{path}.{field.name} = {value!r}: {path}.kind {section.kind!r} does not use it, "
+                f"{path}.{field.name} = {value!r}: {path}.{key} {chosen!r} does not use it, "
                 f"only {', '.join(map(repr, kinds))}; leave it at {field.default!r}"
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax.law import Rule, log_law
+from gccpo_jax.law import Rule, entropy, log_law
 from gccpo_jax.sampling import read_prompt
 from gccpo_jax.types import Array, Params, Policy
 
@@ -52,15 +52,41 @@ def token_logp(
     `chunk` tokens' logits exist at a time (each chunk is recomputed in the backward
     pass), so memory is chunk x V instead of B x G x T x V.
     """
-    states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))(
-        policy, params, prompt, prompt_mask, tokens, mask
-    )
-
-    def chosen(law: Array, tokens: Array) -> Array:
-        return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
-
-    logp = in_chunks(policy, params, states, tokens, chosen, rule=rule, chunk=chunk)
+    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
+    logp = in_chunks(policy, params, states, tokens, _chosen, rule=rule, chunk=chunk)
     return jnp.where(mask, logp, 0.0)
+
+
+def token_logp_and_entropy(
+    policy: Policy,
+    params: Params,
+    prompt: Array,
+    prompt_mask: Array,
+    tokens: Array,
+    mask: Array,
+    *,
+    rule: Rule,
+    chunk: int = 1024,
+) -> tuple[Array, Array]:
+    """`token_logp` and the entropy [B, G, T] in nats of the law at each token; 0 where masked.
+
+    Both come from the same chunks of logits, and both carry a gradient.
+    """
+    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
+
+    def both(law: Array, tokens: Array) -> tuple[Array, Array]:
+        return _chosen(law, tokens), entropy(law)
+
+    found = in_chunks(policy, params, states, tokens, both, rule=rule, chunk=chunk)
+    return jax.tree.map(lambda x: jnp.where(mask, x, 0.0), found)
+
+
+_batch_states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))
+
+
+def _chosen(law: Array, tokens: Array) -> Array:
+    """Log-probability [n] of each token [n] under its law [n, V]."""
+    return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
 
 
 def in_chunks(

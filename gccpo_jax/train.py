@@ -29,7 +29,7 @@ from gccpo_jax.runlog import timed
 from gccpo_jax.runner import Run, evaluate, evaluate_before, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.types import Params, Prompts, UpdateBatch
-from gccpo_jax.update import LossFn, rl_loss
+from gccpo_jax.update import LossFn, group_loss, rl_loss
 from gccpo_jax.workdir import claim
 
 
@@ -51,7 +51,7 @@ def train_and_evaluate(
     run = open_run(config, session, params, policy_loss_fn(config, session), workdir, batches)
     before = evaluate_before(config, session, run, workdir)
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
-    # the reference's mask excludes is bounded by the clamps of `objective.k3`.
+    # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
     rule = behaviour_rule(config)
     reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
     for step in range(run.first + 1, config.steps + 1):
@@ -112,12 +112,12 @@ def check_task(config: Config, session: Session) -> None:
 
 def policy_loss_fn(config: Config, session: Session) -> LossFn:
     """The objective of the config on the session's policy."""
-    return rl_loss(
-        session.kit.policy,
-        rule=behaviour_rule(config),
-        max_tokens=config.sampling.max_tokens,
-        **dataclasses.asdict(config.objective),
-    )
+    policy, rule = session.kit.policy, behaviour_rule(config)
+    options = dataclasses.asdict(config.objective)
+    scale = options.pop("gvpo_scale")
+    if config.objective.loss == "gvpo":
+        return group_loss(policy, rule=rule, scale=scale)
+    return rl_loss(policy, rule=rule, max_tokens=config.sampling.max_tokens, **options)
 
 
 def update_batch(
@@ -137,6 +137,7 @@ def update_batch(
         behaviour_logp=rollout.logp,
         reference_logp=base,
         advantage=experience.advantage,
+        reward=jnp.nan_to_num(jnp.asarray(experience.outcome)),
     )
 
 

@@ -132,3 +132,4 @@ class UpdateBatch:
     behaviour_logp: Array  # [B, G, T] f32   of the law that was sampled
     reference_logp: Array  # [B, G, T] f32   of the reference policy; unused when beta is 0
     advantage: Array  # [B, G, T] f32
+    reward: Array | None = None  # [B, G] f32  read by a loss of whole groups (GVPO) only

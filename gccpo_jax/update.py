@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from gccpo_jax.law import Rule
-from gccpo_jax.logprobs import token_logp
+from gccpo_jax.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.masked import safe_divide
-from gccpo_jax.objective import Loss, negative_log_likelihood, policy_loss
+from gccpo_jax.objective import Loss, gvpo_loss, negative_log_likelihood, policy_loss
 from gccpo_jax.types import Array, Params, Policy, UpdateBatch, record
 
 LossFn = Callable[[Params, UpdateBatch], Loss]
@@ -80,27 +80,42 @@ def rl_loss(
     policy: Policy,
     *,
     rule: Rule,
-    clip_low: float,
-    clip_high: float,
-    beta: float,
-    reduction: str,
-    max_tokens: int,
+    entropy_bonus: float = 0.0,
     chunk: int = 1024,
+    **options: Any,
 ) -> LossFn:
-    """The policy loss of `objective.policy_loss` on a batch, as a function of the parameters."""
+    """`objective.policy_loss` on a batch, as a function of the parameters.
+
+    `options` are those of `policy_loss`. Entropies are computed for a bonus > 0 only.
+    """
+
+    def loss(params: Params, batch: UpdateBatch) -> Loss:
+        inputs = (policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+        rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        entropy = None
+        if entropy_bonus > 0:
+            logp, entropy = token_logp_and_entropy(*inputs, rule=rule, chunk=chunk)
+            entropy = rows(entropy)
+        else:
+            logp = token_logp(*inputs, rule=rule, chunk=chunk)
+        return policy_loss(
+            rows(logp), rows(batch.behaviour_logp), rows(batch.reference_logp),
+            rows(batch.advantage), rows(batch.mask), entropy,
+            entropy_bonus=entropy_bonus, **options,
+        )  # fmt: skip
+
+    return loss
+
+
+def group_loss(policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024) -> LossFn:
+    """`objective.gvpo_loss` on a batch with rewards; micro-batches hold whole groups."""
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
         logp = token_logp(
             policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
             rule=rule, chunk=chunk,
         )  # fmt: skip
-        rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-        return policy_loss(
-            rows(logp), rows(batch.behaviour_logp), rows(batch.reference_logp),
-            rows(batch.advantage), rows(batch.mask),
-            clip_low=clip_low, clip_high=clip_high, beta=beta,
-            reduction=reduction, max_tokens=max_tokens,
-        )  # fmt: skip
+        return gvpo_loss(logp, batch.behaviour_logp, batch.reward, batch.mask, scale=scale)
 
     return loss
 

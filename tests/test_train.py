@@ -85,6 +85,24 @@ def test_a_nucleus_leaves_no_penalty_before_the_first_update(tmp_path):
     assert metrics(tmp_path / "run")[0]["kl"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(loss="gvpo", beta=0.0),
+        dict(loss="gspo", reduction="seq_mean_token_mean", entropy_bonus=0.01),
+    ],
+    ids=lambda o: o["loss"],
+)
+def test_other_losses_train(tmp_path, options):
+    changes = {f"objective__{name}": value for name, value in options.items()}
+    c = small(credit__kind="outcome", optim__micro_batch=1, optim__epochs=2, steps=2, **changes)
+    train.train_and_evaluate(c, "other", tmp_path / "run")
+    rows = metrics(tmp_path / "run")
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert rows[0]["update_norm"] > 0
+
+
 def test_rollouts_show_steps_that_add_up(finished):
     workdir, _ = finished
     names = sorted(path.name for path in (workdir / "rollouts").iterdir())

@@ -11,13 +11,21 @@ import pytest
 import toy
 
 from gccpo_jax import noise, sharding
-from gccpo_jax.law import Rule
-from gccpo_jax.logprobs import token_logp
+from gccpo_jax.law import Rule, entropy, log_law
+from gccpo_jax.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.masked import first
-from gccpo_jax.objective import REDUCTIONS
+from gccpo_jax.reductions import REDUCTIONS
 from gccpo_jax.sampling import sample
 from gccpo_jax.types import UpdateBatch
-from gccpo_jax.update import TrainState, gradient, make_optimizer, make_update, rl_loss, sft_loss
+from gccpo_jax.update import (
+    TrainState,
+    gradient,
+    group_loss,
+    make_optimizer,
+    make_update,
+    rl_loss,
+    sft_loss,
+)
 
 RULES = [Rule(), Rule(temperature=0.7), Rule(top_k=3), Rule(temperature=1.3, top_p=0.8)]
 RULE = RULES[3]  # of every test that does not go through all
@@ -42,6 +50,7 @@ def sampled(rule):
         behaviour_logp=rollout.logp,
         reference_logp=jnp.asarray(rollout.logp + random.normal(0, 0.1, mask.shape), jnp.float32),
         advantage=jnp.asarray(random.normal(0, 1, mask.shape), jnp.float32),
+        reward=jnp.asarray(random.normal(0, 1, mask.shape[:2]), jnp.float32),
     )
 
 
@@ -58,11 +67,10 @@ def logp_of(params, batch, rule=RULE, chunk=1024):
     )  # fmt: skip
 
 
-def loss_fn(beta=0.0, reduction="token_mean"):
-    return rl_loss(
-        toy.POLICY, rule=RULE, clip_low=0.2, clip_high=0.2, beta=beta,
-        reduction=reduction, max_tokens=8,
-    )  # fmt: skip
+def loss_fn(loss="ppo", **options):
+    if loss == "gvpo":
+        return group_loss(toy.POLICY, rule=RULE, scale=0.1)
+    return rl_loss(toy.POLICY, rule=RULE, loss=loss, max_tokens=8, **options)
 
 
 @functools.cache
@@ -119,6 +127,55 @@ def test_micro_batches_are_the_whole_batch(batch, reduction, micro_batch):
     whole = compiled(beta=0.1, reduction=reduction)(toy.PARAMS, batch)
     parts = compiled(micro_batch, beta=0.1, reduction=reduction)(toy.PARAMS, batch)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), whole, parts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(loss="gspo_token", reduction="seq_mean_token_mean", beta=0.1, kl="k3_k2"),
+        dict(loss="cispo", entropy_bonus=0.1),
+        dict(loss="gvpo"),
+    ],
+    ids=lambda o: o["loss"],
+)
+def test_micro_batches_of_other_losses_are_the_whole_batch(batch, options):
+    """One question has nothing to train on, hence leaves the denominators."""
+    batch = UpdateBatch(**{**vars(batch), "mask": batch.mask.at[1].set(False)})
+    whole = compiled(**options)(toy.PARAMS, batch)
+    parts = compiled(1, **options)(toy.PARAMS, batch)
+    assert any(np.asarray(g).any() for g in jax.tree.leaves(whole[0]))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), whole, parts)
+
+
+@pytest.mark.parametrize("rule", [RULES[0], RULES[3]], ids=str)
+def test_entropies_are_those_of_the_law_that_was_sampled(rule):
+    """Against the toy's closed form, token by token, in more than one chunk."""
+    batch = sampled(rule)
+    inputs = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+    logp, nats = token_logp_and_entropy(toy.POLICY, toy.PARAMS, *inputs, rule=rule, chunk=50)
+    np.testing.assert_allclose(logp, batch.behaviour_logp, atol=1e-5)
+    assert not np.any(nats[~batch.mask])
+    for b, g in np.ndindex(2, 3):
+        text = list(toy.PROMPTS[ROWS[b]])
+        for t in range(int(batch.mask[b, g].sum())):
+            law = log_law(jnp.asarray(toy.next_logits(text), jnp.float32), rule)
+            assert nats[b, g, t] == pytest.approx(float(entropy(law)), abs=1e-4)
+            text.append(int(batch.tokens[b, g, t]))
+
+
+def test_the_entropy_bonus_is_the_gradient_of_the_mean_entropy(batch):
+    """Laws with excluded tokens included; advantages of 0 leave nothing else."""
+    batch = UpdateBatch(**{**vars(batch), "advantage": jnp.zeros_like(batch.advantage)})
+    got, _ = compiled(entropy_bonus=0.5)(toy.PARAMS, batch)
+
+    def bonus(params):
+        inputs = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+        _, nats = token_logp_and_entropy(toy.POLICY, params, *inputs, rule=RULE)
+        return -0.5 * nats.sum() / batch.mask.sum()
+
+    expected = jax.jit(jax.grad(bonus))(toy.PARAMS)
+    assert any(np.asarray(g).any() for g in jax.tree.leaves(got))
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), got, expected)
 
 
 def test_a_micro_batch_that_does_not_divide_is_refused(batch):
