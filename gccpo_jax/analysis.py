@@ -137,9 +137,7 @@ def analyse_traces(
         ),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
-        gate=diagnostics.of_reader(kit.task, traces, spans, laws.factual, answers)[
-            "reader_gate"
-        ],
+        gate=diagnostics.of_reader(kit.task, traces, spans, laws.factual, answers)["reader_gate"],
         decoded=values.tokens,
     )
 
