@@ -53,4 +53,5 @@ class Checkpoints:
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "opt_state": state.opt_state, "step": state.step}
+    """Every field by name; an average that is not kept is left out."""
+    return {name: value for name, value in vars(state).items() if value is not None}

@@ -197,6 +197,53 @@ def test_outcome_credit_needs_no_reading_and_evaluation_can_sample(tmp_path):
     assert "steps" not in rollout
 
 
+EVERYTHING = {
+    "counterfactual__corrupt_arms": 1,
+    "counterfactual__swap_arms": 1,
+    "counterfactual__equivalent_arms": 3,
+}
+VARIANTS = {
+    "selective, frozen reader": {
+        "credit__kind": "selective",
+        "counterfactual__reader": "reference",
+    },
+    "additive": {"credit__kind": "additive"},
+    "four_corner, scored Phi": {"credit__kind": "four_corner", "counterfactual__value": "scored"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_intervention_and_credit_trains(tmp_path, name):
+    """Finite metrics, kept fractions logged, and scores from content arms where asked for."""
+    changes = EVERYTHING | VARIANTS[name]
+    train.train_and_evaluate(small(steps=2, **changes), "small", tmp_path / "run")
+    rows = metrics(tmp_path / "run")
+    for row in rows:
+        assert all(np.isfinite(value) for value in row.values())
+        for kept in ("equivalent_kept", "corrupt_kept", "swap_kept"):
+            assert 0 <= row[kept] <= 1
+        assert row["corrupt_kept"] > 0 and 0 <= row["S"] <= 1
+        assert (row["branch_tokens"] == 0) == ("scored" in name)
+
+
+@pytest.mark.slow
+def test_a_moving_average_reads_and_resumes_exactly(tmp_path):
+    """Reader "ema": the average is part of the checkpoint."""
+    options = {"counterfactual__reader": "ema", "counterfactual__ema": 0.5, "optim__lr": 1e-2}
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train.train_and_evaluate(small(**options), "small", whole)
+    shutil.copytree(whole, part)
+    shutil.rmtree(part / "checkpoints" / "4")
+    train.train_and_evaluate(small(**options), "small", part, resume=True)
+    assert metrics(part) == metrics(whole)
+    plain = tmp_path / "plain"
+    train.train_and_evaluate(small(optim__lr=1e-2), "small", plain)
+    first, last = ([metrics(run)[n]["other"] for run in (plain, whole)] for n in (0, 3))
+    assert first[0] == pytest.approx(first[1], abs=1e-5), "the first average is the policy"
+    assert abs(last[0] - last[1]) > 1e-4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
 def test_two_devices_are_one(finished, tmp_path, axis):
