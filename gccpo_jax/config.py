@@ -11,48 +11,36 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable
 from typing import Any
 
 from gccpo_jax.config_build import build, unknown
 from gccpo_jax.config_checks import check_combinations
+from gccpo_jax.config_fields import (
+    above as _above,
+)
+from gccpo_jax.config_fields import (
+    choice as _choice,
+)
+from gccpo_jax.config_fields import (
+    field as _field,
+)
+from gccpo_jax.config_fields import (
+    fraction as _fraction,
+)
+from gccpo_jax.config_fields import (
+    least as _least,
+)
+from gccpo_jax.config_fields import (
+    only as _only,
+)
+from gccpo_jax.config_fields import (
+    section as _section,
+)
 from gccpo_jax.errors import UserError
 
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
-
-
-def _field(default: Any, valid: Callable[[Any], bool], expected: str) -> Any:
-    return dataclasses.field(default=default, metadata={"valid": valid, "expected": expected})
-
-
-def _least(low: float, default: Any) -> Any:
-    return _field(default, lambda x: x >= low, f"at least {low}")
-
-
-def _above(low: float, default: Any) -> Any:
-    return _field(default, lambda x: x > low, f"a number above {low}")
-
-
-def _fraction(default: float) -> Any:
-    return _field(default, lambda x: 0 <= x <= 1, "a number from 0 to 1")
-
-
-def _choice(*valid: str) -> Any:
-    """One of `valid`; the first is the default."""
-    return _field(valid[0], lambda x: x in valid, "one of " + ", ".join(map(repr, valid)))
-
-
-def _only(kinds: str, field: Any) -> Any:
-    """A field (or plain default) that some values of its section's `kind` read; others refuse."""
-    if not isinstance(field, dataclasses.Field):
-        field = dataclasses.field(default=field)
-    return dataclasses.field(
-        default=field.default, metadata={**field.metadata, "kinds": tuple(kinds.split())}
-    )
-
-
-def _section(cls: type) -> Any:
-    return dataclasses.field(default_factory=cls)
+WITHOUT_STEPS = ("outcome", "gtpo", "grpo_s")
+"""Kinds of credit that read no steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +83,8 @@ class SamplingConfig:
     top_k: int = _least(0, 0)  # 0 keeps all tokens
     top_p: float = _field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")  # 1 keeps all tokens
     max_tokens: int = _least(2, 64)  # T: response tokens, the stop token included
+    # Rounds of further questions in place of those whose outcomes are all equal; 0: off (DAPO).
+    dynamic: int = _least(0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,18 +122,28 @@ class CreditConfig:
     # "gated_gae": Phi as the critic, R gates positive effects. "additive": outcome and gated
     # effects as two streams. "selective": the outcome's advantage in proportion to Q = R S.
     # "four_corner": outcome and soundness of the trajectory. "paper": a reconstruction, see
-    # paper.py. "outcome": no step credit (GRPO, RLOO).
-    kind: str = _choice("gated_gae", "additive", "selective", "four_corner", "paper", "outcome")
+    # paper.py. Without step credit: "outcome" (GRPO, RLOO, Dr.GRPO, Pass@k), and "gtpo" (tokens)
+    # and "grpo_s" (trajectories), which shape a reward of right and wrong by entropy.
+    kind: str = _choice(
+        *("gated_gae", "additive", "selective", "four_corner", "paper"), *WITHOUT_STEPS
+    )
     gate: bool = _only("gated_gae additive", True)  # R gates positive effects
     gate_answer: bool = _only("gated_gae additive", True)  # also at the answer step
     lam: float = _only("gated_gae", _fraction(0.95))  # decay per `tokens_per_unit` tokens
     tokens_per_unit: float = _only("gated_gae", _above(0, 10.0))  # t0
     # Inside a step; of "additive" the step stream only. "paper" always takes surprise.
     token_weights: str = _only("gated_gae additive selective", _choice("uniform", "surprise"))
-    # Of the outcome; "paper" always takes the z-score, "four_corner" leave-one-out.
-    baseline: str = _only("additive selective outcome", _choice("leave_one_out", "zscore"))
-    ddof: int = _only("additive selective paper outcome", _least(0, 1))  # of the z-score
-    epsilon: float = _only("additive selective paper outcome", _least(0, 1e-4))  # of the z-score
+    # Of the outcome; "four_corner" always takes leave-one-out, other kinds the z-score.
+    baseline: str = _only(
+        "additive selective outcome", _choice("leave_one_out", "zscore", "mean", "pass_at_k")
+    )
+    ddof: int = _only("additive selective paper outcome gtpo grpo_s", _least(0, 1))  # of z-scores
+    # Beside the deviation, of z-scores and of "pass_at_k".
+    epsilon: float = _only("additive selective paper outcome gtpo grpo_s", _least(0, 1e-4))
+    pass_k: int = _only("additive selective outcome", _least(1, 4))  # k of "pass_at_k"
+    entropy_base: float = _only("gtpo grpo_s", _least(0, 1.0))  # of right; wrong: its negative
+    entropy_bonus: float = _only("gtpo grpo_s", _least(0, 0.1))  # of relative entropy
+    entropy_floor: float = _only("gtpo grpo_s", _above(0, 1e-6))  # least entropy, in nats
     additive_weight: float = _only("additive", _least(0, 0.5))  # of the step stream; 0: outcome
     selective_floor: float = _only("selective", _least(0, 0.1))  # what a step with Q = 0 keeps
     corner_a: float = _only("four_corner", _fraction(0.25))  # pays right without soundness
@@ -156,6 +156,19 @@ class CreditConfig:
     )
     paper_floor: float = _only("paper", _above(0, 1e-4))  # least |rt|, about 1 / tokens
     paper_clip: float = _only("paper", _above(0, 5.0))  # largest |advantage| of a token
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether the kind reads steps at all."""
+        return self.kind not in WITHOUT_STEPS
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """What is added to the outcome before its advantage; logged accuracy stays the outcome."""
+
+    overlong: int = _least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
+    length_penalty: float = _field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +237,7 @@ class Config:
     segmentation: SegmentationConfig = _section(SegmentationConfig)
     counterfactual: CounterfactualConfig = _section(CounterfactualConfig)
     credit: CreditConfig = _section(CreditConfig)
+    reward: RewardConfig = _section(RewardConfig)
     objective: ObjectiveConfig = _section(ObjectiveConfig)
     optim: OptimConfig = _section(OptimConfig)
     eval: EvalConfig = _section(EvalConfig)
