@@ -18,6 +18,7 @@ import numpy as np
 from gccpo_jax import diagnostics
 from gccpo_jax.config import Config
 from gccpo_jax.credit import Credit, CreditRule, of_group
+from gccpo_jax.judge import Judge, judged_advantage
 from gccpo_jax.kit import Kit, behaviour_rule
 from gccpo_jax.masked import first, masked_mean
 from gccpo_jax.measure import Reading
@@ -56,6 +57,7 @@ def collect(
     watch: Stopwatch,
     reader: Params | None = None,
     more: Callable[[], tuple[Sequence[Item], Prompts]] | None = None,
+    judge: Judge | None = None,
 ) -> Experience:
     """Samples a group for each question and credits its steps.
 
@@ -63,6 +65,7 @@ def collect(
       reader: parameters of who reads answer laws, None for the policy itself.
       more: the next batch of questions, for `sampling.dynamic`. Metrics of sampling are
         those of the first round: the ones that are kept were chosen by their outcomes.
+      judge: scores of steps from outside (`config.reward.process`), None for none.
     """
     sample = partial(
         sample_traces, kit, params, group=config.group_size, rule=behaviour_rule(config),
@@ -87,6 +90,10 @@ def collect(
             credit = _credit(reading, spans, rollout, use_gate, credit_rule(config))
             advantage = jax.block_until_ready(credit.advantage)
         metrics |= found | diagnostics.of_credit(credit, spans, reading)
+    if judge is not None:
+        with watch("judge"):
+            judged, process = judged_advantage(kit, config.segmentation, sampled, judge)
+        advantage, metrics = advantage + config.reward.process_weight * process, metrics | judged
     inside = first(rollout.length, sampled.tokens.shape[-1])
     return Experience(
         items=sampled.items,

@@ -169,6 +169,8 @@ class RewardConfig:
 
     overlong: int = _least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
     length_penalty: float = _field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
+    process: str = ""  # "package.module:function" that scores steps, see judge.py; "": none
+    process_weight: float = _least(0, 1.0)  # of its advantage beside the credit's
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,6 +75,16 @@ def outcome_credit(c: Config) -> list[tuple[bool, str]]:
             "measured in probabilities of being right, GTPO in right and wrong); leave it at 0",
         ),
         (
+            bool(shaping.process) and credit.kind not in ("outcome", "gated_gae"),
+            f"config.reward.process = {shaping.process!r}: credit.kind {credit.kind!r} does not "
+            "use it, only 'outcome' and 'gated_gae'; leave it at ''",
+        ),
+        (
+            not shaping.process and shaping.process_weight != type(shaping).process_weight,
+            f"config.reward.process_weight = {shaping.process_weight}: there is no reward.process; "
+            f"leave it at {type(shaping).process_weight}",
+        ),
+        (
             bool(shaped) and pass_at_k,
             f"{named}: baseline 'pass_at_k' is of right and wrong only; leave it at 0",
         ),

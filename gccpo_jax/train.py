@@ -22,6 +22,7 @@ from gccpo_jax.collect import Experience, collect
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
+from gccpo_jax.judge import load_judge
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
@@ -40,8 +41,9 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `session.open_session` and `workdir.claim`.
+      UserError: see `judge.load_judge`, `session.open_session` and `workdir.claim`.
     """
+    judge = load_judge(config.reward.process)
     session, params = open_session(config)
     check_task(config, session)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
@@ -62,7 +64,7 @@ def train_and_evaluate(
         reader = reader_params(config, run, reference)
         experience = collect(
             session.kit, config, run.state.params, items, placed, step, run.watch, reader,
-            more=questions,
+            more=questions, judge=judge,
         )  # fmt: skip
         with run.watch("update"):
             anchor = reference if config.objective.beta > 0 else None

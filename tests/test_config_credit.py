@@ -87,6 +87,8 @@ def test_a_kind_without_its_readings_is_refused(kind, change, words):
         ("gated_gae", {"reward.overlong": 8}, "'gated_gae' does not use it, only 'outcome'"),
         ("gtpo", {"reward.length_penalty": 0.1}, "'gtpo' does not use it, only 'outcome'"),
         ("outcome", {"credit.baseline": "pass_at_k", "reward.overlong": 8}, "right and wrong only"),
+        ("paper", {"reward.process": "a:b"}, "'paper' does not use it, only 'outcome' and"),
+        ("outcome", {"reward.process_weight": 0.5}, "there is no reward.process"),
         ("outcome", {"sampling.dynamic": -1}, "at least 0"),
         ("gtpo", {"credit.entropy_floor": 0.0}, "above 0"),
     ],
