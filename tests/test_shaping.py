@@ -139,12 +139,15 @@ def test_grpo_s_is_the_oracle(right, entropy, length, where):
 
 @pytest.mark.parametrize("right", [[1, 1, 1, 1], [0, 0, 0, 0]])
 def test_equal_entropies_in_a_unanimous_group_give_exactly_zero(right):
+    """Though float32 sums of different numbers of equal entropies round differently."""
     right = jnp.array(right) > 0
-    inside = jnp.ones((G, 3), bool)
-    entropy = jnp.full((G, 3), 0.3)
-    assert not np.asarray(gtpo(right, entropy, inside, epsilon=0.0)).any()
+    inside = jnp.arange(7)[None] < jnp.array([7, 6, 5, 3])[:, None]
     yes = jnp.ones(G, bool)
-    assert not np.asarray(grpo_s(right, entropy, inside, yes, epsilon=0.0)).any()
+    for value in (0.3, 0.7, 1.1, 2.3, 0.013):
+        entropy = jnp.full((G, 7), value)
+        assert not np.asarray(gtpo(right, entropy, inside, bonus=3.0, epsilon=0.0)).any()
+        found = grpo_s(right, entropy, inside, yes, bonus=3.0, epsilon=0.0)
+        assert not np.asarray(found).any()
 
 
 def test_without_entropy_the_signs_are_those_of_the_outcomes():
