@@ -44,15 +44,6 @@ def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float =
     return jnp.where(contrast, centred / (deviation + epsilon), 0.0)
 
 
-def of_outcome(
-    outcome: Array, where: Array, *, baseline: str, ddof: int = 1, epsilon: float = 1e-4
-) -> Array:
-    """The outcome advantage [G]: `baseline` "leave_one_out" is RLOO's, "zscore" GRPO's."""
-    if baseline == "zscore":
-        return group_zscore(outcome, where, ddof=ddof, epsilon=epsilon)
-    return leave_one_out(outcome, where)
-
-
 def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_unit: float) -> Array:
     """Sum of later gated effects, discounted by the tokens in between.
 

@@ -8,7 +8,7 @@ the host (`texts.py`). Nothing here keeps state: the result is a function of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -17,11 +17,14 @@ import numpy as np
 
 from gccpo_jax import diagnostics
 from gccpo_jax.config import Config
-from gccpo_jax.credit import Credit, CreditRule, of_group, outcome_only
+from gccpo_jax.credit import Credit, CreditRule, of_group
+from gccpo_jax.judge import Judge, judged_advantage
 from gccpo_jax.kit import Kit, behaviour_rule
-from gccpo_jax.masked import first
+from gccpo_jax.masked import first, masked_mean
 from gccpo_jax.measure import Reading
+from gccpo_jax.outcome_credit import of_outcomes, shaped_outcome
 from gccpo_jax.reading import read
+from gccpo_jax.refill import refill
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.traces import Traces, sample_traces
@@ -32,6 +35,8 @@ from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 class Experience:
     """A batch that has been sampled and credited; arrays over [B, G, ...]."""
 
+    items: Sequence[Item]  # B: the questions that are trained on
+    prompts: Prompts  # [B, S]
     rollout: Rollout  # without its cache
     texts: np.ndarray  # [B, G] object
     outcome: np.ndarray  # [B, G] f32, NaN where unscorable
@@ -51,20 +56,33 @@ def collect(
     step: int,
     watch: Stopwatch,
     reader: Params | None = None,
+    more: Callable[[], tuple[Sequence[Item], Prompts]] | None = None,
+    judge: Judge | None = None,
 ) -> Experience:
     """Samples a group for each question and credits its steps.
 
-    `reader`: parameters of who reads answer laws, None for the policy itself.
+    Args:
+      reader: parameters of who reads answer laws, None for the policy itself.
+      more: the next batch of questions, for `sampling.dynamic`. Metrics of sampling are
+        those of the first round: the ones that are kept were chosen by their outcomes.
+      judge: scores of steps from outside (`config.reward.process`), None for none.
     """
-    sampled = sample_traces(
-        kit, params, items, prompts, group=config.group_size, rule=behaviour_rule(config),
+    sample = partial(
+        sample_traces, kit, params, group=config.group_size, rule=behaviour_rule(config),
         max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,
     )  # fmt: skip
+    sampled = sample(items, prompts)
     metrics = diagnostics.of_sampling(sampled)
+    if config.sampling.dynamic and more is not None:
+        next_questions = more
+        sampled, found = refill(sampled, lambda: sample(*next_questions()), config.sampling.dynamic)
+        metrics |= found
     rollout = without_cache(sampled.rollout)
     spans, credit = None, None
-    if config.credit.kind == "outcome":
-        advantage = _outcome_advantage(config, sampled, rollout)
+    if not config.credit.of_steps:
+        with watch("credit"):
+            reward, advantage = _outcome_advantage(config, sampled, rollout)
+        metrics |= reward
     else:
         reading, spans, found = read(kit, config, params, sampled, watch, reader)
         use_gate = jnp.bool_(found["reader_gate"] >= config.counterfactual.min_gate)
@@ -72,8 +90,14 @@ def collect(
             credit = _credit(reading, spans, rollout, use_gate, credit_rule(config))
             advantage = jax.block_until_ready(credit.advantage)
         metrics |= found | diagnostics.of_credit(credit, spans, reading)
+    if judge is not None:
+        with watch("judge"):
+            judged, process = judged_advantage(kit, config.segmentation, sampled, judge)
+        advantage, metrics = advantage + config.reward.process_weight * process, metrics | judged
     inside = first(rollout.length, sampled.tokens.shape[-1])
     return Experience(
+        items=sampled.items,
+        prompts=sampled.prompts,
         rollout=rollout,
         texts=sampled.texts,
         outcome=sampled.outcome,
@@ -106,8 +130,20 @@ def _credit(
     return of_batch(reading, spans, rollout, use_gate)
 
 
-def _outcome_advantage(config: Config, sampled: Traces, rollout: Rollout) -> Array:
-    c = config.credit
-    one = partial(outcome_only, baseline=c.baseline, ddof=c.ddof, epsilon=c.epsilon)
+def _outcome_advantage(
+    config: Config, sampled: Traces, rollout: Rollout
+) -> tuple[dict[str, float], Array]:
+    """The mean reward for the log, if it is not the outcome, and advantages [B, G, T]."""
+    r = config.reward
     outcome = jnp.asarray(np.nan_to_num(sampled.outcome))
-    return jax.vmap(one)(outcome, jnp.asarray(sampled.scorable), rollout)
+    scorable = jnp.asarray(sampled.scorable)
+    found = {}
+    if r.overlong or r.length_penalty:
+        shape = partial(
+            shaped_outcome, limit=config.sampling.max_tokens, overlong=r.overlong,
+            length_penalty=r.length_penalty,
+        )  # fmt: skip
+        outcome = jax.vmap(shape)(outcome, scorable, rollout)
+        found["reward"] = float(masked_mean(outcome, scorable))
+    one = partial(of_outcomes, rule=credit_rule(config))
+    return found, jax.vmap(one)(outcome, scorable, rollout)

@@ -18,8 +18,9 @@ def check_combinations(c: Config) -> None:
       UserError: names the field, its value and what is valid.
     """
     _refuse(sizes(c))
-    if c.credit.kind != "outcome":
+    if c.credit.of_steps:
         _refuse(step_credit(c))
+    _refuse(outcome_credit(c))
     _refuse(objective(c))
     check_ignored(c.credit, "config.credit", "kind")
     check_ignored(c.objective, "config.objective", "loss")
@@ -39,6 +40,55 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
             bool(c.batch_size % micro or micro % shards),
             f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = "
             f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
+        ),
+    ]
+
+
+def outcome_credit(c: Config) -> list[tuple[bool, str]]:
+    """Baselines and shaped rewards that cannot be, or that would have no effect."""
+    credit, shaping = c.credit, c.reward
+    pass_at_k = credit.baseline == "pass_at_k"
+    shaped = [name for name in ("overlong", "length_penalty") if getattr(shaping, name)]
+    named = f"config.reward.{shaped[0]} = {getattr(shaping, shaped[0])}" if shaped else ""
+    return [
+        (
+            pass_at_k and credit.pass_k > c.group_size,
+            f"config.credit.pass_k = {credit.pass_k}: expected at most group_size = "
+            f"{c.group_size}, there are no larger subsets of a group",
+        ),
+        (
+            not pass_at_k and credit.pass_k != type(credit).pass_k,
+            f"config.credit.pass_k = {credit.pass_k}: only baseline 'pass_at_k' uses it (is "
+            f"{credit.baseline!r}); leave it at {type(credit).pass_k}",
+        ),
+        (
+            credit.ddof >= c.group_size,
+            f"config.credit.ddof = {credit.ddof}: expected less than group_size = "
+            f"{c.group_size}, no deviation is left",
+        ),
+        (
+            shaping.overlong > c.sampling.max_tokens,
+            f"config.reward.overlong = {shaping.overlong}: expected at most sampling.max_tokens = "
+            f"{c.sampling.max_tokens}, of which it is the last part",
+        ),
+        (
+            bool(shaped) and credit.kind != "outcome",
+            f"{named}: credit.kind {credit.kind!r} does not use it, only 'outcome' (steps are "
+            "measured in probabilities of being right, GTPO in right and wrong); leave it at 0",
+        ),
+        (
+            bool(shaping.process) and credit.kind not in ("outcome", "gated_gae"),
+            f"config.reward.process = {shaping.process!r}: credit.kind {credit.kind!r} does not "
+            "use it, only 'outcome' and 'gated_gae'; leave it at ''",
+        ),
+        (
+            not shaping.process and shaping.process_weight != type(shaping).process_weight,
+            f"config.reward.process_weight = {shaping.process_weight}: there is no reward.process; "
+            f"leave it at {type(shaping).process_weight}",
+        ),
+        (
+            bool(shaped) and pass_at_k,
+            f"{named}: baseline 'pass_at_k' is of right and wrong only; leave it at 0",
         ),
     ]
 

@@ -161,7 +161,7 @@ def budget(
 
     Args:
       config: fields boundaries, draws, max_candidates and the arms of
-        `config.counterfactual`; nothing is read with credit.kind "outcome".
+        `config.counterfactual`; nothing is read by a `credit.kind` without steps.
       arch: the policy's shape; None leaves FLOPs out.
       steps: K, macro-steps: no more than boundaries + 1 are read. tokens: T. prompt: q.
       branch: h. answer: L.
@@ -178,7 +178,7 @@ def budget(
         return Row(name, count, decoded, count / tokens, cost)
 
     rows = [row("rollout", True, (tokens, middle))]
-    if config.credit.kind != "outcome":
+    if config.credit.of_steps:
         arms, whole = c.surface_arms, c.surface_arms * (prompt + tokens)
         rows += [
             row("Phi, continued", True, (continued(s, c.boundaries, c.draws), grows)),

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from gccpo_jax import advantage as adv
 from gccpo_jax import paper as reconstruction
 from gccpo_jax import reward
+from gccpo_jax.baselines import of_outcome
 from gccpo_jax.masked import first, masked_median
 from gccpo_jax.measure import Reading, StepScores, existing, measure, outcomes, readable_laws
 from gccpo_jax.steps import step_of_token
@@ -46,6 +47,10 @@ class CreditRule:
     baseline: str = "leave_one_out"
     ddof: int = 1
     epsilon: float = 1e-4
+    pass_k: int = 4
+    entropy_base: float = 1.0
+    entropy_bonus: float = 0.1
+    entropy_floor: float = 1e-6
     additive_weight: float = 0.5
     selective_floor: float = 0.1
     corner_a: float = 0.25
@@ -195,14 +200,11 @@ def paper(
     size = rollout.tokens.shape[-1]
     inside = first(rollout.length, size)
     step = jax.vmap(partial(step_of_token, size=size))(spans)
-    rewards = jax.vmap(partial(reconstruction.token_rewards, alpha=rule.paper_alpha))(
-        process, outcomes(reading), rollout.logp, step, inside, mask
-    )
-    truncate = partial(reconstruction.truncated_mean, truncation=rule.paper_truncation)
-    score = jax.vmap(truncate)(rewards, inside)
-    scalar = adv.group_zscore(score, reading.scorable, ddof=rule.ddof, epsilon=rule.epsilon)
-    back = partial(reconstruction.back_map, floor=rule.paper_floor, clip=rule.paper_clip)
-    per_token = jax.vmap(back)(scalar, rewards, score, inside)
+    per_token = reconstruction.token_advantages(
+        process, outcomes(reading), reading.scorable, rollout.logp, step, inside, mask,
+        alpha=rule.paper_alpha, truncation=rule.paper_truncation, ddof=rule.ddof,
+        epsilon=rule.epsilon, floor=rule.paper_floor, clip=rule.paper_clip,
+    )  # fmt: skip
     return Credit(
         **vars(scores),
         step_score=jnp.where(mask, process, 0.0),
@@ -219,12 +221,13 @@ def outcome_only(
     baseline: str,
     ddof: int,
     epsilon: float,
+    k: int = 1,
 ) -> Array:
     """The trajectory's outcome advantage on each of its tokens, [G, T].
 
-    The baselines are those of `advantage.of_outcome`.
+    The baselines are those of `baselines.of_outcome`.
     """
-    scalar = adv.of_outcome(outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon)
+    scalar = of_outcome(outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon, k=k)
     return _on_every_token(scalar, rollout)
 
 
@@ -253,9 +256,9 @@ def _measure(
 
 def _outcome_scalar(reading: Reading, rule: CreditRule) -> Array:
     """[G]: the outcome's advantage under the rule's baseline."""
-    return adv.of_outcome(
+    return of_outcome(
         outcomes(reading), reading.scorable,
-        baseline=rule.baseline, ddof=rule.ddof, epsilon=rule.epsilon,
+        baseline=rule.baseline, ddof=rule.ddof, epsilon=rule.epsilon, k=rule.pass_k,
     )  # fmt: skip
 
 

@@ -37,9 +37,12 @@ mean the best tokens are punished most; rt falls with length, and rises with K.
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 
-from gccpo_jax.advantage import surprise_weights
+from gccpo_jax.advantage import group_zscore, surprise_weights
 from gccpo_jax.masked import masked_mean, safe_divide
 from gccpo_jax.reward import kl_divergence
 from gccpo_jax.types import Array
@@ -131,3 +134,26 @@ def back_map(
     nothing = ~jnp.any(inside & (reward != 0))
     mapped = advantage * jnp.where(nothing, 1.0, reward / divisor)
     return jnp.where(inside, jnp.clip(mapped, -clip, clip), 0.0)
+
+
+def token_advantages(
+    process: Array, outcome: Array, where: Array, logp: Array, step: Array, inside: Array,
+    mask: Array, *, alpha: float, truncation: float, ddof: int, epsilon: float, floor: float,
+    clip: float,
+) -> Array:  # fmt: skip
+    """The token half for a group, [G, T]: L2T's too, with `process.dense_reward` for r_k.
+
+    Token rewards, their truncated mean rt, its z-score over the group, and the map back.
+
+    Args: process, mask [G, E]; outcome, where [G]; logp, step, inside [G, T]; the rest as
+    `token_rewards`, `truncated_mean`, `group_zscore` and `back_map` have it.
+    Example, alpha .8, no truncation, ddof 0: A of `token_rewards`' example and B, log p
+      (-1, -1 | -1), r_k (-.1, .05), r_out 0, give rt (.31, -.0133333) and A_t (.532258,
+      1.596774, .935484, .935484) and (-3, -3, 3).
+    """
+    rewards = jax.vmap(partial(token_rewards, alpha=alpha))(
+        process, outcome, logp, step, inside, mask
+    )
+    score = jax.vmap(partial(truncated_mean, truncation=truncation))(rewards, inside)
+    scalar = group_zscore(score, where, ddof=ddof, epsilon=epsilon)
+    return jax.vmap(partial(back_map, floor=floor, clip=clip))(scalar, rewards, score, inside)

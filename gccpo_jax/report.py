@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from gccpo_jax.tokenizer import Tokenizer
 def write_rollouts(
     workdir: pathlib.Path,
     step: int,
-    items: Sequence[Item],
     experience: Experience,
     tokenizer: Tokenizer,
     questions: int,
@@ -26,7 +24,7 @@ def write_rollouts(
     """Writes `rollouts/step_<n>.jsonl` (a line a trajectory) and the same as text."""
     directory = workdir / "rollouts"
     directory.mkdir(exist_ok=True)
-    group = experience.texts.shape[1]
+    items, group = experience.items, experience.texts.shape[1]
     rows = [
         describe(items[b], experience, tokenizer, b, g)
         for b in range(min(questions, len(items)))

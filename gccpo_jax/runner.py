@@ -109,7 +109,7 @@ def open_run(
 
 def keeps_average(config: Config) -> bool:
     """Whether a moving average of the parameters reads answer laws."""
-    return config.credit.kind != "outcome" and config.counterfactual.reader == "ema"
+    return config.credit.of_steps and config.counterfactual.reader == "ema"
 
 
 def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:

@@ -22,12 +22,14 @@ from gccpo_jax.collect import Experience, collect
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
+from gccpo_jax.judge import load_judge
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
 from gccpo_jax.runlog import timed
 from gccpo_jax.runner import Run, evaluate, evaluate_before, open_run
 from gccpo_jax.session import Session, open_session
+from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Params, Prompts, UpdateBatch
 from gccpo_jax.update import LossFn, group_loss, rl_loss
 from gccpo_jax.workdir import claim
@@ -39,13 +41,14 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `session.open_session` and `workdir.claim`.
+      UserError: see `judge.load_judge`, `session.open_session` and `workdir.claim`.
     """
+    judge = load_judge(config.reward.process)
     session, params = open_session(config)
     check_task(config, session)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     claim(workdir, config, resume)
-    reads = config.credit.kind != "outcome" and config.counterfactual.reader == "reference"
+    reads = config.credit.of_steps and config.counterfactual.reader == "reference"
     keep = config.objective.beta > 0 or reads
     reference = jax.tree.map(jnp.copy, params) if keep else None
     run = open_run(config, session, params, policy_loss_fn(config, session), workdir, batches)
@@ -54,26 +57,25 @@ def train_and_evaluate(
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
     rule = behaviour_rule(config)
     reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
+    questions = partial(next_questions, batches, session.mesh)
     for step in range(run.first + 1, config.steps + 1):
         start = time.perf_counter()
-        items, prompts = next(batches)
-        placed = sharding.put_batch(session.mesh, prompts)
+        items, placed = questions()
         reader = reader_params(config, run, reference)
         experience = collect(
-            session.kit, config, run.state.params, items, placed, step, run.watch, reader
-        )
+            session.kit, config, run.state.params, items, placed, step, run.watch, reader,
+            more=questions, judge=judge,
+        )  # fmt: skip
         with run.watch("update"):
             anchor = reference if config.objective.beta > 0 else None
-            batch = update_batch(placed, experience, anchor, reference_logp)
+            batch = update_batch(experience.prompts, experience, anchor, reference_logp)
             for _ in range(config.optim.epochs):
                 run.state, metrics = run.update(run.state, batch)
             metrics = {key: float(value) for key, value in metrics.items()}
         if config.log.rollouts_every and (
             step % config.log.rollouts_every == 0 or step in (1, config.steps)
         ):
-            write_rollouts(
-                workdir, step, items, experience, session.kit.tokenizer, config.log.rollouts
-            )
+            write_rollouts(workdir, step, experience, session.kit.tokenizer, config.log.rollouts)
         metrics = experience.metrics | metrics
         if config.eval.every and step % config.eval.every == 0 and step < config.steps:
             with run.watch("evaluate"):
@@ -83,6 +85,12 @@ def train_and_evaluate(
     after = evaluate(config, session, run.state.params, run.log)
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
     return run.finish(session, workdir, summary)
+
+
+def next_questions(batches: TrainBatches, mesh: jax.sharding.Mesh) -> tuple[list[Item], Prompts]:
+    """The next batch of questions, its prompts placed on the mesh."""
+    items, prompts = next(batches)
+    return items, sharding.put_batch(mesh, prompts)
 
 
 def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:
@@ -99,7 +107,7 @@ def reader_params(config: Config, run: Run, reference: Params | None) -> Params 
 def check_task(config: Config, session: Session) -> None:
     """Refuses arms that the task cannot do."""
     task = session.kit.task
-    if config.credit.kind == "outcome":
+    if not config.credit.of_steps:
         return
     for name, can in (("surface", task.surface), ("corrupt", task.corrupt)):
         arms = getattr(config.counterfactual, f"{name}_arms")

@@ -10,7 +10,7 @@ from gccpo_jax.config import CreditConfig, default, freeze
 from gccpo_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper", "outcome"]
+KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper", "outcome", "gtpo", "grpo_s"]
 NEEDS = {
     "selective": {"counterfactual.corrupt_arms": 1},
     "four_corner": {"counterfactual.swap_arms": 1},
@@ -37,11 +37,12 @@ def test_every_kind_runs_with_what_it_needs(kind):
 
 @pytest.mark.parametrize("field", [f for f in dataclasses.fields(CreditConfig) if f.name != "kind"])
 def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(field):
-    value = CHANGED.get(type(field.default), None)
-    if value is None:
-        value = {"token_weights": "surprise", "baseline": "zscore"}[field.name]
+    named = {"token_weights": "surprise", "baseline": "zscore", "pass_k": 2}
+    value = named.get(field.name, CHANGED.get(type(field.default)))
     for kind in KINDS:
         config = config_of(kind, **{f"credit.{field.name}": value})
+        if field.name == "pass_k" and kind in field.metadata["kinds"]:
+            config.credit.baseline = "pass_at_k"
         if kind in field.metadata["kinds"]:
             assert getattr(freeze(config).credit, field.name) == value
         else:
@@ -73,6 +74,35 @@ def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(fi
 def test_a_kind_without_its_readings_is_refused(kind, change, words):
     with pytest.raises(UserError, match=words):
         freeze(config_of(kind, **change))
+
+
+@pytest.mark.parametrize(
+    "kind, change, words",
+    [
+        ("outcome", {"credit.baseline": "pass_at_k", "credit.pass_k": 9}, "group_size = 8"),
+        ("outcome", {"credit.pass_k": 2}, "only baseline 'pass_at_k' uses it"),
+        ("outcome", {"credit.baseline": "zscore", "credit.ddof": 8}, "no deviation is left"),
+        ("outcome", {"reward.overlong": 65}, "at most sampling.max_tokens = 64"),
+        ("outcome", {"reward.length_penalty": 1.0}, "a number in"),
+        ("gated_gae", {"reward.overlong": 8}, "'gated_gae' does not use it, only 'outcome'"),
+        ("gtpo", {"reward.length_penalty": 0.1}, "'gtpo' does not use it, only 'outcome'"),
+        ("outcome", {"credit.baseline": "pass_at_k", "reward.overlong": 8}, "right and wrong only"),
+        ("paper", {"reward.process": "a:b"}, "'paper' does not use it, only 'outcome' and"),
+        ("outcome", {"reward.process_weight": 0.5}, "there is no reward.process"),
+        ("outcome", {"sampling.dynamic": -1}, "at least 0"),
+        ("gtpo", {"credit.entropy_floor": 0.0}, "above 0"),
+    ],
+)
+def test_outcome_options_that_cannot_be_are_refused(kind, change, words):
+    with pytest.raises(UserError, match=words):
+        freeze(config_of(kind, **change))
+
+
+def test_a_group_of_one_is_refused():
+    config = config_of("outcome")
+    config.group_size = 1
+    with pytest.raises(UserError, match="group_size = 1: expected at least 2"):
+        freeze(config)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)

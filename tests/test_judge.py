@@ -1,0 +1,100 @@
+"""Step scores from the user's function: how it is found, checked, and what becomes of it."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import oracles_advantages as oracle
+import pytest
+from test_train import metrics, small
+
+from gccpo_jax import train
+from gccpo_jax.config import SegmentationConfig
+from gccpo_jax.errors import UserError
+from gccpo_jax.judge import judged_advantage, load_judge
+
+NUMBER = 3.0
+STOP = 1  # the token that ends a step
+
+
+def lengths_judge(question, steps):
+    """Longer steps are better, and the question counts."""
+    return [len(step) + len(question) for step in steps]
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("test_judge", "expected 'package.module:function'"),
+        ("test_judge:", "expected 'package.module:function'"),
+        ("no_such_module:f", "cannot import 'no_such_module'"),
+        ("test_judge:nothing", "has no 'nothing'"),
+        ("test_judge:NUMBER", "expected a function, it is a float"),
+    ],
+)
+def test_a_judge_that_cannot_be_used_is_named(name, words):
+    with pytest.raises(UserError, match=words):
+        load_judge(name)
+
+
+def test_a_judge_is_found_by_name():
+    assert load_judge("") is None
+    assert load_judge("math:fsum") is __import__("math").fsum
+
+
+TOKENS = np.array(
+    [[[2, 2, 1, 3, 0, 0], [4, 1, 1, 2, 2, 1]], [[2, 0, 0, 0, 0, 0], [3, 1, 3, 0, 0, 0]]]
+)
+LENGTHS = np.array([[4, 6], [1, 3]])
+PIECES = [[[[2, 2, 1], [3]], [[4, 1], [1], [2, 2, 1]]], [[[2]], [[3, 1], [3]]]]
+
+
+def batch(outcome):
+    """Two questions with two responses; step texts are a letter a token."""
+    tokenizer = SimpleNamespace(decode=lambda ids, skip_special: "".join("abcde"[i] for i in ids))
+    kit = SimpleNamespace(tokenizer=tokenizer, boundary=jnp.arange(5) == STOP)
+    outcome = np.array(outcome, np.float32)
+    traces = SimpleNamespace(
+        items=[SimpleNamespace(id=7, question="q"), SimpleNamespace(id=8, question="qq")],
+        rollout=SimpleNamespace(tokens=jnp.asarray(TOKENS), length=jnp.asarray(LENGTHS)),
+        tokens=TOKENS,
+        scorable=~np.isnan(outcome),
+    )
+    return kit, traces
+
+
+def test_scores_become_advantages_of_the_tokens_of_each_step():
+    seen = []
+
+    def judge(question, steps):
+        seen.append((question, list(steps)))
+        return [2.0 * len(step) + step.count("c") for step in steps]
+
+    limits = SegmentationConfig(max_steps=4, min_tokens=1)
+    kit, traces = batch([[1, 0], [1, np.nan]])
+    log, got = judged_advantage(kit, limits, traces, judge)
+    assert seen == [("q", ["ccb", "d"]), ("q", ["eb", "b", "ccb"]), ("qq", ["c"])]
+    scores = [[8.0, 2.0], [4.0, 2.0, 8.0]]
+    for g, row in enumerate(oracle.process_supervision(scores)):
+        wanted = [a for a, piece in zip(row, PIECES[0][g], strict=True) for _ in piece]
+        np.testing.assert_allclose(got[0, g, : len(wanted)], wanted, atol=1e-5)
+        assert not np.asarray(got[0, g, len(wanted) :]).any()
+    assert not np.asarray(got[1]).any()  # one step alone has nothing to be compared with
+    assert log["process_score"] == pytest.approx((10 + 14 + 3) / 6)
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [1.0, float("nan")], None, ["x", "y"], 3.0])
+def test_scores_that_do_not_fit_are_named(wrong):
+    kit, traces = batch([[1, 0], [1, 0]])
+    with pytest.raises(UserError, match="question 7 with 2 steps it returned"):
+        judged_advantage(kit, SegmentationConfig(min_tokens=1), traces, lambda q, s: wrong)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_judge(tmp_path):
+    changes = {
+        "credit__kind": "outcome", "steps": 1, "reward__process": "test_judge:lengths_judge",
+        "reward__process_weight": 0.5, "eval__ood_questions": 0,
+    }  # fmt: skip
+    train.train_and_evaluate(small(**changes), "judge", tmp_path / "run")
+    assert metrics(tmp_path / "run")[0]["process_score"] > 0
