@@ -20,9 +20,9 @@ def check_combinations(c: Config) -> None:
     _refuse(sizes(c))
     if c.credit.of_steps:
         _refuse(step_credit(c))
+    check_ignored(c.credit, "config.credit", "kind")
     _refuse(outcome_credit(c))
     _refuse(objective(c))
-    check_ignored(c.credit, "config.credit", "kind")
     check_ignored(c.objective, "config.objective", "loss")
 
 
