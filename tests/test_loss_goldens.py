@@ -10,7 +10,7 @@ import pytest
 
 from gccpo_jax.objective import policy_loss
 
-GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden" / "losses.json").read_text())
+GOLDEN = json.loads((pathlib.Path(__file__).parent / "losses_golden.json").read_text())
 # Our options that are TRL's of that case.
 OURS = {
     "grpo": dict(reduction="seq_mean_token_mean", beta=0.04),
