@@ -98,6 +98,7 @@ def test_bad_solutions_give_defined_results(model):
     assert len(by_name["too many steps"].steps) == SMALL.max_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 1e4])
 def test_no_noise_and_huge_noise_give_finite_scores(model, sigma):
     item = model.kit.task.splits["id"][0]
