@@ -239,9 +239,11 @@ def test_a_moving_average_reads_and_resumes_exactly(tmp_path):
     assert metrics(part) == metrics(whole)
     plain = tmp_path / "plain"
     train.train_and_evaluate(small(optim__lr=1e-2), "small", plain)
-    first, last = ([metrics(run)[n]["other"] for run in (plain, whole)] for n in (0, 3))
-    assert first[0] == pytest.approx(first[1], abs=1e-5), "the first average is the policy"
-    assert abs(last[0] - last[1]) > 1e-4
+    apart = [
+        abs(a["other"] - b["other"]) for a, b in zip(*map(metrics, (plain, whole)), strict=True)
+    ]
+    assert apart[0] < 1e-5, "the first average is the policy"
+    assert max(apart[1:]) > 1e-3, "after an update it is not"
 
 
 @pytest.mark.slow
