@@ -30,7 +30,7 @@ from gccpo_jax.arch import Arch
 from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
 from gccpo_jax.law import Rule
 from gccpo_jax.laws import latent_laws
-from gccpo_jax.readout import Candidates
+from gccpo_jax.readout import AnswerField, Candidates
 from gccpo_jax.sampling import sample
 from gccpo_jax.sites import boundary
 from gccpo_jax.types import Prompts, Spans
@@ -44,6 +44,7 @@ SIZES = {  # prompt, response, group, steps, draws, branch tokens, candidates, a
     "smollm2": dict(s=64, t=64, g=4, e=4, n=2, h=16, c=6, a=4),
 }
 CUE = jnp.array([5, 6])
+END = 0  # the token that ends an answer
 RULE = Rule(1.0)
 
 
@@ -94,17 +95,18 @@ def main() -> None:
         ).tokens  # fmt: skip
 
     candidates = Candidates(
-        jnp.asarray(random.integers(1, arch.vocab_size, (1, z["c"], z["a"])), jnp.int32),
-        jnp.ones((1, z["c"], z["a"]), bool),
+        jnp.asarray(random.integers(1, arch.vocab_size, (1, z["c"], z["a"] - 1)), jnp.int32),
+        jnp.ones((1, z["c"], z["a"] - 1), bool),
         jnp.ones((1, z["c"]), bool),
         jnp.arange(z["c"])[None],
     )
+    field = AnswerField((CUE,), jnp.arange(arch.vocab_size) == END)
     starts = jnp.concatenate([jnp.zeros((z["g"], 1), jnp.int32), ends[:, :-1]], axis=1)
     spans = jax.tree.map(lambda x: x[None], Spans(starts, ends, jnp.ones(ends.shape, bool)))
 
     def scored() -> object:
         return latent_laws(
-            policy, params, prompt, rollout.segment, spans, keys, (CUE,), candidates,
+            policy, params, prompt, rollout.segment, spans, keys, field, candidates,
             jnp.float32(0), arms=0,
         )[0]  # fmt: skip
 
@@ -119,12 +121,13 @@ def main() -> None:
             text = text.at[z["s"] : z["s"] + z["t"]].set(response)
             after = z["s"] + end
             text = jax.lax.dynamic_update_slice(text, CUE, (after,))
-            text = jax.lax.dynamic_update_slice(text, answer[:-1], (after + len(CUE),))
+            text = jax.lax.dynamic_update_slice(text, answer, (after + len(CUE),))
             mask = jnp.arange(width) < after + len(CUE) + z["a"] - 1
             hidden, _ = policy.encode(params, text, jnp.arange(width), mask, ())
             states = jax.lax.dynamic_slice_in_dim(hidden, after + len(CUE) - 1, z["a"])
             law = jax.nn.log_softmax(policy.logits(params, states))
-            return jnp.take_along_axis(law, answer[:, None], axis=1).sum()
+            ended = jnp.append(answer, END)
+            return jnp.take_along_axis(law, ended[:, None], axis=1).sum()
 
         of_candidates = jax.vmap(one, (None, None, 0))
         of_steps = jax.vmap(of_candidates, (None, 0, None))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -31,7 +32,7 @@ _HELP = {
     "equivariance_arms": "rewrites with other numbers, where the task has them",
     "audit_arms": "resamples (D^cf) and continued corruptions a step; each costs --draws branches",
     "max_candidates": "candidate answers a question",
-    "max_answer_tokens": "tokens of a candidate, terminator included",
+    "max_answer_tokens": "tokens of a candidate, with the one that ends it",
     "max_steps": "steps of a trajectory; later ones join the last",
     "min_step_tokens": "shorter steps are merged",
     "max_step_tokens": "longer steps are split; 0 never",
@@ -95,7 +96,8 @@ def main(argv: Sequence[str]) -> int:
         if a.suite and a.data:
             raise UserError("--suite makes its own questions; leave --data out")
         if a.suite:
-            run.run_suite(a, settings_of)
+            typed = shlex.join(["python", "-m", "gccpo_jax.analyse", *argv])
+            run.run_suite(a, settings_of, typed)
         elif a.data:
             if not a.out:
                 raise UserError("--data needs --out: a directory for the results")

@@ -192,11 +192,11 @@ def _laws(
     first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
     before, _ = latent_laws(
         kit.policy, params, traces.prompt, traces.rollout.segment, first, traces.keys,
-        kit.cues, candidates, jnp.float32(0), arms=0,
+        kit.field, candidates, jnp.float32(0), arms=0,
     )  # fmt: skip
     factual, perturbed = latent_laws(
         kit.policy, params, traces.prompt, traces.rollout.segment, read_spans, traces.keys,
-        kit.cues, candidates, jnp.float32(k.latent_sigma), arms=k.latent_arms,
+        kit.field, candidates, jnp.float32(k.latent_sigma), arms=k.latent_arms,
     )  # fmt: skip
     nuisance = reading.latent_arms(factual, perturbed, read_spans)
     if k.surface_arms and kit.task.surface:

@@ -91,7 +91,7 @@ class CounterfactualConfig:
     reader: str = choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
     ema: float = fraction(0.99)  # of reader "ema": how much of the average stays each step
     max_candidates: int = least(2, 6)  # C: the gold answer and the most frequent others
-    max_answer_tokens: int = least(2, 6)  # A, terminator included; longer are no candidates
+    max_answer_tokens: int = least(2, 6)  # A, with the one that ends it; longer are no candidates
     max_other: float = fraction(0.2)  # more mass outside the candidates: law unreadable
     min_gate: float = fraction(0.5)  # reader gate under which R is not used (weight 1)
 

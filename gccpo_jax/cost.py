@@ -40,7 +40,7 @@ class Sizes:
     prompt: int  # q
     branch: float  # h, mean tokens of a continued branch
     candidates: int  # c
-    answer: int  # L, tokens of an answer with its terminator
+    answer: int  # L, tokens of an answer, with the one that ends it
 
     @property
     def step(self) -> float:

@@ -68,7 +68,7 @@ def equivariance(
     variants = Variant(*(jnp.asarray(flat(x))[:, None] for x in (tokens, mask, ends)))
     laws = variant_laws(
         kit.policy, params, jnp.asarray(flat(prompts)), jnp.asarray(flat(prompt_mask)),
-        variants, kit.cues, candidates,
+        variants, kit.field, candidates,
     )  # fmt: skip
     found = np.asarray(laws)[:, 0, 0, 0, 0].reshape(batch, group, arms)
     known = exists.reshape(batch, group, arms)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gccpo_jax.config import Config
 from gccpo_jax.law import Rule
+from gccpo_jax.readout import AnswerField
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.tokenizer import Tokenizer
 from gccpo_jax.types import Array, Policy
@@ -23,21 +24,24 @@ class Kit:
     tokenizer: Tokenizer
     stop: Array  # [V] bool  tokens that end a response
     boundary: Array  # [V] bool  tokens that may end a step
-    cues: tuple[Array, ...]  # [Q_i] int32
+    field: AnswerField  # how the scored reader asks for an answer
 
 
 def make_kit(policy: Policy, task: Task, tokenizer: Tokenizer) -> Kit:
     """Tables over the policy's vocabulary, made once."""
     stop = np.zeros(policy.vocab_size, bool)
     stop[list(tokenizer.stop_ids)] = True
-    boundary = tokenizer.ids_containing(task.boundary, policy.vocab_size)
+    boundary = tokenizer.ids_where(lambda piece: task.boundary in piece, policy.vocab_size)
     return Kit(
         policy=policy,
         task=task,
         tokenizer=tokenizer,
         stop=jnp.asarray(stop),
         boundary=jnp.asarray(boundary),
-        cues=tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues),
+        field=AnswerField(
+            cues=tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues),
+            ends=jnp.asarray(stop | tokenizer.ids_where(task.is_over, policy.vocab_size)),
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from gccpo_jax import noise
 from gccpo_jax.intervention import latent, latent_noise, restrict
 from gccpo_jax.law import Rule, log_law
 from gccpo_jax.masked import masked_mean
-from gccpo_jax.readout import Candidates, read_scored
+from gccpo_jax.readout import AnswerField, Candidates, read_scored
 from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
 from gccpo_jax.sites import Sites, boundary, context_of, enter, position_after
 from gccpo_jax.types import Array, Params, Policy, Segment, Spans, record
@@ -34,7 +34,7 @@ def latent_laws(
     segment: Segment,  # [L, B, G, K, T, D]
     spans: Spans,  # [B, G, E]
     question_keys: Array,  # [B]
-    cues: tuple[Array, ...],  # [Q_i]
+    field: AnswerField,
     candidates: Candidates,  # [B, C, A]
     sigma: Array,  # []
     *,
@@ -62,7 +62,7 @@ def latent_laws(
             span = (position >= start) & (position < end)
             before = restrict(segment, jnp.int32(0), start)
             context = (prompt, before, latent(segment, span, sigma, noise))
-            return read_scored(policy, params, context, length + end, cues, candidates)
+            return read_scored(policy, params, context, length + end, field, candidates)
 
         def step(inputs: tuple[Array, Array]) -> Array:
             return jax.vmap(arm, in_axes=(None, None, 0, 0))(*inputs, noises, sigmas)
@@ -85,7 +85,7 @@ def site_laws(
     prompt: Segment,  # [L, B, K, S, D]
     segment: Segment,  # [L, B, G, K, T, D]
     sites: Sites,  # [B, G, E, P, W]
-    cues: tuple[Array, ...],  # [Q_i]
+    field: AnswerField,
     candidates: Candidates,  # [B, C, A]
 ) -> Array:
     """Answer laws [B, G, E, P, C + 1] after each site: do(S_k = s') and answer at once.
@@ -102,7 +102,7 @@ def site_laws(
             _, step = enter(policy, params, prompt, length, segment, site)
             context = (*context_of(prompt, length, segment, site), step)
             at = position_after(length, site)
-            return read_scored(policy, params, context, at, cues, candidates)
+            return read_scored(policy, params, context, at, field, candidates)
 
         return jax.lax.map(jax.vmap(one), sites)  # steps one after the other: less memory
 
@@ -169,7 +169,7 @@ def variant_laws(
     prompt_tokens: Array,  # [B, P, S] the questions in other words
     prompt_mask: Array,  # [B, P, S] bool
     variants: Variant,  # [B, G, P, T]
-    cues: tuple[Array, ...],  # [Q_i]
+    field: AnswerField,
     candidates: Candidates,  # [B, C, A] the same as for the factual laws
 ) -> Array:
     """Answer laws [B, G, E, P, C + 1] of rewritten trajectories (`surface`, `number`).
@@ -183,7 +183,7 @@ def variant_laws(
 
         def at(end: Array) -> Array:
             context = (prompt, restrict(segment, jnp.int32(0), end))
-            return read_scored(policy, params, context, length + end, cues, candidates)
+            return read_scored(policy, params, context, length + end, field, candidates)
 
         return jax.vmap(at)(variant.ends)
 

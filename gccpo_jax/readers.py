@@ -52,7 +52,7 @@ def scored(kit: Kit, params: Params, traces: Traces, candidates: Candidates) -> 
     def read(sites: Sites) -> Readout:
         laws = site_laws(
             kit.policy, params, traces.prompt, traces.rollout.segment, on_device(sites),
-            kit.cues, candidates,
+            kit.field, candidates,
         )  # fmt: skip
         exists = np.asarray(sites.exists)
         has_gold = np.asarray(candidates.exists)[:, 0][:, None, None, None]

@@ -75,7 +75,7 @@ def read(
         seen = traces if reader is None else read_by(kit, reader, traces, behaviour_rule(config))
         laws, perturbed = latent_laws(
             kit.policy, who, seen.prompt, seen.rollout.segment, read_spans, seen.keys,
-            kit.cues, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
+            kit.field, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
         )  # fmt: skip
         nuisance = latent_arms(laws, perturbed, read_spans)
         if c.surface_arms:
@@ -244,7 +244,7 @@ def surface_arms(
         np.argmax(same, axis=-1)[:, :, None, :], (*exists.shape, spans.end.shape[-1])
     )
     variants = dataclasses.replace(variants, ends=np.take_along_axis(variants.ends, index, axis=-1))
-    laws = variant_laws(kit.policy, params, prompts, prompt_mask, variants, kit.cues, candidates)
+    laws = variant_laws(kit.policy, params, prompts, prompt_mask, variants, kit.field, candidates)
     usable = jnp.asarray(exists)[:, :, None, :] & spans.mask[..., None]
     beside = jnp.broadcast_to(factual[..., None, :], laws.shape)
     return Arms(laws, usable, Family.NUISANCE, beside)

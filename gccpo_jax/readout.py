@@ -1,11 +1,14 @@
 """The scored reader: the law of the answer if the policy had to answer now.
 
-    p(a) = exp( sum_j log pi(a_j | context, cue, a_<j) ),   other = 1 - sum_a p(a)
+    p(a) = pi(a over | context, cue, a) exp( sum_j log pi(a_j | context, cue, a_<j) )
+    other = 1 - sum_a p(a)
 
-over a candidate set that was fixed before any intervention. The terminator is
-part of the answer, else "1" would beat "12". Spellings of one answer ("1/2", "0.5")
-are read apart and counted together. Deterministic; a cue is read once and shared by
-the candidates; the context is the cache that sampling left.
+over a candidate set that was fixed before any intervention. That the answer is over
+is part of the answer, else "1" would beat "12"; it is over with any token that cannot
+go on with it (a model may end it with a newline, a full stop or the end of the text).
+Spellings of one answer ("1/2", "0.5") are read apart and counted together.
+Deterministic; a cue is read once and shared by the candidates; the context is the
+cache that sampling left.
 """
 
 from __future__ import annotations
@@ -20,8 +23,16 @@ from gccpo_jax.types import Array, Context, Params, Policy, record
 
 
 @record
+class AnswerField:
+    """How an answer is asked for and what ends it; the same for all questions of a task."""
+
+    cues: tuple[Array, ...]  # [Q_i] int32 each, Q_i >= 1: templates that ask for the answer
+    ends: Array  # [V] bool  tokens with which an answer is over
+
+
+@record
 class Candidates:
-    """Candidate answers of one question, terminator included.
+    """Candidate answers of one question, without what ends them.
 
     A row is a spelling. Equal answers point at one row, and only that row has a
     probability in the law: the sum over its spellings.
@@ -38,7 +49,7 @@ def read_scored(
     params: Params,
     context: Context,
     position: Array,  # [] absolute position of the cue's first token
-    cues: tuple[Array, ...],  # [Q_i] int32 each, Q_i >= 1: templates that ask for the answer
+    field: AnswerField,
     candidates: Candidates,
 ) -> Array:
     """Law [C + 1] in float32 over the candidates and, last, every other answer.
@@ -47,7 +58,10 @@ def read_scored(
     probability 0. `other` is clipped at 0, so that the law sums to 1 up to rounding.
     Read at temperature 1: what the policy believes, not how it is sampled.
     """
-    laws = [_read_one(policy, params, context, position, cue, candidates) for cue in cues]
+    laws = [
+        _read_one(policy, params, context, position, cue, field.ends, candidates)
+        for cue in field.cues
+    ]
     return functools.reduce(jnp.add, laws) / len(laws)
 
 
@@ -57,6 +71,7 @@ def _read_one(
     context: Context,
     position: Array,
     cue: Array,
+    ends: Array,
     candidates: Candidates,
 ) -> Array:
     positions = position + jnp.arange(cue.shape[0])
@@ -66,14 +81,14 @@ def _read_one(
     answer_position = position + cue.shape[0]
 
     def score(tokens: Array, mask: Array) -> Array:
-        # The last token is predicted, never read.
-        at = answer_position + jnp.arange(tokens.shape[0] - 1)
+        at = answer_position + jnp.arange(tokens.shape[0])
         past = (*context, cue_segment)
-        inside, _ = policy.encode(params, tokens[:-1], at, mask[:-1], past)
+        inside, _ = policy.encode(params, tokens, at, mask, past)
         states = jnp.concatenate([hidden[-1:], inside])
         logp = jax.nn.log_softmax(policy.logits(params, states).astype(jnp.float32), axis=-1)
-        chosen = jnp.take_along_axis(logp, tokens[:, None], axis=1)[:, 0]
-        return masked_sum(chosen, mask)
+        chosen = jnp.take_along_axis(logp[:-1], tokens[:, None], axis=1)[:, 0]
+        over = jax.nn.logsumexp(logp[jnp.sum(mask)], where=ends)
+        return masked_sum(chosen, mask) + over
 
     log_prob = jax.vmap(score)(candidates.tokens, candidates.mask)
     prob = jnp.where(candidates.exists, jnp.exp(log_prob), 0.0)

@@ -151,7 +151,7 @@ def scored_arms(
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=3), wide(own), wide(edits))
     laws = site_laws(
         kit.policy, params, traces.prompt, traces.rollout.segment, sites_of(spans, both),
-        kit.cues, candidates,
+        kit.field, candidates,
     )  # fmt: skip
     factual = jnp.broadcast_to(laws[..., :1, :], laws[..., 1:, :].shape)
     usable = jnp.asarray(edits.usable) & jnp.asarray(own.usable)

@@ -87,16 +87,16 @@ def candidates_of(
     The gold answer comes first (where it is known), then the group's distinct extracted
     answers, most frequent first (ties in order of appearance). Answers that the task
     calls the same are counted with the first of them. An answer longer than
-    `max_tokens` (terminator included) is no candidate.
+    `max_tokens` (with the one that ends it) is no candidate.
 
     Returns:
       `Candidates` [B, C, A] as numpy arrays, and the answers in the same order. Where the
       gold answer is no candidate, row 0 does not exist and its answer is "".
     """
-    ending = tokenizer.encode(task.terminator) if task.terminator else [tokenizer.eos_id]
+    width = max_tokens - 1  # what ends an answer is the last token
     shape = (len(items), count)
-    tokens = np.zeros((*shape, max_tokens), np.int32)
-    mask = np.zeros((*shape, max_tokens), bool)
+    tokens = np.zeros((*shape, width), np.int32)
+    mask = np.zeros((*shape, width), bool)
     exists = np.zeros(shape, bool)
     counted_as = np.tile(np.arange(count, dtype=np.int32), (len(items), 1))
     answers: list[list[str]] = []
@@ -105,8 +105,8 @@ def candidates_of(
         ranked = [answer for answer, _ in found.most_common() if answer not in (None, item.answer)]
         kept: list[str] = []
         for answer in [item.answer or "", *ranked]:
-            ids = [*tokenizer.encode(answer), *ending]
-            fits = answer != "" and len(ids) <= max_tokens
+            ids = tokenizer.encode(answer)
+            fits = answer != "" and len(ids) <= width
             if len(kept) == count or (kept and not fits):
                 continue
             row = len(kept)

@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -85,16 +85,16 @@ class Tokenizer:
         uses_bos = bos is not None and self.backend.encode("", add_special_tokens=True)[:1] == [bos]
         return [bos, *ids] if uses_bos else ids
 
-    def ids_containing(self, text: str, size: int | None = None) -> np.ndarray:
-        """bool [size], True on ids whose text contains `text`, such as a newline.
+    def ids_where(self, holds: Callable[[str], bool], size: int | None = None) -> np.ndarray:
+        """bool [size], True on ids whose text alone satisfies `holds`.
 
         Args:
-          text: what to look for.
+          holds: says it of a text, such as `lambda piece: "\n" in piece`.
           size: length of the result, `arch.vocab_size` for a mask over logits;
             at least and by default `vocab_size`. Ids beyond the tokenizer's are False.
         """
         found = np.zeros(size or self.vocab_size, bool)
-        found[: self.vocab_size] = [text in piece for piece in self._pieces]
+        found[: self.vocab_size] = [holds(piece) for piece in self._pieces]
         return found
 
     @functools.cached_property

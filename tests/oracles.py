@@ -189,14 +189,16 @@ def entropy(p) -> float:
     return -sum(a * math.log(a) for a in p if a > 0)
 
 
-def scored_law(next_law: Callable, text: list[int], candidates: list[list[int]]) -> np.ndarray:
-    """Probability of each candidate right after the text (cue included), and of the rest."""
+def scored_law(
+    next_law: Callable, text: list[int], candidates: list[list[int]], ends: tuple[int, ...] = (0,)
+) -> np.ndarray:
+    """Probability of each candidate and an end after the text (cue included), and of the rest."""
     law = []
     for candidate in candidates:
         p = 1.0
         for n, token in enumerate(candidate):
             p *= next_law([*text, *candidate[:n]])[token]
-        law.append(p)
+        law.append(p * sum(next_law([*text, *candidate])[end] for end in ends))
     return np.array([*law, 1 - sum(law)])
 
 

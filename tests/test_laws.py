@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 import toy
-from test_readout import ANSWERS, CUE, candidates
+from test_readout import ANSWERS, CUE, candidates, field
 
 from gccpo_jax import noise, reward
 from gccpo_jax.intervention import identity, latent, latent_noise, step_tokens_of
@@ -52,7 +52,7 @@ def laws(prompt, segment, sigma):
         segment,
         Spans(jnp.asarray(STARTS), jnp.asarray(ENDS), jnp.asarray(EXISTS)),
         KEYS,
-        (jnp.array(CUE),),
+        field(),
         CANDIDATES,
         jnp.float32(sigma),
         arms=ARMS,
@@ -137,8 +137,7 @@ def test_variants_are_read_like_any_other_text(caches):
     ends = np.stack([ENDS, np.maximum(ENDS - 1, 1)], 2)
     exists = np.arange(T) < ends.max(-1, keepdims=True)
     variants = Variant(jnp.asarray(steps), jnp.asarray(exists), jnp.asarray(ends))
-    cues = (jnp.array(CUE),)
-    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, cues, CANDIDATES)
+    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, field(), CANDIDATES)
     assert got.shape == (2, G, E, 2, len(ANSWERS) + 1)
     np.testing.assert_allclose(got[:, :, :, 0], laws(*caches, 0.5)[0], atol=1e-6)
     for b, g, k in np.ndindex(2, G, E):
@@ -163,7 +162,7 @@ def edits_of(placebo=0):
 
 def read_sites(prompt, segment, sites):
     return np.asarray(
-        site_laws(toy.POLICY, toy.PARAMS, prompt, segment, sites, (jnp.array(CUE),), CANDIDATES)
+        site_laws(toy.POLICY, toy.PARAMS, prompt, segment, sites, field(), CANDIDATES)
     )
 
 

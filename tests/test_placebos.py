@@ -124,7 +124,7 @@ def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
     traces, spans, found, _ = solved
     laws, perturbed = latent_laws(
         model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
-        model.kit.cues, found, jnp.float32(0.0), arms=2,
+        model.kit.field, found, jnp.float32(0.0), arms=2,
     )  # fmt: skip
     arms = reading.latent_arms(laws, perturbed, spans)
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
@@ -178,7 +178,7 @@ def test_t3_intervening_later_changes_nothing_before(model, solved):
         return np.asarray(
             latent_laws(
                 model.kit.policy, model.params, x.prompt, x.rollout.segment, spans, x.keys,
-                model.kit.cues, found, jnp.float32(0.3), arms=1,
+                model.kit.field, found, jnp.float32(0.3), arms=1,
             )[1]
         )  # fmt: skip
 
@@ -216,7 +216,7 @@ def known_null_effects(model, traces, spans, found):
     )
     laws, _ = latent_laws(
         model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
-        model.kit.cues, found, jnp.float32(0.0), arms=0,
+        model.kit.field, found, jnp.float32(0.0), arms=0,
     )  # fmt: skip
     arms = reading.surface_arms(
         model.kit, config, model.params, traces, spans, spans, starts, found, laws

@@ -5,14 +5,14 @@ import oracles
 import pytest
 import toy
 
-from gccpo_jax.readout import Candidates, read_scored
+from gccpo_jax.readout import AnswerField, Candidates, read_scored
 
 TEXT, CUE = [2, 3, 1, 4, 5], [1, 3]
-ANSWERS = [[2, 0], [2, 3, 0], [4, 0], [5, 5, 1, 0]]
+ANSWERS = [[2], [2, 3], [4], [5, 5, 1]]
 read = jax.jit(read_scored, static_argnums=0)
 
 
-def candidates(answers, rows=None, width=4, junk=5, counted_as=None) -> Candidates:
+def candidates(answers, rows=None, width=3, junk=5, counted_as=None) -> Candidates:
     rows = rows or len(answers)
     tokens, mask = np.full((rows, width), junk), np.zeros((rows, width), bool)
     for c, answer in enumerate(answers):
@@ -23,18 +23,23 @@ def candidates(answers, rows=None, width=4, junk=5, counted_as=None) -> Candidat
     return Candidates(*(jnp.asarray(x) for x in (tokens, mask, exists, same)))
 
 
-def law_of(answers, text=TEXT, cues=(CUE,), **options):
+def field(cues=(CUE,), ends=(0,)) -> AnswerField:
+    over = np.isin(np.arange(toy.V), ends)
+    return AnswerField(tuple(jnp.array(cue) for cue in cues), jnp.asarray(over))
+
+
+def law_of(answers, text=TEXT, cues=(CUE,), ends=(0,), **options):
     _, segment = toy.POLICY.encode(
         toy.PARAMS, jnp.array(text), jnp.arange(len(text)), jnp.ones(len(text), bool), ()
     )
     chosen = candidates(answers, **options)
-    asked = tuple(jnp.array(cue) for cue in cues)
+    asked = field(cues, ends)
     return np.asarray(read(toy.POLICY, toy.PARAMS, (segment,), len(text), asked, chosen))
 
 
-def oracle(answers, text=TEXT, cue=CUE):
+def oracle(answers, text=TEXT, cue=CUE, ends=(0,)):
     known = lambda text: oracles.law(toy.next_logits(text))  # noqa: E731
-    return oracles.scored_law(known, [*text, *cue], answers)
+    return oracles.scored_law(known, [*text, *cue], answers, ends)
 
 
 @pytest.mark.parametrize("text", [TEXT, [5, 4, 4, 1, 2]])
@@ -45,12 +50,24 @@ def test_law_equals_enumeration(text):
     assert law[-1] > 0
 
 
-def test_the_terminator_belongs_to_the_answer():
+def test_that_it_is_over_belongs_to_the_answer():
     """Without it every text that begins like a longer answer would count for the shorter one."""
-    law = law_of([[2, 0], [2, 3, 0]])
-    np.testing.assert_allclose(law, oracle([[2, 0], [2, 3, 0]]), atol=1e-6)
-    prefix = oracle([[2]])[0]
-    assert law[0] + law[1] < prefix, "both are parts of what begins with 2"
+    law = law_of([[2], [2, 3]])
+    np.testing.assert_allclose(law, oracle([[2], [2, 3]]), atol=1e-6)
+    begins = oracle([[2]], ends=range(toy.V))[0]
+    assert law[0] + law[1] < begins, "both are parts of what begins with 2"
+
+
+def test_an_answer_is_over_with_any_token_that_ends_it():
+    answers, ends = [[2], [2, 3], [4]], (0, 1, 5)
+    law = law_of(answers, ends=ends)
+    np.testing.assert_allclose(law, oracle(answers, ends=ends), atol=1e-6)
+    assert (law[:-1] > law_of(answers)[:-1] + 1e-3).all()
+    assert law[:-1].sum() < 1
+
+
+def test_an_answer_that_nothing_ends_has_no_mass_and_no_nan():
+    np.testing.assert_array_equal(law_of([[2], [2, 3]], ends=()), [0, 0, 1])
 
 
 def test_order_and_padding_of_candidates_change_nothing():
@@ -66,11 +83,10 @@ def test_order_and_padding_of_candidates_change_nothing():
 
 
 def test_other_is_never_negative():
-    law = law_of([[token] for token in range(toy.V)])
+    every, any_token = [[token] for token in range(toy.V)], range(toy.V)
+    law = law_of(every, ends=any_token)
     assert 0 <= law[-1] < 1e-6
-    np.testing.assert_allclose(
-        law[:-1], oracle([[token] for token in range(toy.V)])[:-1], atol=1e-6
-    )
+    np.testing.assert_allclose(law[:-1], oracle(every, ends=any_token)[:-1], atol=1e-6)
 
 
 def test_spellings_of_one_answer_are_counted_together():

@@ -168,3 +168,4 @@ def test_the_step_credit_command_ends_with_its_numbers(tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {
         "step_credit.md", "step_credit.json", "step_credit.png",
     }  # fmt: skip
+    assert "--suite chain --questions 8 --draws 8" in (tmp_path / "step_credit.md").read_text()

@@ -1,5 +1,6 @@
 """Tokenizers: exact text, chat templates, stop tokens, GGUF metadata, and refusals."""
 
+import dataclasses
 import json
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from gccpo_jax import model
 from gccpo_jax.arch import Arch
 from gccpo_jax.errors import UserError
+from gccpo_jax.tasks import bare_task
 from gccpo_jax.tokenizer import check_vocab, load_tokenizer
 from gccpo_jax.weights import load, save
 
@@ -107,18 +109,22 @@ def test_plain_rendering(tiny, tmp_path):
     assert with_bos.render("hello", chat=False) == [1, *with_bos.encode("hello")]
 
 
+def newline(piece: str) -> bool:
+    return "\n" in piece
+
+
 def test_ids_containing_a_newline(tiny):
-    found = tiny.ids_containing("\n")
+    found = tiny.ids_where(newline)
     expected = ["\n" in tiny.decode([i]) for i in range(tiny.vocab_size)]
     np.testing.assert_array_equal(found, expected)
     assert found.sum() == 2  # "\n" and "\n\n"
 
 
 def test_ids_containing_can_cover_the_padded_rows_of_a_model(tiny):
-    found, size = tiny.ids_containing("\n"), tiny.vocab_size
-    padded = tiny.ids_containing("\n", size + 700)
+    found, size = tiny.ids_where(newline), tiny.vocab_size
+    padded = tiny.ids_where(newline, size + 700)
     np.testing.assert_array_equal(padded, np.append(found, np.zeros(700, bool)))
-    np.testing.assert_array_equal(tiny.ids_containing("\n", size), found)
+    np.testing.assert_array_equal(tiny.ids_where(newline, size), found)
 
 
 def test_saved_beside_a_model_and_loaded_again(tiny, tmp_path):
@@ -186,3 +192,16 @@ def test_a_missing_template_or_end_token_is_an_error(tmp_path):
     assert tokenizer.render("a", chat=False) == [0]
     with pytest.raises(UserError, match="chat=false"):
         tokenizer.render("a")
+
+
+def test_an_answer_is_over_where_its_terminator_begins_or_as_the_task_says(tiny):
+    for name, over, not_over in (
+        ("math", ("}", "}$", "}\n"), ("{", "5", "", " }")),
+        ("gsm8k", ("\n", ".", " apples", "**"), ("5", ",", ".5", "")),
+        ("chain", (), ("\n", "5", "")),
+    ):
+        task = bare_task(name)
+        assert [task.is_over(piece) for piece in over] == [True] * len(over), name
+        assert [task.is_over(piece) for piece in not_over] == [False] * len(not_over), name
+    tagged = dataclasses.replace(bare_task("math"), terminator="</answer>")
+    assert tagged.is_over("</") and tagged.is_over("</answer>\n") and not tagged.is_over("answer")

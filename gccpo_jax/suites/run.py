@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import time
@@ -29,20 +30,40 @@ SHORTCUT = Settings(
 SUITE = {"train": 64, "ood": 400, "id": 400, "max_operations": 3}
 
 
-def run_suite(a: argparse.Namespace, settings_of: Callable[..., Settings]) -> None:
-    """Runs `--suite chain` or `--suite shortcut` and prints its summary as the last line."""
+@dataclasses.dataclass(frozen=True)
+class _Page:
+    """What an experiment has to say; all of it is written by `run_suite`."""
+
+    name: str  # of its files
+    title: str
+    counts: str  # what was looked at, one sentence's worth
+    tables: str
+    axis: str
+    bars: dict[str, Any]  # {score: {"estimate", "low", "high"}}
+    summary: dict[str, Any]
+
+
+def run_suite(a: argparse.Namespace, settings_of: Callable[..., Settings], typed: str) -> None:
+    """Runs `--suite chain` or `--suite shortcut` and prints its summary as the last line.
+
+    `typed` is the command as it was given; the page names it.
+    """
     out = pathlib.Path(a.out or "docs/results")
     started = time.monotonic()
     if a.suite == "chain":
-        summary = _chain(a, settings_of(a, CHAIN), out, started)
+        page = _chain(a, settings_of(a, CHAIN))
     else:
-        summary = _shortcut(a, settings_of(a, SHORTCUT), out, started)
-    print(json.dumps(summary, sort_keys=True))
+        page = _shortcut(a, settings_of(a, SHORTCUT))
+    took = f"It took {(time.monotonic() - started) / 60:.1f} minutes."
+    intro = f"`{typed}`: {page.counts}. {took}"
+    paths = report.write(out, page.name, page.title, intro, page.tables, page.summary)
+    plot = out / f"{page.name}.png"
+    report.plot_bars(plot, page.title, page.axis, page.bars, 0.5)
+    print("written: " + ", ".join(map(str, [*paths, plot])))
+    print(json.dumps(page.summary, sort_keys=True))
 
 
-def _chain(
-    a: argparse.Namespace, settings: Settings, out: pathlib.Path, started: float
-) -> dict[str, Any]:
+def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
     model, items = _open(a, ChainConfig(**SUITE), ["id"], a.questions or 96)
     with Bar("step credit", len(items)) as bar:
         rows, gates = step_credit.collect_rows(
@@ -51,27 +72,21 @@ def _chain(
         )  # fmt: skip
     summary = step_credit.summarise(rows, gates)
     counts = summary["counts"]
-    intro = (
-        f"`{_command(a)}`: {counts['questions']} held-out questions, {a.group} sampled and "
+    said = (
+        f"{counts['questions']} held-out questions, {a.group} sampled and "
         f"{a.injected} injected trajectories each ({counts['trajectories']} in all, "
         f"{counts['steps']} steps: {_listed(counts['labels'])}), {settings.draws} branches a "
         f"boundary. Reader gate {summary['reader']['gate']:.2f}; Spearman correlation of the "
-        f"scored with the continued effect {_number(summary['reader']['correlation_ir_te'])}. "
-        f"{_minutes(started)}."
+        f"scored with the continued effect {_number(summary['reader']['correlation_ir_te'])}"
     )
-    title = "Step credit against the checker"
-    paths = report.write(
-        out, "step_credit", title, intro, report.step_credit_tables(summary), summary
-    )
-    plot = out / "step_credit.png"
-    report.plot_bars(plot, title, "AUC, valid against all other labels", summary["auc"], 0.5)
-    _say([*paths, plot])
-    return summary
+    return _Page(
+        "step_credit", "Step credit against the checker", said,
+        report.step_credit_tables(summary),
+        "AUC, valid against all other labels", summary["auc"], summary,
+    )  # fmt: skip
 
 
-def _shortcut(
-    a: argparse.Namespace, settings: Settings, out: pathlib.Path, started: float
-) -> dict[str, Any]:
+def _shortcut(a: argparse.Namespace, settings: Settings) -> _Page:
     config = ChainConfig(**SUITE, shortcut=0.9)
     model, items = _open(a, config, ["id", "ood_shortcut"], a.questions or 128)
     with Bar("lucky guess", len(items)) as bar:
@@ -85,19 +100,15 @@ def _shortcut(
             "python -m gccpo_jax.sft --config configs/shortcut_sft.py --workdir runs/shortcut"
         )
     summary = lucky_guess.summarise(rows)
-    intro = (
-        f"`{_command(a)}`: {len(items)} held-out questions, {a.group} trajectories each, of which "
-        f"{_listed(summary['counts'])}. {_minutes(started)}."
+    said = (
+        f"{len(items)} held-out questions, {a.group} trajectories each, of which "
+        f"{_listed(summary['counts'])}"
     )
-    title = "The lucky guess is seen"
-    paths = report.write(
-        out, "lucky_guess", title, intro, report.lucky_guess_table(summary), summary
-    )
-    plot = out / "lucky_guess.png"
     aucs = {name: x["auc"] for name, x in summary["scores"].items()}
-    report.plot_bars(plot, title, "AUC, follows the steps against follows the cue", aucs, 0.5)
-    _say([*paths, plot])
-    return summary
+    return _Page(
+        "lucky_guess", "The lucky guess is seen", said, report.lucky_guess_table(summary),
+        "AUC, follows the steps against follows the cue", aucs, summary,
+    )  # fmt: skip
 
 
 def _open(
@@ -116,22 +127,9 @@ def _width(model: Model, items: Sequence[Item]) -> int:
     return prompts_of(model.kit, items).tokens.shape[1]
 
 
-def _command(a: argparse.Namespace) -> str:
-    model = "" if a.model == "tiny" else f" --model {a.model}"
-    return f"python -m gccpo_jax.analyse --suite {a.suite}{model}"
-
-
 def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items())
 
 
 def _number(x: float | None) -> str:
     return "undefined" if x is None else f"{x:.2f}"
-
-
-def _minutes(started: float) -> str:
-    return f"It took {(time.monotonic() - started) / 60:.1f} minutes"
-
-
-def _say(paths: Sequence[pathlib.Path]) -> None:
-    print("written: " + ", ".join(map(str, paths)))

@@ -40,7 +40,10 @@ class Task:
     # Templates that ask for the answer at once, after a step boundary; the scored reader
     # averages over them. The first is how the answer field of a response begins.
     cues: tuple[str, ...] = ("#### ",)
-    terminator: str = ""  # text that ends an answer; "" means the end-of-sequence token
+    terminator: str = ""  # text that ends an answer; "" means the end of the text
+    # Whether an answer is over when a token of this text follows it; None: where the
+    # terminator begins. The end of the text always ends it.
+    ends: Callable[[str], bool] | None = None
     chat: bool = False  # render `prompt` with the tokenizer's chat template
     system: str | None = None  # system message, with chat=True only
     # Nuisance rewrite: the same question and steps in other words, consistently.
@@ -58,3 +61,10 @@ class Task:
     same: Callable[[str, str], bool] = operator.eq
     # Labels of steps, one a step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
+
+    def is_over(self, piece: str) -> bool:
+        """Whether an answer is over when a token of this text follows it."""
+        if self.ends is not None:
+            return self.ends(piece)
+        end = self.terminator
+        return bool(end and piece) and (piece.startswith(end) or end.startswith(piece))

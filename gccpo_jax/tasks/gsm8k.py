@@ -42,7 +42,8 @@ def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:
         prompt=prompt,
         extract=extract,
         verify=lambda item, response: exact_integer(item.answer, extract(response)),
-        cues=("#### ", "The final answer:\n#### "),
+        cues=("#### ", "The answer is "),
+        ends=ends_number,
         chat=chat,
         surface=rename,
         corrupt=corrupt,
@@ -67,6 +68,15 @@ def extract(response: str) -> str | None:
         return _plain(re.findall(_NUMBER, boxed)[-1])
     numbers = re.findall(_NUMBER, response)
     return _plain(numbers[-1]) if numbers else None
+
+
+def ends_number(piece: str) -> bool:
+    """Whether a number is over when this text follows it; a full stop alone ends it.
+
+    >>> [ends_number(piece) for piece in ("\\n", ".", " apples", "5", ",", ".5", "")]
+    [True, True, True, False, False, False, False]
+    """
+    return bool(piece) and not re.match(r"[0-9,]|\.[0-9]", piece)
 
 
 def _plain(number: str) -> str:
