@@ -1,13 +1,15 @@
 """GCCPO on the tiny policy that ships with the package: the whole method in minutes.
 
 Command   python -m gccpo_jax.train --config configs/quickstart.py
+          python -m gccpo_jax.train --config configs/quickstart.py:A0      (GRPO; docs/presets.md)
 Hardware  two CPU cores, about three minutes
 """
 
+from gccpo_jax import presets
 from gccpo_jax.config import default
 
 
-def get_config():
+def get_config(preset="A7"):
     config = default()
     config.steps = 30
     config.batch_size = 16
@@ -28,4 +30,4 @@ def get_config():
     config.eval.max_prompt_tokens = 60
     config.eval.max_tokens = 68
     config.log.rollouts_every = 10
-    return config
+    return presets.apply(config, preset)

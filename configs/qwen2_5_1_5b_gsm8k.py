@@ -14,10 +14,11 @@ counting bytes, not from measurements. The learning rate, group and
 clip range follow what is customary for GRPO at this scale.
 """
 
+from gccpo_jax import presets
 from gccpo_jax.config import default
 
 
-def get_config():
+def get_config(preset="A7"):
     config = default()
     config.steps = 300
     config.batch_size = 32
@@ -43,4 +44,4 @@ def get_config():
     config.eval.ood_questions = 0
     config.eval.batch = 100
     config.checkpoint.every = 25
-    return config
+    return presets.apply(config, preset)

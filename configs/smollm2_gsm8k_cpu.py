@@ -7,10 +7,11 @@ Hardware  two CPU cores, 8 GiB, about four minutes
 Result    rollouts/ with chains of thought cut into steps; far too short to learn anything
 """
 
+from gccpo_jax import presets
 from gccpo_jax.config import default
 
 
-def get_config():
+def get_config(preset="A7"):
     config = default()
     config.seed = 3  # here one rollout of step 2 is right, so the update is not zero
     config.steps = 2
@@ -36,4 +37,4 @@ def get_config():
     config.eval.batch = 4
     config.checkpoint.every = 0
     config.log.rollouts_every = 1
-    return config
+    return presets.apply(config, preset)

@@ -47,6 +47,16 @@ def fresh_tapes(question_keys: Array, group: int, draws: int, *, first: int = 1)
     return jax.vmap(of_question)(question_keys)
 
 
+def independent_tapes(question_keys: Array, group: int, sites: int, draws: int) -> Array:
+    """Keys [B, G, E, N] of fresh draws of each trajectory's tape, others at every site.
+
+    The first site has those of `fresh_tapes`. Differences between sites keep their mean and
+    lose what shared noise takes from their variance: a control, not for use.
+    """
+    keys = fresh_tapes(question_keys, group, sites * draws)
+    return keys.reshape(*keys.shape[:2], sites, draws)
+
+
 @partial(jax.jit, static_argnames=("group", "sites", "draws"))
 def resampling_tapes(question_keys: Array, group: int, sites: int, draws: int) -> Array:
     """Keys [B, G, E, N] of fresh step noise: a stream of its own, another key a step."""
@@ -64,7 +74,9 @@ def resampling_tapes(question_keys: Array, group: int, sites: int, draws: int) -
 
 @partial(jax.jit, static_argnames="sites")
 def at_sites(tapes: Tape, sites: int) -> Tape:
-    """Tapes [B, G, N] as `continue_branches` takes them: the same at E sites."""
+    """Tapes [B, G, N], the same at E sites, or [B, G, E, N] as `continue_branches` takes them."""
+    if tapes.key.ndim == 4:
+        return Tape(tapes.key, tapes.recorded[:, :, 0])  # keyed: R is 0
     keys = jnp.broadcast_to(
         tapes.key[:, :, None], (*tapes.key.shape[:2], sites, tapes.key.shape[2])
     )

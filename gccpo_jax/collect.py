@@ -17,12 +17,14 @@ import numpy as np
 
 from gccpo_jax import diagnostics
 from gccpo_jax.config import Config
-from gccpo_jax.credit import Credit, CreditRule, of_group
-from gccpo_jax.judge import Judge, judged_advantage
+from gccpo_jax.credit import of_group
+from gccpo_jax.credit_rule import Credit, CreditRule
+from gccpo_jax.judge import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.kit import Kit, behaviour_rule
 from gccpo_jax.masked import first, masked_mean
 from gccpo_jax.measure import Reading
 from gccpo_jax.outcome_credit import of_outcomes, shaped_outcome
+from gccpo_jax.placebo import controlled
 from gccpo_jax.reading import read
 from gccpo_jax.refill import refill
 from gccpo_jax.stopwatch import Stopwatch
@@ -40,6 +42,7 @@ class Experience:
     rollout: Rollout  # without its cache
     texts: np.ndarray  # [B, G] object
     outcome: np.ndarray  # [B, G] f32, NaN where unscorable
+    reward: Array  # [B, G] f32  the outcome, shaped if asked for; 0 where unscorable
     advantage: Array  # [B, G, T]
     mask: Array  # [B, G, T] bool  tokens that train
     spans: Spans | None  # macro-steps [B, G, E]; None for credit by outcome only
@@ -77,23 +80,34 @@ def collect(
         next_questions = more
         sampled, found = refill(sampled, lambda: sample(*next_questions()), config.sampling.dynamic)
         metrics |= found
+    judged = None
+    if judge is not None:
+        with watch("judge"):
+            judged = judge_steps(kit, config.segmentation, sampled, judge)
+        metrics["process_score"] = judged.mean
+        if config.reward.process_use == "curate":
+            kept = curated(judged, sampled, config.reward.keep)
+            sampled, judged = dataclasses.replace(sampled, scorable=kept), None
+            metrics["kept"] = float(kept.mean())
     rollout = without_cache(sampled.rollout)
     spans, credit = None, None
+    reward, found = shaped_reward(config, sampled, rollout)
+    metrics |= found
     if not config.credit.of_steps:
         with watch("credit"):
-            reward, advantage = _outcome_advantage(config, sampled, rollout)
-        metrics |= reward
+            of_batch = jax.vmap(partial(of_outcomes, rule=credit_rule(config)))
+            advantage = of_batch(reward, jnp.asarray(sampled.scorable), rollout)
     else:
         reading, spans, found = read(kit, config, params, sampled, watch, reader)
         use_gate = jnp.bool_(found["reader_gate"] >= config.counterfactual.min_gate)
         with watch("credit"):
-            credit = _credit(reading, spans, rollout, use_gate, credit_rule(config))
+            rule = credit_rule(config)
+            credit = _credit(reading, spans, rollout, use_gate, sampled.keys, rule)
             advantage = jax.block_until_ready(credit.advantage)
         metrics |= found | diagnostics.of_credit(credit, spans, reading)
-    if judge is not None:
-        with watch("judge"):
-            judged, process = judged_advantage(kit, config.segmentation, sampled, judge)
-        advantage, metrics = advantage + config.reward.process_weight * process, metrics | judged
+    if judged is not None:
+        process = judged_advantage(judged, sampled.tokens.shape[-1])
+        advantage = advantage + config.reward.process_weight * process
     inside = first(rollout.length, sampled.tokens.shape[-1])
     return Experience(
         items=sampled.items,
@@ -101,6 +115,7 @@ def collect(
         rollout=rollout,
         texts=sampled.texts,
         outcome=sampled.outcome,
+        reward=reward,
         advantage=advantage,
         mask=inside & sampled.scorable[..., None],
         spans=spans,
@@ -124,26 +139,30 @@ def credit_rule(config: Config) -> CreditRule:
 
 @partial(jax.jit, static_argnames=("rule",))
 def _credit(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, rule: CreditRule
+    reading: Reading,
+    spans: Spans,
+    rollout: Rollout,
+    use_gate: Array,
+    keys: Array,
+    rule: CreditRule,
 ) -> Credit:
     of_batch = jax.vmap(partial(of_group, rule=rule), in_axes=(0, 0, 0, None))
-    return of_batch(reading, spans, rollout, use_gate)
+    credit = of_batch(reading, spans, rollout, use_gate)
+    return jax.vmap(partial(controlled, rule=rule))(credit, spans, rollout, keys)
 
 
-def _outcome_advantage(
+def shaped_reward(
     config: Config, sampled: Traces, rollout: Rollout
-) -> tuple[dict[str, float], Array]:
-    """The mean reward for the log, if it is not the outcome, and advantages [B, G, T]."""
+) -> tuple[Array, dict[str, float]]:
+    """Rewards [B, G], and their mean for the log where they are not the outcomes."""
     r = config.reward
     outcome = jnp.asarray(np.nan_to_num(sampled.outcome))
+    if not (r.overlong or r.length_penalty):
+        return outcome, {}
     scorable = jnp.asarray(sampled.scorable)
-    found = {}
-    if r.overlong or r.length_penalty:
-        shape = partial(
-            shaped_outcome, limit=config.sampling.max_tokens, overlong=r.overlong,
-            length_penalty=r.length_penalty,
-        )  # fmt: skip
-        outcome = jax.vmap(shape)(outcome, scorable, rollout)
-        found["reward"] = float(masked_mean(outcome, scorable))
-    one = partial(of_outcomes, rule=credit_rule(config))
-    return found, jax.vmap(one)(outcome, scorable, rollout)
+    shape = partial(
+        shaped_outcome, limit=config.sampling.max_tokens, overlong=r.overlong,
+        length_penalty=r.length_penalty,
+    )  # fmt: skip
+    reward = jax.vmap(shape)(outcome, scorable, rollout)
+    return reward, {"reward": float(masked_mean(reward, scorable))}

@@ -87,6 +87,10 @@ class CounterfactualConfig:
     corrupt_arms: int = least(0, 0)  # P of `corrupt`, for S; needs a task that can corrupt
     swap_arms: int = least(0, 0)  # P of `swap`, for S
     swap_delta: float = least(0, 1.0)  # nats a token a swapped step may be less likely
+    equivariance_arms: int = least(0, 0)  # rewrites with other numbers, for Eq; needs such a task
+    shared_noise: bool = (
+        True  # the same tapes at all boundaries of a trajectory (value "continued")
+    )
     value: str = choice("continued", "scored")  # how Phi is read
     reader: str = choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
     ema: float = fraction(0.99)  # of reader "ema": how much of the average stays each step
@@ -103,11 +107,23 @@ class CreditConfig:
     # "gated_gae": Phi as the critic, R gates positive effects. "additive": outcome and gated
     # effects as two streams. "selective": the outcome's advantage in proportion to Q = R S.
     # "four_corner": outcome and soundness of the trajectory. "paper": a reconstruction, see
-    # paper.py. Without step credit: "outcome" (GRPO, RLOO, Dr.GRPO, Pass@k), and "gtpo" (tokens)
-    # and "grpo_s" (trajectories), which shape a reward of right and wrong by entropy.
+    # paper.py. "l2t": Learning to Think. Without step credit: "outcome" (GRPO, RLOO, Dr.GRPO,
+    # Pass@k), and "gtpo" (tokens) and "grpo_s" (trajectories), which shape a reward of right and
+    # wrong by entropy.
     kind: str = choice(
-        *("gated_gae", "additive", "selective", "four_corner", "paper"), *WITHOUT_STEPS
+        *("gated_gae", "additive", "selective", "four_corner", "paper", "l2t"), *WITHOUT_STEPS
     )
+    # What a step earns: "gated" is the method, the others are controls, see terms.py.
+    step_term: str = only(
+        "gated_gae",
+        choice(
+            *("gated", "observational", "non_causal", "robustness", "effect_size", "selectivity")
+        ),
+    )
+    # "equivariance": by R_k times the trajectory's Eq under other numbers.
+    gate_by: str = only("gated_gae additive", choice("robustness", "equivariance"))
+    # Gives a trajectory's credit to the wrong steps, see placebo.py.
+    control: str = only("gated_gae", choice("none", "permuted", "inverted"))
     gate: bool = only("gated_gae additive", True)  # R gates positive effects
     gate_answer: bool = only("gated_gae additive", True)  # also at the answer step
     lam: float = only("gated_gae", fraction(0.95))  # decay per `tokens_per_unit` tokens
@@ -118,9 +134,9 @@ class CreditConfig:
     baseline: str = only(
         "additive selective outcome", choice("leave_one_out", "zscore", "mean", "pass_at_k")
     )
-    ddof: int = only("additive selective paper outcome gtpo grpo_s", least(0, 1))  # of z-scores
+    ddof: int = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1))  # of z-scores
     # Beside the deviation, of z-scores and of "pass_at_k".
-    epsilon: float = only("additive selective paper outcome gtpo grpo_s", least(0, 1e-4))
+    epsilon: float = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1e-4))
     pass_k: int = only("additive selective outcome", least(1, 4))  # k of "pass_at_k"
     entropy_base: float = only("gtpo grpo_s", least(0, 1.0))  # of right; wrong: its negative
     entropy_bonus: float = only("gtpo grpo_s", least(0, 0.1))  # of relative entropy
@@ -129,14 +145,14 @@ class CreditConfig:
     selective_floor: float = only("selective", least(0, 0.1))  # what a step with Q = 0 keeps
     corner_a: float = only("four_corner", fraction(0.25))  # pays right without soundness
     corner_b: float = only("four_corner", fraction(0.5))  # pays soundness without right
-    paper_alpha: float = only("paper", least(0, 0.9))  # of the step reward beside the outcome
+    paper_alpha: float = only("paper l2t", least(0, 0.9))  # of the step reward beside the outcome
     paper_weight: float = only("paper", least(0, 0.8))  # of effectiveness beside robustness
     # Share of a rollout's token rewards left out of its mean at each end.
     paper_truncation: float = only(
-        "paper", field(0.025, lambda x: 0 <= x < 0.5, "a number in [0, 0.5)")
+        "paper l2t", field(0.025, lambda x: 0 <= x < 0.5, "a number in [0, 0.5)")
     )
-    paper_floor: float = only("paper", above(0, 1e-4))  # least |rt|, about 1 / tokens
-    paper_clip: float = only("paper", above(0, 5.0))  # largest |advantage| of a token
+    paper_floor: float = only("paper l2t", above(0, 1e-4))  # least |rt|, about 1 / tokens
+    paper_clip: float = only("paper l2t", above(0, 5.0))  # largest |advantage| of a token
 
     @property
     def of_steps(self) -> bool:
@@ -150,8 +166,12 @@ class RewardConfig:
 
     overlong: int = least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
     length_penalty: float = field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
+    verifier: str = ""  # "package.module:function" in place of the task's own, see judge.py
     process: str = ""  # "package.module:function" that scores steps, see judge.py; "": none
+    # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
+    process_use: str = choice("advantage", "curate")
     process_weight: float = least(0, 1.0)  # of its advantage beside the credit's
+    keep: int = least(0, 0)  # trajectories of a group that PROF's filter keeps; 0: not asked for
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,11 @@ def check_combinations(c: Config) -> None:
       UserError: names the field, its value and what is valid.
     """
     _refuse(sizes(c))
+    check_ignored(c.credit, "config.credit", "kind")
     if c.credit.of_steps:
         _refuse(step_credit(c))
-    check_ignored(c.credit, "config.credit", "kind")
     _refuse(outcome_credit(c))
+    _refuse(process_reward(c))
     _refuse(objective(c))
     check_ignored(c.objective, "config.objective", "loss")
 
@@ -77,6 +78,18 @@ def outcome_credit(c: Config) -> list[tuple[bool, str]]:
             "measured in probabilities of being right, GTPO in right and wrong); leave it at 0",
         ),
         (
+            bool(shaped) and pass_at_k,
+            f"{named}: baseline 'pass_at_k' is of right and wrong only; leave it at 0",
+        ),
+    ]
+
+
+def process_reward(c: Config) -> list[tuple[bool, str]]:
+    """Scores of steps from outside that nothing would use."""
+    credit, shaping = c.credit, c.reward
+    curates = shaping.process_use == "curate"
+    return [
+        (
             bool(shaping.process) and credit.kind not in ("outcome", "gated_gae"),
             f"config.reward.process = {shaping.process!r}: credit.kind {credit.kind!r} does not "
             "use it, only 'outcome' and 'gated_gae'; leave it at ''",
@@ -87,8 +100,30 @@ def outcome_credit(c: Config) -> list[tuple[bool, str]]:
             f"leave it at {type(shaping).process_weight}",
         ),
         (
-            bool(shaped) and pass_at_k,
-            f"{named}: baseline 'pass_at_k' is of right and wrong only; leave it at 0",
+            bool(shaping.process) and c.objective.loss == "gvpo" and not curates,
+            f"config.reward.process = {shaping.process!r}: objective.loss 'gvpo' reads rewards, "
+            "not advantages; leave it at '', or curate (process_use 'curate')",
+        ),
+        (
+            curates and not (shaping.process and credit.kind == "outcome"),
+            "config.reward.process_use = 'curate': expected a reward.process (is "
+            f"{shaping.process!r}) and credit.kind 'outcome' (is {credit.kind!r}); step credit "
+            "compares all trajectories of a group",
+        ),
+        (
+            curates and not 2 <= shaping.keep < c.group_size,
+            f"config.reward.keep = {shaping.keep}: process_use 'curate' expects at least 2 and "
+            f"less than group_size = {c.group_size}",
+        ),
+        (
+            shaping.keep > 0 and not curates,
+            f"config.reward.keep = {shaping.keep}: only process_use 'curate' uses it (is "
+            f"{shaping.process_use!r}); leave it at 0",
+        ),
+        (
+            curates and shaping.process_weight != type(shaping).process_weight,
+            f"config.reward.process_weight = {shaping.process_weight}: process_use 'curate' adds "
+            f"no stream; leave it at {type(shaping).process_weight}",
         ),
     ]
 
@@ -97,8 +132,11 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
     """Credit of steps without the readings it is made of."""
     kind, cf = c.credit.kind, c.counterfactual
     nuisance = cf.latent_arms + cf.surface_arms + cf.equivalent_arms
-    gates = kind in ("gated_gae", "additive") and c.credit.gate
-    needs_q = kind in ("selective", "four_corner")
+    term = c.credit.step_term
+    signed = term in ("gated", "observational")
+    gates = kind in ("gated_gae", "additive") and c.credit.gate and term == "gated"
+    needs_q = kind in ("selective", "four_corner") or term == "selectivity"
+    named = f"config.credit.kind = {kind!r}" + ("" if signed else f", step_term {term!r}")
     return [
         (
             cf.boundaries == 0,
@@ -111,13 +149,34 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
             "surface_arms and equivalent_arms are 0; set credit.gate to False or ask for arms",
         ),
         (
+            term == "robustness" and nuisance == 0,
+            f"{named}: there is no R, counterfactual.latent_arms, surface_arms and "
+            "equivalent_arms are 0; ask for arms",
+        ),
+        (
+            not signed and not (c.credit.gate and c.credit.gate_answer),
+            f"config.credit.gate = {c.credit.gate}, gate_answer = {c.credit.gate_answer}: "
+            f"step_term {term!r} has no gate; leave them at True",
+        ),
+        (
+            c.credit.gate_by == "equivariance" and not (gates and cf.equivariance_arms),
+            "config.credit.gate_by = 'equivariance': it gates the step_term 'gated' by rewrites "
+            f"with other numbers, expected credit.gate True (is {c.credit.gate}) and "
+            f"counterfactual.equivariance_arms at least 1 (is {cf.equivariance_arms})",
+        ),
+        (
+            cf.value == "scored" and (not cf.shared_noise or cf.branch_tokens > 0),
+            f"config.counterfactual.shared_noise = {cf.shared_noise}, branch_tokens = "
+            f"{cf.branch_tokens}: value 'scored' has no branches; leave them at True and 0",
+        ),
+        (
             needs_q and nuisance == 0,
-            f"config.credit.kind = {kind!r}: there is no R for Q = R S, "
+            f"{named}: there is no R for Q = R S, "
             "counterfactual.latent_arms, surface_arms and equivalent_arms are 0; ask for some",
         ),
         (
             needs_q and cf.corrupt_arms + cf.swap_arms == 0,
-            f"config.credit.kind = {kind!r}: there is no S for Q = R S, "
+            f"{named}: there is no S for Q = R S, "
             "counterfactual.corrupt_arms and swap_arms are 0; ask for content arms",
         ),
         (
@@ -147,6 +206,7 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
 def objective(c: Config) -> list[tuple[bool, str]]:
     """Losses that do not go with a reduction, a credit or a penalty."""
     o, by_outcome = c.objective, c.credit.kind == "outcome"
+    by_response = c.credit.kind in ("outcome", "grpo_s")
     credit = type(c.credit)
     ignored = [
         name
@@ -160,9 +220,9 @@ def objective(c: Config) -> list[tuple[bool, str]]:
             f"loss {o.loss!r}, whose one ratio a response the others weigh by length",
         ),
         (
-            o.loss == "gspo" and not by_outcome,
+            o.loss == "gspo" and not by_response,
             f"config.objective.loss = 'gspo': it averages the step credit of {c.credit.kind!r} "
-            "over each response; expected 'gspo_token', or credit.kind 'outcome'",
+            "over each response; expected 'gspo_token', or credit.kind 'outcome' or 'grpo_s'",
         ),
         (
             o.loss == "gvpo" and not by_outcome,

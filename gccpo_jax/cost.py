@@ -8,6 +8,7 @@ L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question 
     readout chain            (K + 1) c L        latent              K P c L
     deletion                 0                  replaced step       K P (t + c L)
     surface                  P (q + T) + K P c L                    (+ K P t, if decoded)
+    equivariance             P (q + T + 2 L)        another reader  T + q / G
     Phi                      K' N h             total-effect audit  K P (t + N h)
 
 A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once an arm, then
@@ -180,8 +181,11 @@ def budget(
     rows = [row("rollout", True, (tokens, middle))]
     if config.credit.of_steps:
         arms, whole = c.surface_arms, c.surface_arms * (prompt + tokens)
+        phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
+        again = 0.0 if c.reader == "policy" else prompt / config.group_size + tokens
+        numbers = c.equivariance_arms * (prompt + tokens)
         rows += [
-            row("Phi, continued", True, (continued(s, c.boundaries, c.draws), grows)),
+            row("Phi, continued", True, (phi, grows)),
             row("readout chain", False, (chain(s), read)),
             row("delete", False, (0, read)),
             row("latent", False, (latent(s, c.latent_arms), read)),
@@ -190,6 +194,13 @@ def budget(
             row("equivalent", False, (replaced(s, c.equivalent_arms), read)),
             row("swap", False, (replaced(s, c.swap_arms), read)),
             row("corrupt", False, (replaced(s, c.corrupt_arms), read)),
+            row(
+                "equivariance",
+                False,
+                (numbers, encode),
+                (c.equivariance_arms * 2 * answer, prompt + tokens),
+            ),
+            row("encoded by another reader", False, (again, encode)),
         ]
     return Budget(tuple(rows), config.batch_size * config.group_size)
 

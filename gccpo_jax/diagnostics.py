@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax import reward
-from gccpo_jax.credit import Credit
+from gccpo_jax.credit_rule import Credit
 from gccpo_jax.measure import Reading
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.types import Array, Spans
@@ -57,6 +57,12 @@ def of_reader(
         "reader_gate": float(np.mean(agree)) if agree else 0.0,
         "other": _mean(laws[..., -1], mask),
     }
+
+
+def of_equivariance(follows: np.ndarray) -> dict[str, float]:
+    """Mean Eq of the trajectories [B, G] that have one (NaN: not), and their share."""
+    known = np.isfinite(follows)
+    return {"Eq": _mean(follows, known), "Eq_defined": float(known.mean())}
 
 
 def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float]:

@@ -3,12 +3,13 @@
     judge(question: str, steps: Sequence[str]) -> Sequence[float]
 
 Its scores become one more stream of token advantages, GRPO's process supervision
-(`process.process_supervision`), beside the outcome's or the step credit's.
+(`process.process_supervision`), beside the outcome's or the step credit's; or they choose
+which trajectories of a group train (PROF, `process.curate`).
 """
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.advantage import to_tokens
+from gccpo_jax.baselines import RIGHT
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit
-from gccpo_jax.process import process_supervision
+from gccpo_jax.process import consistency, curate, process_supervision
 from gccpo_jax.steps import find_steps
 from gccpo_jax.texts import step_texts
 from gccpo_jax.traces import Traces
@@ -29,48 +31,57 @@ from gccpo_jax.types import Array, Spans
 Judge = Callable[[str, Sequence[str]], Sequence[float]]
 
 
-def load_judge(name: str) -> Judge | None:
-    """The function that `config.reward.process` names, "package.module:function"; None for "".
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Scores of the steps of a batch."""
 
-    Raises:
-      UserError: another form, no such module or function, or it cannot be called.
-    """
-    if not name:
-        return None
-    told = f"config.reward.process = {name!r}"
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
-        raise UserError(f"{told}: expected 'package.module:function'")
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-    except ImportError as error:
-        raise UserError(
-            f"{told}: cannot import {module!r} ({error}); install it or put its directory on "
-            "PYTHONPATH"
-        ) from error
-    if found is None:
-        raise UserError(f"{told}: module {module!r} has no {function!r}")
-    if not callable(found):
-        raise UserError(f"{told}: expected a function, it is a {type(found).__name__}")
-    return found
+    score: np.ndarray  # [B, G, E] f32, 0 outside the mask
+    mask: np.ndarray  # [B, G, E] bool  steps that were judged
+    spans: Spans  # [B, G, E] all steps, none merged
+
+    @property
+    def mean(self) -> float:
+        """Mean score of a step, 0 without any."""
+        return float(self.score[self.mask].mean()) if self.mask.any() else 0.0
 
 
-def judged_advantage(
-    kit: Kit, segmentation: SegmentationConfig, traces: Traces, judge: Judge
-) -> tuple[dict[str, float], Array]:
-    """The mean step score for the log, and token advantages [B, G, T].
-
-    Trajectories that could not be scored are not judged and get 0.
-    """
+def judge_steps(kit: Kit, segmentation: SegmentationConfig, traces: Traces, judge: Judge) -> Judged:
+    """Asks the judge about every trajectory that could be scored."""
     spans = _steps(
         kit.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=segmentation.max_steps, min_tokens=segmentation.min_tokens,
         max_tokens=segmentation.max_tokens,
     )  # fmt: skip
-    score, mask = judged(kit, traces, spans, judge)
-    size = traces.tokens.shape[-1]
-    advantage = _advantage(jnp.asarray(score), jnp.asarray(mask), spans, size)
-    return {"process_score": float(score[mask].mean()) if mask.any() else 0.0}, advantage
+    return Judged(*judged(kit, traces, spans, judge), spans)
+
+
+def judged_advantage(found: Judged, size: int) -> Array:
+    """Token advantages [B, G, T = size] of process supervision; 0 where nothing was judged."""
+    return _advantage(jnp.asarray(found.score), jnp.asarray(found.mask), found.spans, size)
+
+
+def curated(found: Judged, traces: Traces, keep: int) -> np.ndarray:
+    """PROF's filter over each group: [B, G] bool, the `keep` trajectories that train.
+
+    Ranked by `process.consistency` against the batch's mean step score, right and wrong
+    ones balanced by `process.curate`.
+    """
+    outcome = jnp.asarray(np.nan_to_num(traces.outcome))
+    scorable = jnp.asarray(traces.scorable)
+    remove = outcome.shape[1] - keep
+    score, mask = jnp.asarray(found.score), jnp.asarray(found.mask)
+    return np.asarray(_curate(score, mask, outcome > RIGHT, scorable, found.mean, remove))
+
+
+@partial(jax.jit, static_argnames="remove")
+def _curate(
+    score: Array, mask: Array, right: Array, scorable: Array, centre: Array, remove: int
+) -> Array:
+    def of_group(score: Array, mask: Array, right: Array, scorable: Array) -> Array:
+        fits = jax.vmap(consistency, in_axes=(0, 0, 0, None))(score, mask, right, centre)
+        return curate(fits, right, scorable, remove=remove)
+
+    return jax.vmap(of_group)(score, mask, right, scorable)
 
 
 def judged(kit: Kit, traces: Traces, spans: Spans, judge: Judge) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ class Reading:
     nuisance: Arms  # [G, E, P, C + 1]  Family.NUISANCE
     content: Arms  # [G, E, P2, C + 1]  Family.CONTENT; P2 may be 0
     energy: Array  # [G, E] f32 >= 0  mean square of the step's latent; credit `paper` reads it
+    equivariance: Array  # [G] f32  Eq of each trajectory; NaN where it was not measured
 
 
 @record
@@ -70,6 +71,16 @@ def readable_laws(
     )
 
 
+def effects_of(reading: Reading, value: Array, mask: Array) -> tuple[Array, Array]:
+    """Phi_{k-1} and D_k [G, E] of values [G, E] after each step; not finite: the group's mean."""
+    outcome = outcomes(reading)
+    baseline = masked_mean(outcome, reading.scorable)
+    value = jnp.where(jnp.isfinite(value), value, baseline)
+    start = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
+    value_before = jnp.concatenate([start, value], axis=1)[:, :-1]
+    return value_before, jax.vmap(reward.effects)(value_before, outcome, mask)
+
+
 def measure(
     reading: Reading,
     spans: Spans,
@@ -77,9 +88,13 @@ def measure(
     *,
     gate: bool = True,
     gate_answer: bool = True,
+    gate_by: str = "robustness",
     max_other: float = 0.2,
 ) -> StepScores:
     """Scores of one group's steps; the options are `reward.gated_effects`' and `readable`'s.
+
+    `gate_by` "equivariance" gates by R_k Eq instead of R_k, with Eq the trajectory's
+    equivariance (the median of the group's where it has none).
 
     Phi_0 is the group's mean outcome: the G rollouts *are* draws of the continued
     reader before any step, already paid for. Being the same for the whole group it
@@ -90,13 +105,8 @@ def measure(
       reading: arrays of the group. spans: macro-steps [G, E].
       use_gate: [] bool; False where the reader failed its gate, so that no law is used.
     """
-    mask, outcome = existing(reading, spans), outcomes(reading)
-    baseline = masked_mean(outcome, reading.scorable)
-    value = jnp.where(jnp.isfinite(reading.value), reading.value, baseline)
-    start = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
-    value_before = jnp.concatenate([start, value], axis=1)[:, :-1]
-    effect = jax.vmap(reward.effects)(value_before, outcome, mask)
-
+    mask = existing(reading, spans)
+    value_before, effect = effects_of(reading, reading.value, mask)
     factual, nuisance, content = readable_laws(reading, mask, use_gate, max_other)
     robust = reward.robustness(
         reading.nuisance.beside(factual),
@@ -110,6 +120,10 @@ def measure(
     )
     selective = reward.selectivity(robust, sensitive)
     filled = reward.fill_undefined(*robust)
+    weight = filled
+    if gate_by == "equivariance":
+        known = jnp.isfinite(reading.equivariance) & reading.scorable & use_gate
+        weight = filled * reward.fill_undefined(reading.equivariance, known)[:, None]
 
     def gated_of(effect: Array, robust: Array, mask: Array) -> Array:
         return reward.gated_effects(effect, robust, mask, gate=gate, gate_answer=gate_answer)
@@ -119,7 +133,7 @@ def measure(
         effect=effect,
         robustness=filled,
         defined=robust[1],
-        gated=jax.vmap(gated_of)(effect, filled, mask),
+        gated=jax.vmap(gated_of)(effect, weight, mask),
         sensitivity=sensitive[0],
         content_defined=sensitive[1],
         selectivity=selective[0],

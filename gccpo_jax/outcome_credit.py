@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from gccpo_jax import shaping
 from gccpo_jax.baselines import RIGHT
-from gccpo_jax.credit import CreditRule, outcome_only
+from gccpo_jax.credit import outcome_only
+from gccpo_jax.credit_rule import CreditRule
 from gccpo_jax.masked import first
 from gccpo_jax.types import Array, Rollout
 

@@ -47,6 +47,8 @@ from gccpo_jax.masked import masked_mean, safe_divide
 from gccpo_jax.reward import kl_divergence
 from gccpo_jax.types import Array
 
+ROUNDING = 1e-5
+"""A mean of token rewards below this share of the largest of them is 0."""
 LAW_FLOOR = 1e-8  # of a perturbed law: KL is at most 18.4 nats a unit of mass
 
 
@@ -155,5 +157,8 @@ def token_advantages(
         process, outcome, logp, step, inside, mask
     )
     score = jax.vmap(partial(truncated_mean, truncation=truncation))(rewards, inside)
+    # Rewards that cancel leave rounding, which the floor and the z-score would blow up.
+    cancelled = jnp.abs(score) <= ROUNDING * jnp.max(jnp.abs(rewards), axis=-1)
+    score = jnp.where(cancelled, 0.0, score)
     scalar = group_zscore(score, where, ddof=ddof, epsilon=epsilon)
     return jax.vmap(partial(back_map, floor=floor, clip=clip))(scalar, rewards, score, inside)

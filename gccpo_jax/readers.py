@@ -69,7 +69,7 @@ def continued(
     traces: Traces,
     answers: Sequence[Sequence[str]],  # [B][C] as `texts.candidates_of` returns them
     count: int,  # C
-    tapes: Tape,  # [B, G, N]
+    tapes: Tape,  # [B, G, N], or [B, G, E, N]: others at each site (P is 1, at_once is 0)
     *,
     rule: Rule,
     max_tokens: int,

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax import diagnostics, noise, readers, texts
-from gccpo_jax.branches import fresh_tapes
+from gccpo_jax.branches import fresh_tapes, independent_tapes
 from gccpo_jax.config import Config
+from gccpo_jax.equivariance import equivariance
 from gccpo_jax.family import Arms, Family, pool
 from gccpo_jax.intervention import norm_energy
 from gccpo_jax.kit import Kit, behaviour_rule
@@ -90,6 +91,11 @@ def read(
         content, kept = content_arms(kit, config, params, traces, who, seen, read_spans, candidates)
         nuisance = dataclasses.replace(nuisance, usable=nuisance.usable & varied(traces))
         jax.block_until_ready((nuisance.laws, content.laws))
+    with watch("equivariance"):
+        follows = equivariance(
+            kit, who, seen, read_spans,
+            arms=c.equivariance_arms, max_answer_tokens=c.max_answer_tokens,
+        )  # fmt: skip
     if c.value == "scored":
         value = _scored_values(laws, candidates, spans)
     reading = Reading(
@@ -100,11 +106,13 @@ def read(
         nuisance=nuisance,
         content=content,
         energy=_energy(seen.rollout.segment, read_spans),
+        equivariance=jnp.asarray(follows, jnp.float32),
     )
     metrics = {
         "steps": float(np.asarray(steps.mask).sum(-1).mean()),
         "branch_tokens": float(branch_tokens),
         **diagnostics.of_reader(kit.task, traces, spans, laws, answers),
+        **(diagnostics.of_equivariance(follows) if c.equivariance_arms else {}),
         **found,
         **kept,
     }
@@ -182,10 +190,14 @@ def continued_values(
     """
     c = config.counterfactual
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
-    group = traces.tokens.shape[1]
+    group, sites = traces.tokens.shape[1], where.shape[-1]
+    if c.shared_noise:
+        tapes = fresh_tapes(traces.keys, group, c.draws)
+    else:
+        tapes = independent_tapes(traces.keys, group, sites, c.draws)
     read_sites = readers.continued(
         kit, params, traces, answers, c.max_candidates,
-        noise.keyed(fresh_tapes(traces.keys, group, c.draws), kit.policy.vocab_size),
+        noise.keyed(tapes, kit.policy.vocab_size),
         rule=behaviour_rule(config), limit=config.sampling.max_tokens,
         max_tokens=c.branch_tokens or config.sampling.max_tokens,
     )  # fmt: skip

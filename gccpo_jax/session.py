@@ -18,6 +18,7 @@ from gccpo_jax.tasks import load_task
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from gccpo_jax.types import Params
+from gccpo_jax.verifier import with_verifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def open_task(config: Config) -> Task:
     for name in ("path", "eval_path"):
         if value := getattr(config.data, name):
             options[name] = value
-    return load_task(config.task.name, **options)
+    return with_verifier(load_task(config.task.name, **options), config.reward.verifier)
 
 
 def _limit(config: Config, split: str) -> int:

@@ -22,7 +22,6 @@ from gccpo_jax.collect import Experience, collect
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
-from gccpo_jax.judge import load_judge
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
@@ -32,6 +31,7 @@ from gccpo_jax.session import Session, open_session
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Params, Prompts, UpdateBatch
 from gccpo_jax.update import LossFn, group_loss, rl_loss
+from gccpo_jax.user_function import load_function
 from gccpo_jax.workdir import claim
 
 
@@ -41,9 +41,9 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `judge.load_judge`, `session.open_session` and `workdir.claim`.
+      UserError: see `load_function`, `session.open_session` and `workdir.claim`.
     """
-    judge = load_judge(config.reward.process)
+    judge = load_function(config.reward.process, "config.reward.process")
     session, params = open_session(config)
     check_task(config, session)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
@@ -109,7 +109,8 @@ def check_task(config: Config, session: Session) -> None:
     task = session.kit.task
     if not config.credit.of_steps:
         return
-    for name, can in (("surface", task.surface), ("corrupt", task.corrupt)):
+    rewrites = (("surface", task.surface), ("corrupt", task.corrupt), ("equivariance", task.number))
+    for name, can in rewrites:
         arms = getattr(config.counterfactual, f"{name}_arms")
         if arms and not can:
             raise UserError(
@@ -145,7 +146,7 @@ def update_batch(
         behaviour_logp=rollout.logp,
         reference_logp=base,
         advantage=experience.advantage,
-        reward=jnp.nan_to_num(jnp.asarray(experience.outcome)),
+        reward=experience.reward,
     )
 
 

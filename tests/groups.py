@@ -51,6 +51,7 @@ def group(seed=0, *, unscorable=(), counts=None):
         nuisance=Arms(law(G, E, P), some(G, E, P), Family.NUISANCE),
         content=Arms(law(G, E, P), some(G, E, P), Family.CONTENT),
         energy=jnp.asarray(random.exponential(1, (G, E)), jnp.float32),
+        equivariance=jnp.asarray(np.where(random.random(G) < 0.8, random.random(G), np.nan), "f4"),
     )
     return reading, Spans(*(jnp.asarray(x) for x in (starts, ends, mask))), rollout
 
@@ -99,6 +100,7 @@ def for_oracle(reading, spans, rollout):
                 "factual": [wide["factual"][i, k] for k in range(count)],
                 "nuisance": arms(reading.nuisance),
                 "content": arms(reading.content),
+                "eq": None if np.isnan(wide["equivariance"][i]) else wide["equivariance"][i],
             }
         )
     return out

@@ -10,7 +10,7 @@ from gccpo_jax.config import CreditConfig, default, freeze
 from gccpo_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper", "outcome", "gtpo", "grpo_s"]
+KINDS = "gated_gae additive selective four_corner paper l2t outcome gtpo grpo_s".split()
 NEEDS = {
     "selective": {"counterfactual.corrupt_arms": 1},
     "four_corner": {"counterfactual.swap_arms": 1},
@@ -37,10 +37,15 @@ def test_every_kind_runs_with_what_it_needs(kind):
 
 @pytest.mark.parametrize("field", [f for f in dataclasses.fields(CreditConfig) if f.name != "kind"])
 def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(field):
-    named = {"token_weights": "surprise", "baseline": "zscore", "pass_k": 2}
+    named = {
+        "token_weights": "surprise", "baseline": "zscore", "pass_k": 2, "control": "inverted",
+        "step_term": "non_causal", "gate_by": "equivariance",
+    }  # fmt: skip
     value = named.get(field.name, CHANGED.get(type(field.default)))
     for kind in KINDS:
         config = config_of(kind, **{f"credit.{field.name}": value})
+        if field.name == "gate_by":
+            config.counterfactual.equivariance_arms = 1
         if field.name == "pass_k" and kind in field.metadata["kinds"]:
             config.credit.baseline = "pass_at_k"
         if kind in field.metadata["kinds"]:
@@ -69,6 +74,49 @@ def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(fi
         ("paper", {"counterfactual.latent_arms": 0}, "latent_arms at least 1"),
         ("paper", {"credit.paper_truncation": 0.5}, "a number in"),
         ("paper", {"credit.paper_floor": 0.0}, "above 0"),
+        ("gated_gae", {"credit.step_term": "selectivity"}, "no S for Q"),
+        (
+            "gated_gae",
+            {
+                "credit.step_term": "robustness",
+                "counterfactual.latent_arms": 0,
+                "counterfactual.surface_arms": 0,
+            },
+            "step_term 'robustness': there is no R",
+        ),
+        ("gated_gae", {"credit.step_term": "effect_size", "credit.gate": False}, "has no gate"),
+        ("gated_gae", {"credit.gate_by": "equivariance"}, "equivariance_arms at least 1"),
+        (
+            "gated_gae",
+            {
+                "credit.gate_by": "equivariance",
+                "credit.gate": False,
+                "counterfactual.equivariance_arms": 1,
+            },
+            "credit.gate True",
+        ),
+        (
+            "gated_gae",
+            {"counterfactual.value": "scored", "counterfactual.shared_noise": False},
+            "has no branches",
+        ),
+        (
+            "outcome",
+            {"reward.process_use": "curate", "reward.keep": 2},
+            "a reward.process",
+        ),
+        (
+            "gated_gae",
+            {"reward.process": "a:b", "reward.process_use": "curate", "reward.keep": 2},
+            "credit.kind 'outcome'",
+        ),
+        (
+            "outcome",
+            {"reward.process": "a:b", "reward.process_use": "curate", "reward.keep": 8},
+            "less than group_size = 8",
+        ),
+        ("outcome", {"reward.keep": 2}, "only process_use 'curate'"),
+        ("outcome", {"reward.process": "a:b", "objective.loss": "gvpo"}, "reads rewards"),
     ],
 )
 def test_a_kind_without_its_readings_is_refused(kind, change, words):

@@ -76,6 +76,8 @@ def test_a_configuration_is_the_sum_of_its_items():
         "equivalent": 640,
         "swap": 1920,
         "corrupt": 3200,
+        "equivariance": 0,
+        "encoded by another reader": 0,
     }
     decoded = {row.name for row in found.rows if row.decoded}
     assert decoded == {"rollout", "Phi, continued", "equivalent, decoded"}
@@ -89,7 +91,16 @@ def test_what_is_not_asked_for_costs_nothing():
     none = {name: 0 for name in ARMS if name.endswith("_arms")}
     free = [row.name for row in budget_of(config_of(**none)).rows if row.tokens == 0]
     names = ["delete", "latent", "surface", "equivalent, decoded", "equivalent", "swap", "corrupt"]
-    assert free == names
+    assert free == [*names, "equivariance", "encoded by another reader"]
+
+
+def test_values_read_at_once_have_no_branches_and_other_readers_encode_again():
+    tokens = {row.name: row.tokens for row in budget_of(config_of(value="scored")).rows}
+    assert tokens["Phi, continued"] == 0
+    other = budget_of(config_of(reader="reference", equivariance_arms=2))
+    tokens = {row.name: row.tokens for row in other.rows}
+    assert tokens["encoded by another reader"] == 256 + 64 / 8
+    assert tokens["equivariance"] == 2 * (64 + 256) + 2 * 2 * 8
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -7,7 +7,8 @@ import pytest
 from groups import E, G, P, T, arms_like, change, group, reorder
 
 from gccpo_jax import advantage
-from gccpo_jax.credit import CreditRule, of_group, outcome_only, spread
+from gccpo_jax.credit import of_group, outcome_only
+from gccpo_jax.credit_rule import CreditRule, spread
 from gccpo_jax.types import Spans
 
 YES = jnp.bool_(True)
@@ -24,7 +25,7 @@ def test_no_gate_no_decay_and_the_group_mean_as_value_is_leave_one_out(seed):
     per_step = {
         k: jax.tree.map(lambda a: a[:, :1], x)
         for k, x in vars(reading).items()
-        if k not in ("outcome", "scorable")
+        if k not in ("outcome", "scorable", "equivariance")
     }
     one = change(reading, **(per_step | {"value": mean[:, :1]}))
     credit = gated_gae(one, whole, rollout, YES, rule=rule)

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles_controls as controls
 import oracles_credit as oracle
 import pytest
 from groups import (
@@ -22,7 +23,8 @@ from groups import (
 
 from gccpo_jax.collect import credit_rule
 from gccpo_jax.config import Config
-from gccpo_jax.credit import CreditRule, of_group, outcome_only
+from gccpo_jax.credit import of_group, outcome_only
+from gccpo_jax.credit_rule import CreditRule
 
 YES = jnp.bool_(True)
 CASES = {
@@ -59,6 +61,21 @@ CASES = {
         partial(oracle.paper, alpha=0.3, weight=2.0, truncation=0.2, floor=0.1, clip=1.5, ddof=0,
                 epsilon=0.0),
     ),
+    "l2t": (CreditRule(kind="l2t", paper_alpha=0.8), controls.l2t),
+    "observational": (
+        CreditRule(step_term="observational"), controls.of_term(controls.observational),
+    ),
+    "observational, other options": (
+        CreditRule(step_term="observational", gate_answer=False, max_other=0.1),
+        controls.of_term(controls.observational, gate_answer=False, max_other=0.1),
+    ),
+    "non_causal": (CreditRule(step_term="non_causal"), controls.of_term(controls.non_causal)),
+    "robustness": (CreditRule(step_term="robustness"), controls.of_term(controls.robustness)),
+    "effect_size": (CreditRule(step_term="effect_size"), controls.of_term(controls.effect_size)),
+    "selectivity": (CreditRule(step_term="selectivity"), controls.of_term(controls.selectivity)),
+    "gate by Eq": (
+        CreditRule(gate_by="equivariance"), controls.of_term(controls.by_equivariance),
+    ),
 }  # fmt: skip
 
 
@@ -68,7 +85,7 @@ def credits(names, reading, spans, rollout, use_gate):
     }
 
 
-KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper"]
+KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper", "l2t"]
 every = jax.jit(partial(credits, list(CASES)))  # compiled once for the whole file
 credit_of = jax.jit(of_group, static_argnames=("rule",))
 
@@ -103,7 +120,9 @@ def test_the_random_groups_have_credit_to_give_and_laws_that_cannot_be_read():
 @pytest.mark.parametrize("seed", range(2))
 def test_a_reader_under_its_gate_is_not_used(seed):
     data = group(seed)
-    blind = for_oracle(change(data[0], nuisance=no_longer_usable(data[0].nuisance)), *data[1:])
+    unreadable = jnp.zeros_like(data[0].factual).at[..., -1].set(1.0)
+    nothing = jnp.full_like(data[0].equivariance, jnp.nan)
+    blind = for_oracle(change(data[0], factual=unreadable, equivariance=nothing), *data[1:])
     for name, got in each(every(*data, ~YES)):
         expected = padded_tokens(CASES[name][1](blind))
         np.testing.assert_allclose(got, expected, atol=3e-5, err_msg=name)

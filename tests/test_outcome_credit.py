@@ -10,7 +10,7 @@ import oracles_advantages as oracle
 import pytest
 from groups import G, T, group, padded_tokens, reorder
 
-from gccpo_jax.credit import CreditRule
+from gccpo_jax.credit_rule import CreditRule
 from gccpo_jax.outcome_credit import of_outcomes, shaped_outcome
 
 RULES = {

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gccpo_jax import advantage, paper, reward
-from gccpo_jax.credit import CreditRule, of_group
+from gccpo_jax.credit import of_group
+from gccpo_jax.credit_rule import CreditRule
 
 robustness = jax.jit(paper.robustness)
 effectiveness = jax.jit(paper.effectiveness)

@@ -1,0 +1,93 @@
+"""Named configurations: the arms of the controlled study, the baselines, the variants.
+
+    python -m gccpo_jax.train --config configs/quickstart.py:A2
+    python -m gccpo_jax.presets configs/quickstart.py      (a table, with what each costs)
+
+A preset changes a base configuration, which is A7 (`gccpo`), in the fields that make it
+what it is; sizes, task, optimizer and everything else stay the base's. Arms keep the
+readings of A7 even where their credit does not use them, so that they spend the same and
+log the same scores; baselines read nothing that they do not need.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from gccpo_jax.cli import load_config
+from gccpo_jax.config import CreditConfig, ObjectiveConfig, freeze
+from gccpo_jax.cost import at_the_limits
+from gccpo_jax.errors import UserError
+from gccpo_jax.preset_list import PRESETS, Preset
+
+
+def find(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+      UserError: there is none; names those there are.
+    """
+    for preset in PRESETS:
+        if preset.name == name:
+            return preset
+    raise UserError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
+
+
+def apply(base: Any, name: str) -> Any:
+    """The base `ConfigDict` with what the preset changes, in place; returns it.
+
+    Raises:
+      UserError: there is no such preset, or it would be the base itself.
+    """
+    for path, value in find(name).changes(base).items():
+        section, _, last = path.rpartition(".")
+        (base[section] if section else base)[last] = value
+    for section, cls, chosen in (
+        (base.credit, CreditConfig, base.credit.kind),
+        (base.objective, ObjectiveConfig, base.objective.loss),
+    ):
+        for field in dataclasses.fields(cls):  # what this kind does not read, the base had set
+            if chosen not in field.metadata.get("kinds", (chosen,)):
+                section[field.name] = field.default
+    return base
+
+
+def table(file: str) -> str:
+    """A Markdown table of all presets over the base that a config file makes.
+
+    The cost is in forward tokens, as a multiple of the base's rollouts at its token limits:
+    1 is a step of GRPO. A preset that is no other than this base has none.
+    """
+    rows = ["| preset | what | formula | source | cost |", "| --- | --- | --- | --- | ---: |"]
+    for p in PRESETS:
+        formula = p.formula.replace("|", "\\|")
+        rows.append(f"| `{p.name}` | {p.what} | {formula} | {p.source} | {_cost(file, p.name)} |")
+    return "\n".join(rows)
+
+
+def _cost(file: str, name: str) -> str:
+    base = load_config(file)[0]
+    group = base.group_size
+    try:
+        config = freeze(apply(base, name))
+    except UserError:
+        return "--"
+    each = 1 + at_the_limits(config, None).total.multiple
+    return f"{each * config.group_size / group:.1f}"
+
+
+def main(argv: list[str]) -> int:
+    """Prints the table for a config file; 0, or 2 for a mistake of the user's."""
+    try:
+        if len(argv) != 1 or argv[0].startswith("-"):
+            raise UserError("usage: python -m gccpo_jax.presets configs/quickstart.py")
+        print(table(argv[0]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
