@@ -17,7 +17,7 @@ OURS = {
     "grpo_correction": dict(reduction="seq_mean_token_mean", beta=0.04, kl_correction=True),
     "dr_grpo": dict(reduction="seq_mean_token_sum_norm"),
     "dapo": dict(reduction="token_mean", clip_high=0.28),
-    "two_sided": dict(reduction="token_mean", dual_clip=1.5),
+    "two_sided": dict(reduction="token_mean", dual_clip=1.3),
     "gspo": dict(loss="gspo", reduction="seq_mean_token_mean", clip_low=0.05, clip_high=0.08),
     "cispo": dict(loss="cispo", reduction="token_mean", ratio_cap=1.28),
     "entropy_bonus": dict(reduction="token_mean", entropy_bonus=0.1),
