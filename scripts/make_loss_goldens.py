@@ -30,7 +30,7 @@ CASES = {
     "grpo_correction": dict(loss_type="grpo", beta=0.04, use_bias_correction_kl=True),
     "dr_grpo": dict(loss_type="dr_grpo"),
     "dapo": dict(loss_type="dapo", epsilon_high=0.28),
-    "two_sided": dict(loss_type="dapo", delta=1.5),
+    "two_sided": dict(loss_type="dapo", delta=1.3),
     "gspo": dict(
         loss_type="grpo", importance_sampling_level="sequence", epsilon_low=0.05, epsilon_high=0.08
     ),
