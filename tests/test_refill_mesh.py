@@ -69,7 +69,7 @@ def test_the_example_refills_keeps_some_and_has_unscorable_rows(one):
     assert np.any(one.advantage)
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(8, 1), pytest.param((2, 2), marks=pytest.mark.slow)], ids=str)
 def test_a_refilled_batch_is_that_of_one_device(one, shape):
     many = collected(sharding.make_mesh(*shape))
     assert [item.id for item in many.items] == [item.id for item in one.items]
