@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from gccpo_jax.kl import corrected, estimate, k3
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
 from gccpo_jax.ratios import (
+    bounded_logp,
     capped_weight,
     clip_is_active,
     clipped_surrogate,
@@ -93,7 +94,8 @@ def policy_loss(
     advantage = jnp.where(mask, advantage, 0.0)
     token = jnp.where(mask, logp - behaviour_logp, 0.0)
     if loss == "cispo":
-        gain = capped_weight(token, ratio_cap) * advantage * jnp.where(mask, logp, 0.0)
+        chosen = jnp.where(mask, bounded_logp(logp), 0.0)
+        gain = capped_weight(token, ratio_cap) * advantage * chosen
         clipped = safe_ratio(token) > ratio_cap
     elif loss in LOSSES:
         log_ratio = _ratio_of(loss, token, mask)
@@ -146,12 +148,13 @@ def gvpo_loss(
       mask: [B, G, T] bool. A row without tokens leaves its group and its count k; a
         question with fewer than two rows leaves the sum and the denominator.
       scale: > 0, the paper's beta (released script: .1).
+    A token that the policy's law excludes by now counts as `ratios.MIN_LOGP`, without gradient.
     Groups must be whole: a split group has other means, and nothing here can tell.
     Example: response log-probabilities (-3, -4, -5), old (-3.5, -4, -4.5), R = (1, 0, 0),
     scale .1: loss .142917, gradient (-.030833, .016667, .014167).
     """
     behaviour_logp, reward = jax.lax.stop_gradient((behaviour_logp, reward))
-    log_ratio = jnp.where(mask, logp - behaviour_logp, 0.0)
+    log_ratio = jnp.where(mask, bounded_logp(logp) - bounded_logp(behaviour_logp), 0.0)
     used = jnp.any(mask, axis=-1)
     implicit = scale * jnp.sum(log_ratio, axis=-1)
     residual = jnp.where(used, implicit - reward, 0.0)

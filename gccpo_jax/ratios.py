@@ -16,6 +16,8 @@ from gccpo_jax.types import Array
 
 MAX_LOG_RATIO = 20.0
 MAX_SEQUENCE_LOG_RATIO = 10.0
+MIN_LOGP = -100.0
+"""Below it a token is one that the law excludes (`law.EXCLUDED`): e^-100 is 0 in float32."""
 CORRECTIONS = (
     "token_truncate",
     "token_mask",
@@ -28,6 +30,15 @@ CORRECTIONS = (
 def safe_ratio(log_ratio: Array) -> Array:
     """exp of the log-ratio, clamped to [-20, 20] before."""
     return jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+
+
+def bounded_logp(logp: Array) -> Array:
+    """Log-probabilities, at least MIN_LOGP, for losses that are no function of a clamped ratio.
+
+    A token that was sampled may leave the nucleus of the policy that is updated; its -1e30
+    would be infinite when squared. No gradient flows through it.
+    """
+    return jnp.maximum(logp, MIN_LOGP)
 
 
 def clipped_surrogate(

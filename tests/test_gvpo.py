@@ -94,3 +94,14 @@ def test_gvpo_on_policy_is_reinforce_and_edges_are_finite():
     order = np.array([2, 0, 3, 1])
     moved, _, _ = gvpo(*(x[:, order] for x in (logp, old, reward, mask)))
     assert moved == pytest.approx(float(value), rel=1e-5)
+
+
+def test_a_token_that_left_the_nucleus_leaves_the_others_their_gradient():
+    """Log-probability -1e30 under the policy that is updated: e^-100 instead, no gradient."""
+    logp, old, reward, mask = gvpo_batch()
+    gone = logp.at[0, 0, 0].set(-1e30)
+    value, gradient, _ = gvpo(gone, old, reward, mask)
+    bounded, wanted, _ = gvpo(gone.at[0, 0, 0].set(-100.0 + 1e-5), old, reward, mask)
+    assert value == pytest.approx(float(bounded), rel=1e-5) and value < 100
+    assert gradient[0, 0, 0] == 0 and wanted[0, 0, 0] != 0
+    np.testing.assert_allclose(gradient.at[0, 0, 0].set(wanted[0, 0, 0]), wanted, rtol=1e-5)

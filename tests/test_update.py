@@ -1,4 +1,4 @@
-"""The update: log-probabilities, micro-batches, the on-policy identity, the optimizer."""
+"""The update: log-probabilities, the on-policy identity, the optimizer."""
 
 import functools
 from functools import partial
@@ -10,7 +10,7 @@ import optax
 import pytest
 import toy
 
-from gccpo_jax import noise, sharding
+from gccpo_jax import noise
 from gccpo_jax.law import Rule, entropy, log_law
 from gccpo_jax.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.masked import first
@@ -20,7 +20,6 @@ from gccpo_jax.types import UpdateBatch
 from gccpo_jax.update import (
     TrainState,
     gradient,
-    group_loss,
     make_optimizer,
     make_update,
     rl_loss,
@@ -67,10 +66,8 @@ def logp_of(params, batch, rule=RULE, chunk=1024):
     )  # fmt: skip
 
 
-def loss_fn(loss="ppo", **options):
-    if loss == "gvpo":
-        return group_loss(toy.POLICY, rule=RULE, scale=0.1)
-    return rl_loss(toy.POLICY, rule=RULE, loss=loss, max_tokens=8, **options)
+def loss_fn(**options):
+    return rl_loss(toy.POLICY, rule=RULE, max_tokens=8, **options)
 
 
 @functools.cache
@@ -118,33 +115,6 @@ def test_on_policy_the_gradient_is_that_of_the_weighted_log_probability(
     grads, loss = compiled(reduction=reduction)(toy.PARAMS, batch)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), grads, reinforce[reduction])
     assert float(loss.ratio / loss.tokens) == pytest.approx(1, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("reduction", "micro_batch"), [*((each, 1) for each in REDUCTIONS), ("token_mean", 2)]
-)
-def test_micro_batches_are_the_whole_batch(batch, reduction, micro_batch):
-    whole = compiled(beta=0.1, reduction=reduction)(toy.PARAMS, batch)
-    parts = compiled(micro_batch, beta=0.1, reduction=reduction)(toy.PARAMS, batch)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), whole, parts)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(loss="gspo_token", reduction="seq_mean_token_mean", beta=0.1, kl="k3_k2"),
-        dict(loss="cispo", entropy_bonus=0.1),
-        dict(loss="gvpo"),
-    ],
-    ids=lambda o: o["loss"],
-)
-def test_micro_batches_of_other_losses_are_the_whole_batch(batch, options):
-    """One question has nothing to train on, hence leaves the denominators."""
-    batch = UpdateBatch(**{**vars(batch), "mask": batch.mask.at[1].set(False)})
-    whole = compiled(**options)(toy.PARAMS, batch)
-    parts = compiled(1, **options)(toy.PARAMS, batch)
-    assert any(np.asarray(g).any() for g in jax.tree.leaves(whole[0]))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), whole, parts)
 
 
 @pytest.mark.parametrize("rule", [RULES[0], RULES[3]], ids=str)
@@ -209,14 +179,6 @@ def test_updates_raise_the_probability_of_what_was_rewarded(batch):
     before, after = (logp_of(p, batch, Rule())[0, 0].sum() for p in (toy.PARAMS, state.params))
     assert after > before
     assert int(state.step) == 3 and all(np.isfinite(float(x)) for x in metrics.values())
-
-
-def test_four_devices_are_one(batch):
-    mesh = sharding.make_mesh(data=4)
-    fn = compiled(beta=0.1, reduction="token_mean")
-    one = fn(toy.PARAMS, batch)
-    many = fn(toy.PARAMS, sharding.put_batch(mesh, batch))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), one, many)
 
 
 def test_supervised_loss_is_the_mean_negative_log_likelihood(batch):
