@@ -58,6 +58,8 @@ def test_the_summary_finds_the_score_that_sees_the_labels():
     assert json.loads(json.dumps(summary)) == summary, "plain numbers, no NaN"
     text = report.step_credit_tables(summary)
     assert "`te_d`" in text and "nan" not in text.lower()
+    sorted_keys = json.loads(json.dumps(summary, sort_keys=True))
+    assert report.step_credit_tables(sorted_keys) == text, "the order of keys says nothing"
 
 
 def test_nothing_to_compare_is_undefined_and_not_a_number():

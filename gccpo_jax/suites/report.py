@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.suites import lucky_guess, rows
-from gccpo_jax.suites.step_credit import IN_TABLES, RIVALS
+from gccpo_jax.suites.step_credit import GAINERS, GAPS, IN_TABLES, KINDS, RIVALS
 
 
 def interval(x: Mapping | None, form: str = ".2f") -> str:
@@ -45,7 +45,8 @@ def step_credit_tables(summary: Mapping) -> str:
         ["AUC of", *RIVALS],
         [
             [f"`{name}` minus", *(interval(gain.get(rival), "+.2f") for rival in RIVALS)]
-            for name, gain in summary["gain"].items()
+            for name in GAINERS
+            for gain in [summary["gain"][name]]
         ],
     )
     bench, scores = summary["process_bench"], summary["outscores"]
@@ -59,12 +60,12 @@ def step_credit_tables(summary: Mapping) -> str:
         ],
     )  # fmt: skip
     means = table(
-        ["score", "invalid", "filler", "valid", "filler - invalid", "valid - filler"],
+        ["score", *KINDS, *GAPS],
         [
             [
                 f"`{n}`",
-                *(interval(x) for x in summary["means"][n]["means"].values()),
-                *(interval(x, "+.2f") for x in summary["means"][n]["gaps"].values()),
+                *(interval(summary["means"][n]["means"][kind]) for kind in KINDS),
+                *(interval(summary["means"][n]["gaps"][gap], "+.2f") for gap in GAPS),
             ]
             for n in IN_TABLES
         ],

@@ -26,7 +26,9 @@ from gccpo_jax.suites.rows import SCORES, WRONG, Rows, join, rows_of
 from gccpo_jax.suites.trajectories import judged
 from gccpo_jax.tasks.base import Item
 
+GAINERS = ("te_d", "credit")
 RIVALS = ("outcome", "te_d", "observational", "logprob")
+KINDS = ("invalid", "filler", "valid")
 GAPS = ("filler - invalid", "valid - filler")
 NEUTRAL = ("filler", "restatement", "copy", "irrelevant")
 IN_TABLES = ("te_d", "te_phi", "ir_d", "robustness", "selectivity", "outcome", "logprob", "credit")
@@ -74,7 +76,7 @@ def summarise(rows: Rows, gates: Sequence[float]) -> dict:
         "auc_sampled_only": _aucs(own),
         "gain": {
             name: {rival: _gain(rows, name, rival) for rival in RIVALS if rival != name}
-            for name in ("te_d", "credit")
+            for name in GAINERS
         },
         "outscores": _outscores(rows),
         "means": _means(rows),
@@ -121,11 +123,10 @@ def _means(rows: Rows) -> dict[str, dict]:
     rows = rows.where(rows.sound_before)
     kind = np.where(np.isin(rows.label, WRONG), "invalid", rows.label.astype(str))
     kind = np.where(np.isin(kind, NEUTRAL), "filler", kind)
-    order = ("invalid", "filler", "valid")
     out = {}
     for name in IN_TABLES:
-        found = mean_by_label(rows.scores[name], kind, rows.question, order)
-        means = {label: _interval(x) for label, x in zip(order, found.means, strict=True)}
+        found = mean_by_label(rows.scores[name], kind, rows.question, KINDS)
+        means = {label: _interval(x) for label, x in zip(KINDS, found.means, strict=True)}
         gaps = dict(zip(GAPS, map(_interval, found.gaps), strict=True))
         out[name] = {"means": means, "gaps": gaps}
     return out
