@@ -110,8 +110,11 @@ def test_the_documented_table_is_the_one_that_the_command_prints(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_trains(name, tmp_path):
-    small = {"batch_size": 4, "optim.micro_batch": 2, "eval.questions": 8, "eval.ood_questions": 0, "log.tensorboard": False,
-             "task.options.id": 8, "task.options.train": 64, "checkpoint.every": 0}  # fmt: skip
+    small = {
+        "batch_size": 4, "optim.micro_batch": 2, "checkpoint.every": 0, "log.tensorboard": False,
+        "eval.questions": 8, "eval.ood_questions": 0, "task.options.id": 8,
+        "task.options.train": 64,
+    }  # fmt: skip
     flags = [f"--config.{path}={value}" for path, value in small.items()]
     workdir = tmp_path / name
     argv = ["--config", f"{QUICKSTART}:{name}", "--config.steps=3", *flags]

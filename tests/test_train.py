@@ -144,7 +144,7 @@ class Killed(Exception):
     """Stands for a process that ends between two steps."""
 
 
-@pytest.mark.parametrize("last", [1, 3])
+@pytest.mark.parametrize("last", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_resumed_run_is_the_uninterrupted_run(finished, tmp_path, monkeypatch, last):
     """Killed before the first checkpoint, and between two."""
     workdir, summary = finished
@@ -256,6 +256,7 @@ def test_two_devices_are_one(finished, tmp_path, axis):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_fine_tuning_from_scratch_learns_its_demonstrations(tmp_path):
     changes = {
         "policy__init": "scratch", "steps": 30, "batch_size": 8, "optim__lr": 1e-2,
