@@ -30,8 +30,8 @@ def claim(step: str) -> str:
 
 
 def width_of(longest: int) -> int:
-    """W for steps of up to `longest` tokens: a multiple of 8, so that few shapes compile."""
-    return max(8, -(-longest // 8) * 8)
+    """W for steps of up to `longest` tokens: 8, 16, 32, ..., so that few shapes compile."""
+    return max(8, 1 << (longest - 1).bit_length())
 
 
 def trim(edits: Edits) -> Edits:

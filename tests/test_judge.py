@@ -107,6 +107,7 @@ def test_the_filter_keeps_what_fits_its_outcome_and_balances():
     kept = curated(judged, traces, keep=3)
     # The unscorable one goes first, then the right ones whose steps look worst.
     np.testing.assert_array_equal(kept, [[True, False, False, True, True, False]])
+    np.testing.assert_array_equal(curated(judged, traces, keep=5), ~np.isnan(outcome))
 
 
 @pytest.mark.slow
