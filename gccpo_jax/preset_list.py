@@ -26,6 +26,7 @@ class Preset:
     formula: str  # of what trains, in the symbols of docs/method.md
     source: str
     changes: Callable[[Any], Changes]  # of the base `ConfigDict`
+    also: str = ""  # another name
 
 
 def fixed(**changes: Any) -> Callable[[Any], Changes]:
@@ -45,36 +46,27 @@ def _more_rollouts(base: Any) -> Changes:
     return grpo(group_size=round(base.group_size * (1 + extra)))
 
 
+def _latents(base: Any) -> Changes:
+    """Nuisance arms that are latent and no others."""
+    return {
+        "counterfactual.surface_arms": 0,
+        "counterfactual.equivalent_arms": 0,
+        "counterfactual.latent_arms": max(base.counterfactual.latent_arms, 1),
+    }
+
+
 def _latent_only(base: Any) -> Changes:
-    """A7 without the nuisance arms that are not latent."""
     arms = base.counterfactual
     if arms.surface_arms + arms.equivalent_arms == 0:
         raise UserError(
             "preset 'A7c': the base has no surface_arms and no equivalent_arms, so it is A7 itself"
         )
-    return {
-        "counterfactual.surface_arms": 0,
-        "counterfactual.equivalent_arms": 0,
-        "counterfactual.latent_arms": max(arms.latent_arms, 1),
-    }
+    return _latents(base)
 
 
 def _paper(base: Any) -> Changes:
-    """Latent perturbations and nothing else; no Phi, so no branches."""
-    return {
-        **_latents_of_the_paper(base),
-        "credit.kind": "paper",
-        **SCORED,
-    }
-
-
-def _latents_of_the_paper(base: Any) -> Changes:
-    arms = base.counterfactual.latent_arms
-    return {
-        "counterfactual.surface_arms": 0,
-        "counterfactual.equivalent_arms": 0,
-        "counterfactual.latent_arms": max(arms, 1),
-    }
+    """Latent perturbations alone; no Phi, so no branches."""
+    return _latents(base) | SCORED | {"credit.kind": "paper"}
 
 
 def _without_arms(**more: Any) -> Changes:
@@ -130,7 +122,7 @@ PRESETS = (
         "A6", "R S, unsigned", "d~_k = R_k S_k", METHOD,
         fixed(credit__step_term="selectivity", counterfactual__corrupt_arms=2),
     ),
-    Preset("A7", "the method", "d~_k = R_k max(D_k, 0) + min(D_k, 0)", PAPER, fixed()),
+    Preset("A7", "the method", "d~_k = R_k max(D_k, 0) + min(D_k, 0)", PAPER, fixed(), "gccpo"),
     Preset(
         "A7b", "answer step not gated", "A7 with R_K = 1", METHOD,
         fixed(credit__gate_answer=False),
@@ -161,7 +153,7 @@ PRESETS = (
     ),
     Preset(
         "A13", "the paper, reconstructed", "A_t = A r_t / rt of o / K + alpha (rob_k + w eff_k)",
-        PAPER, _paper,
+        PAPER, _paper, "gccpo_paper",
     ),
     Preset(
         "gccpo_selective", "no gold in the step score", "A_k = A_out w_k, w_k ~ floor + Q_k",

@@ -29,7 +29,7 @@ def find(name: str) -> Preset:
       UserError: there is none; names those there are.
     """
     for preset in PRESETS:
-        if preset.name == name:
+        if name in (preset.name, preset.also):
             return preset
     raise UserError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
 
@@ -61,8 +61,9 @@ def table(file: str) -> str:
     """
     rows = ["| preset | what | formula | source | cost |", "| --- | --- | --- | --- | ---: |"]
     for p in PRESETS:
+        names = f"`{p.name}`" + (f", `{p.also}`" if p.also else "")
         formula = p.formula.replace("|", "\\|")
-        rows.append(f"| `{p.name}` | {p.what} | {formula} | {p.source} | {_cost(file, p.name)} |")
+        rows.append(f"| {names} | {p.what} | {formula} | {p.source} | {_cost(file, p.name)} |")
     return "\n".join(rows)
 
 
