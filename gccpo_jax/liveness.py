@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import Literal
 
 _CALLS = {"jit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "closed_call": "call_jaxpr"}
 _CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "pjit": "jaxpr"}
@@ -78,7 +79,7 @@ class _Program:
         env |= {var: _Seen(self.value(0)) for var in jaxpr.constvars}
 
         def seen(variables: Any) -> list[_Seen | None]:
-            return [None if isinstance(v, jax.extend.core.Literal) else env[v] for v in variables]
+            return [None if isinstance(v, Literal) else env[v] for v in variables]
 
         for eqn in jaxpr.eqns:
             name, reads = eqn.primitive.name, seen(eqn.invars)
