@@ -25,11 +25,7 @@ def peak_of(function, *arguments, donated=()):
         (lambda a: (jnp.exp(a).sum(), jnp.exp(a).max()), (A,), 8),
         (lambda a: (lambda y: (y.sum(), y.max()))(jnp.exp(a)), (A,), 256 + 8),  # read twice
         (lambda a: (lambda y: (y.sum(), y.max()))(a * 2), (A,), 8),  # cheap: made twice
-        (
-            lambda a, b: (a @ b, (a @ b).sum())[1],
-            (A, A),
-            256 + 4,
-        ),  # an unused product costs nothing
+        (lambda a, b: (a @ b, a.sum())[1], (A, A), 4),  # an unused product costs nothing
     ],
 )
 def test_values_that_are_alive(function, arguments, by_hand):
