@@ -3,9 +3,9 @@
 Command   python -m pip install -e '.[cuda]'      (or '.[tpu]')
           python -m gccpo_jax.train --config configs/qwen2_5_1_5b_gsm8k.py \
               --config.data.path=gsm8k_train.jsonl --config.data.eval_path=gsm8k_test.jsonl
-          on eight devices add --config.mesh.fsdp=8
-Hardware  one GPU with 80 GB, or a TPU host; parameters, gradients and moments in float32
-          take 25 GB, the rest is cache, branches and activations
+          on eight devices add --config.mesh.fsdp=8 --config.optim.micro_batch=8
+Hardware  planned, docs/scaling.md: 109 GiB on one device, 66 GiB with --config.batch_size=16,
+          14 GiB on each of eight; reading steps takes the most
 Hours     expected 8-12 on one H100-class GPU for 300 steps (an estimate, see below)
 
 Untested: no part of this recipe has been run at this size. Family, tokenizer and weights

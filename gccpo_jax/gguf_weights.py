@@ -73,6 +73,13 @@ def load_gguf(
     return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
 
+def read_arch(path: pathlib.Path, dtype: str | None = None) -> Arch:
+    """The shape of the model in a `.gguf` file; no weights are read. Raises as `load_gguf`."""
+    reader = open_gguf(path)
+    arch = _arch(path, reader, {tensor.name: tensor for tensor in reader.tensors})
+    return dataclasses.replace(arch, dtype=dtype or "float32")
+
+
 def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:
     """Rows [heads * D, ...] from neighbours (x_2i, x_2i+1) to halves (x_i, x_{i + D/2})."""
     split = rows.reshape(heads, -1, 2, *rows.shape[1:])

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gccpo_jax import sharding, weights
 from gccpo_jax.checkpoint import Checkpoints
@@ -65,11 +66,7 @@ def open_run(
     batches: TrainBatches,
 ) -> Run:
     """Optimizer, jitted update, log and checkpoints; restored if there is a checkpoint."""
-    updates = config.steps * config.optim.epochs
-    fields = dataclasses.asdict(config.optim)
-    micro_batch = fields.pop("micro_batch") or config.batch_size
-    fields.pop("epochs")
-    optimizer = make_optimizer(steps=updates, **fields)
+    optimizer = optimizer_of(config)
     abstract = jax.eval_shape(optimizer.init, params)
     shardings = TrainState(
         params=session.shardings,
@@ -96,7 +93,7 @@ def open_run(
         update=make_update(
             loss,
             optimizer,
-            micro_batch=micro_batch,
+            micro_batch=config.optim.micro_batch or config.batch_size,
             ema=config.counterfactual.ema,
             shardings=shardings,
         ),  # fmt: skip
@@ -105,6 +102,14 @@ def open_run(
         checkpoints=checkpoints,
         first=first,
     )
+
+
+def optimizer_of(config: Config) -> optax.GradientTransformation:
+    """The optimizer that `config.optim` describes."""
+    fields = dataclasses.asdict(config.optim)
+    fields.pop("micro_batch")
+    updates = config.steps * fields.pop("epochs")
+    return make_optimizer(steps=updates, **fields)
 
 
 def keeps_average(config: Config) -> bool:

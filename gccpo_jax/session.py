@@ -80,6 +80,11 @@ def open_task(config: Config) -> Task:
     return with_verifier(load_task(config.task.name, **options), config.reward.verifier)
 
 
+def scratch_shape(config: Config) -> Arch:
+    """The shape of a decoder that starts from random weights."""
+    return _scratch_arch(config, _chain_tokenizer(open_task(config)))
+
+
 def _limit(config: Config, split: str) -> int:
     return config.eval.questions if split == "id" else config.eval.ood_questions
 

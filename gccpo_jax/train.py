@@ -29,7 +29,7 @@ from gccpo_jax.runlog import timed
 from gccpo_jax.runner import Run, evaluate, evaluate_before, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Params, Prompts, UpdateBatch
+from gccpo_jax.types import Params, Policy, Prompts, UpdateBatch
 from gccpo_jax.update import LossFn, group_loss, rl_loss
 from gccpo_jax.user_function import load_function
 from gccpo_jax.workdir import claim
@@ -51,7 +51,8 @@ def train_and_evaluate(
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
     keep = config.objective.beta > 0 or reads
     reference = jax.tree.map(jnp.copy, params) if keep else None
-    run = open_run(config, session, params, policy_loss_fn(config, session), workdir, batches)
+    loss = policy_loss_fn(config, session.kit.policy)
+    run = open_run(config, session, params, loss, workdir, batches)
     before = evaluate_before(config, session, run, workdir)
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
@@ -119,9 +120,9 @@ def check_task(config: Config, session: Session) -> None:
             )
 
 
-def policy_loss_fn(config: Config, session: Session) -> LossFn:
-    """The objective of the config on the session's policy."""
-    policy, rule = session.kit.policy, behaviour_rule(config)
+def policy_loss_fn(config: Config, policy: Policy) -> LossFn:
+    """The objective of the config on a policy."""
+    rule = behaviour_rule(config)
     options = dataclasses.asdict(config.objective)
     scale = options.pop("gvpo_scale")
     if config.objective.loss == "gvpo":

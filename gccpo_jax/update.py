@@ -142,7 +142,8 @@ def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: i
     size = batch.prompt.shape[0]
     if size % micro_batch:
         raise ValueError(f"micro-batch {micro_batch} does not divide the batch of {size} questions")
-    parts = jax.tree.map(lambda x: x.reshape(-1, micro_batch, *x.shape[1:]), batch)
+    # Every n-th question, not n consecutive ones: those would all lie on one device of a mesh.
+    parts = jax.tree.map(lambda x: x.reshape(micro_batch, -1, *x.shape[1:]).swapaxes(0, 1), batch)
 
     def total(params: Params, part: UpdateBatch) -> tuple[Array, Loss]:
         loss = loss_fn(params, part)

@@ -20,6 +20,7 @@ from gccpo_jax import model, sharding
 from gccpo_jax.arch import Arch
 from gccpo_jax.law import Rule
 from gccpo_jax.logprobs import token_logp
+from gccpo_jax.objective import Loss
 from gccpo_jax.reductions import REDUCTIONS
 from gccpo_jax.update import TrainState, gradient, group_loss, make_update, rl_loss
 
@@ -197,3 +198,19 @@ def test_a_model_on_a_mesh_moves_as_on_one_device():
         assert np.linalg.norm(ours - theirs) <= 2e-6 * size
     for name, value in wanted.items():
         assert float(found[name]) == pytest.approx(float(value), rel=5e-6), name
+
+
+def test_a_micro_batch_has_questions_of_every_device():
+    """Neither questions nor their gradients move between devices but in one last sum."""
+    mesh = sharding.make_mesh(data=2)
+
+    def loss(params, batch):
+        total = jnp.sum(params[None, None] * batch.reward)
+        return Loss(total, jnp.float32(1), *(jnp.float32(0) for _ in range(5)))
+
+    batch = sharding.put_batch(mesh, bigram.batch())
+    run = jax.jit(lambda params, batch: gradient(loss, params, batch, B // 2))
+    text = run.lower(jnp.float32(1), batch).compile().as_text()
+    assert not any(f" {name}(" in text for name in ("all-gather", "all-to-all"))
+    mean = jnp.sum(batch.reward) / 2  # each micro-batch has denominator 1
+    np.testing.assert_allclose(run(jnp.float32(1), batch)[0], mean, rtol=1e-5)
