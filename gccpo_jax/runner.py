@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.evaluate import accuracy, evaluate_splits
 from gccpo_jax.kit import behaviour_rule
+from gccpo_jax.preemption import Preempted, Signals
 from gccpo_jax.runlog import RunLog
 from gccpo_jax.session import Session
 from gccpo_jax.stopwatch import Stopwatch
@@ -33,29 +36,35 @@ class Run:
     log: RunLog
     watch: Stopwatch
     checkpoints: Checkpoints
+    signals: Signals
     first: int  # steps completed when it was opened
 
     def finish_step(
         self, config: Config, step: int, metrics: dict[str, Any], batches: TrainBatches
     ) -> None:
-        """Logs a step and saves when it is time."""
+        """Logs a step and saves when it is time.
+
+        Raises:
+          Preempted: a signal asked for the end; the step is saved.
+        """
         self.log.step(step, metrics, headline(metrics))
-        every = config.checkpoint.every
-        if step == config.steps or (every and step % every == 0):
+        every, received = config.checkpoint.every, self.signals.received
+        if received or step == config.steps or (every and step % every == 0):
             self.checkpoints.save(step, self.state, batches.get_state())
+        if received:
+            raise Preempted(received, step)
 
     def finish(self, session: Session, workdir: pathlib.Path, summary: dict) -> dict:
-        """Writes the policy and the summary, waits for checkpoints, says where things are."""
-        self.checkpoints.close()
+        """Writes the policy and the summary, says where things are."""
         weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
         write_json(workdir / "summary.json", summary)
         for split, value in summary["after"].items():
             self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
-        self.log.close()
         return summary
 
 
+@contextlib.contextmanager
 def open_run(
     config: Config,
     session: Session,
@@ -63,8 +72,11 @@ def open_run(
     loss: LossFn,
     workdir: pathlib.Path,
     batches: TrainBatches,
-) -> Run:
-    """Optimizer, jitted update, log and checkpoints; restored if there is a checkpoint."""
+) -> Iterator[Run]:
+    """Optimizer, jitted update, log and checkpoints; restored if there is a checkpoint.
+
+    However the run ends, saves under way are waited for and everything is closed.
+    """
     updates = config.steps * config.optim.epochs
     fields = dataclasses.asdict(config.optim)
     micro_batch = fields.pop("micro_batch") or config.batch_size
@@ -83,28 +95,26 @@ def open_run(
     if keeps_average(config):
         average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, params)
     state = TrainState(params, opt_state, step, average)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
-    first = checkpoints.latest or 0
-    if first:
-        state, position = checkpoints.restore(first, state)
-        batches.set_state(position)
-    log = RunLog(workdir, config.steps, tensorboard=config.log.tensorboard, resume_step=first)
-    if first:
-        log.say(f"resumed after step {first}")
-    return Run(
-        state=state,
-        update=make_update(
-            loss,
-            optimizer,
-            micro_batch=micro_batch,
-            ema=config.counterfactual.ema,
-            shardings=shardings,
-        ),  # fmt: skip
-        log=log,
-        watch=Stopwatch(),
-        checkpoints=checkpoints,
-        first=first,
-    )
+    update = make_update(
+        loss,
+        optimizer,
+        micro_batch=micro_batch,
+        ema=config.counterfactual.ema,
+        shardings=shardings,
+    )  # fmt: skip
+    with contextlib.ExitStack() as held:
+        signals = held.enter_context(Signals())
+        checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+        held.callback(checkpoints.close)
+        first = checkpoints.latest or 0
+        if first:
+            state, position = checkpoints.restore(first, state)
+            batches.set_state(position)
+        log = RunLog(workdir, config.steps, tensorboard=config.log.tensorboard, resume_step=first)
+        held.callback(log.close)
+        if first:
+            log.say(f"resumed after step {first}")
+        yield Run(state, update, log, Stopwatch(), checkpoints, signals, first)
 
 
 def keeps_average(config: Config) -> bool:
