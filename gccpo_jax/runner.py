@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import sharding, weights
-from gccpo_jax.checkpoint import Checkpoints
+from gccpo_jax.checkpoint import Checkpoints, set_damaged_aside
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.evaluate import accuracy, evaluate_splits
@@ -104,6 +104,7 @@ def open_run(
     )  # fmt: skip
     with contextlib.ExitStack() as held:
         signals = held.enter_context(Signals())
+        damaged = set_damaged_aside(workdir / "checkpoints")
         checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
         held.callback(checkpoints.close)
         first = checkpoints.latest or 0
@@ -112,6 +113,8 @@ def open_run(
             batches.set_state(position)
         log = RunLog(workdir, config.steps, tensorboard=config.log.tensorboard, resume_step=first)
         held.callback(log.close)
+        for line in damaged:
+            log.say(line)
         if first:
             log.say(f"resumed after step {first}")
         yield Run(state, update, log, Stopwatch(), checkpoints, signals, first)
