@@ -41,9 +41,11 @@ def fine_tune(
     session, params = open_session(config)
     check_demonstrations(session.train, session.kit, config.sampling.max_tokens)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
-    claim(workdir, config, resume)
     loss = sft_loss(session.kit.policy)
-    with open_run(config, session, params, loss, workdir, batches) as run:
+    with (
+        claim(workdir, config, resume),
+        open_run(config, session, params, loss, workdir, batches) as run,
+    ):
         before = evaluate_before(config, session, run, workdir)
         for step in range(run.first + 1, config.steps + 1):
             start = time.perf_counter()

@@ -47,7 +47,6 @@ def train_and_evaluate(
     session, params = open_session(config)
     check_task(config, session)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
-    claim(workdir, config, resume)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
     keep = config.objective.beta > 0 or reads
     reference = jax.tree.map(jnp.copy, params) if keep else None
@@ -57,7 +56,10 @@ def train_and_evaluate(
     reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
     questions = partial(next_questions, batches, session.mesh)
     loss = policy_loss_fn(config, session)
-    with open_run(config, session, params, loss, workdir, batches) as run:
+    with (
+        claim(workdir, config, resume),
+        open_run(config, session, params, loss, workdir, batches) as run,
+    ):
         before = evaluate_before(config, session, run, workdir)
         for step in range(run.first + 1, config.steps + 1):
             start = time.perf_counter()

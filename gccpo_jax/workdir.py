@@ -1,6 +1,7 @@
 """The directory of a run: whose it is, and the files in it.
 
 config.json     the configuration, written first
+lock            who runs in it; empty when nobody does
 metrics.jsonl   a line a step
 rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
 checkpoints/    Orbax
@@ -11,15 +12,18 @@ summary.json    accuracies before and after, at the end
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
+from gccpo_jax.lock import LOCK, locked
 
 
 def default_workdir(name: str) -> pathlib.Path:
@@ -27,12 +31,14 @@ def default_workdir(name: str) -> pathlib.Path:
     return pathlib.Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
-    """Makes `workdir` this run's, or refuses.
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
+    """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
     Raises:
       UserError: it cannot be written, it holds another configuration, it holds a run
-        and `resume` was not asked for, or there is nothing to resume.
+        and `resume` was not asked for, there is nothing to resume, or another process
+        runs in it.
     """
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
     file = workdir / "config.json"
@@ -47,20 +53,22 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
         raise UserError(
             f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
         ) from error
-    if not file.exists():
-        if any(workdir.iterdir()):
-            raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
-        write_json(file, mine)
-        return
-    theirs = json.loads(file.read_text())
+    started = file.exists()
+    if not started and any(path.name != LOCK for path in workdir.iterdir()):
+        raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
+    theirs = json.loads(file.read_text()) if started else mine
     if theirs != mine:
         changed = _differences(theirs, mine)
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
             "choose another --workdir or give the same config"
         )
-    if not resume:
-        raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
+    with locked(workdir):
+        if started and not resume:
+            raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
+        if not started:
+            write_json(file, mine)
+        yield
 
 
 def _differences(old: Any, new: Any, path: str = "config") -> str:
