@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import shutil
 from typing import Any
@@ -12,6 +13,7 @@ import orbax.checkpoint as ocp
 from gccpo_jax.checksums import damage, seal
 from gccpo_jax.errors import UserError
 from gccpo_jax.update import TrainState
+from gccpo_jax.workdir import writing
 
 
 class Checkpoints:
@@ -25,6 +27,7 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path, keep: int) -> None:
         sealing = ocp.AsyncOptions(post_finalization_callback=lambda: _seal_unfinished(directory))
+        self._directory = directory
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=True, async_options=sealing
         )
@@ -36,11 +39,16 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, position: dict[str, Any]) -> None:
-        """Saves after `step` completed steps; returns as soon as the arrays are copied."""
+        """Saves after `step` completed steps; returns as soon as the arrays are copied.
+
+        Raises:
+          UserError: this one, or the one before it, could not be written.
+        """
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(_as_tree(state)), position=ocp.args.JsonSave(position)
         )
-        self._manager.save(step, args=arguments)
+        with self._writing():
+            self._manager.save(step, args=arguments)
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state saved at `step`, placed as `like` is, and the data position."""
@@ -54,9 +62,13 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for saves under way."""
         try:
-            self._manager.wait_until_finished()
+            with self._writing():
+                self._manager.wait_until_finished()
         finally:
             self._manager.close()
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing("a checkpoint", self._directory, (OSError, ValueError))
 
 
 def set_damaged_aside(directory: pathlib.Path) -> list[str]:
@@ -65,11 +77,7 @@ def set_damaged_aside(directory: pathlib.Path) -> list[str]:
     Raises:
       UserError: there are checkpoints and none is whole.
     """
-    steps = sorted(
-        (path for path in directory.glob("*") if path.name.isdecimal()),
-        key=lambda path: int(path.name),
-    )
-    damaged = []
+    steps, damaged = complete(directory), []
     while steps and (what := damage(steps[-1])):
         damaged.append((steps.pop(), what))
     if damaged and not steps:
@@ -86,6 +94,12 @@ def set_damaged_aside(directory: pathlib.Path) -> list[str]:
         f"checkpoint {steps[-1].name}"
         for path, what in damaged
     ]
+
+
+def complete(directory: pathlib.Path) -> list[pathlib.Path]:
+    """The folders of the checkpoints that were finished, the newest last."""
+    folders = (path for path in directory.glob("*") if path.name.isdecimal())
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def _seal_unfinished(directory: pathlib.Path) -> None:

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import sharding, weights
-from gccpo_jax.checkpoint import Checkpoints, set_damaged_aside
+from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
+from gccpo_jax.errors import UserError
 from gccpo_jax.evaluate import accuracy, evaluate_splits
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.preemption import Preempted, Signals
@@ -24,7 +25,7 @@ from gccpo_jax.session import Session
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.types import Params
 from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update
-from gccpo_jax.workdir import write_json
+from gccpo_jax.workdir import write_json, writing
 
 
 @dataclasses.dataclass
@@ -55,9 +56,11 @@ class Run:
             raise Preempted(received, step)
 
     def finish(self, session: Session, workdir: pathlib.Path, summary: dict) -> dict:
-        """Writes the policy and the summary, says where things are."""
-        weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
-        write_json(workdir / "summary.json", summary)
+        """Waits for checkpoints, writes the policy and the summary, says where things are."""
+        self.checkpoints.close()
+        with writing("the policy and the summary", workdir):
+            weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
+            write_json(workdir / "summary.json", summary)
         for split, value in summary["after"].items():
             self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
@@ -102,22 +105,30 @@ def open_run(
         ema=config.counterfactual.ema,
         shardings=shardings,
     )  # fmt: skip
-    with contextlib.ExitStack() as held:
-        signals = held.enter_context(Signals())
-        damaged = set_damaged_aside(workdir / "checkpoints")
-        checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
-        held.callback(checkpoints.close)
-        first = checkpoints.latest or 0
-        if first:
-            state, position = checkpoints.restore(first, state)
-            batches.set_state(position)
-        log = RunLog(workdir, config.steps, tensorboard=config.log.tensorboard, resume_step=first)
-        held.callback(log.close)
-        for line in damaged:
-            log.say(line)
-        if first:
-            log.say(f"resumed after step {first}")
-        yield Run(state, update, log, Stopwatch(), checkpoints, signals, first)
+    saved = workdir / "checkpoints"
+    damaged = set_damaged_aside(saved)
+    try:
+        with contextlib.ExitStack() as held:
+            signals = held.enter_context(Signals())
+            checkpoints = Checkpoints(saved, config.checkpoint.keep)
+            held.callback(checkpoints.close)
+            first = checkpoints.latest or 0
+            if first:
+                state, position = checkpoints.restore(first, state)
+                batches.set_state(position)
+            log = RunLog(workdir, config.steps, config.log.tensorboard, resume_step=first)
+            held.callback(log.close)
+            for line in [*damaged, *([f"resumed after step {first}"] if first else [])]:
+                log.say(line)
+            yield Run(state, update, log, Stopwatch(), checkpoints, signals, first)
+    except UserError as error:
+        raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
+
+
+def last_good(directory: pathlib.Path) -> str:
+    """Where a run that ended goes on from."""
+    found = complete(directory)
+    return str(found[-1]) if found else "none, it starts anew"
 
 
 def keeps_average(config: Config) -> bool:
@@ -162,5 +173,6 @@ def evaluate_before(
     if file.exists():
         return json.loads(file.read_text())
     before = evaluate(config, session, run.state.params, run.log)
-    write_json(file, before)
+    with writing("the evaluation", file):
+        write_json(file, before)
     return before

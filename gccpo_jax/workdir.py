@@ -17,6 +17,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -86,8 +87,37 @@ def _differences(old: Any, new: Any, path: str = "config") -> str:
     return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
 
 
-def write_json(file: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that the file is either the old or the new one, never half of it."""
+def write_text(file: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is either the old or the new one, never half of it."""
     scratch = file.with_name(f".{file.name}-{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    os.replace(scratch, file)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_json(file: pathlib.Path, value: Any) -> None:
+    """`write_text` of a value as JSON."""
+    write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+@contextlib.contextmanager
+def writing(
+    what: str, where: pathlib.Path, failures: type[Exception] | tuple = OSError
+) -> Iterator[None]:
+    """`with writing("metrics", file): ...` makes a disk's failure an error for the user.
+
+    Raises:
+      UserError: names what was being written, where, why it failed and what to do.
+    """
+    try:
+        yield
+    except failures as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if code := re.search(r"os_error_code='(\d+)'", reason):  # at the end of a page of Orbax's
+            reason = os.strerror(int(code[1]))
+        raise UserError(
+            f"{where}: could not write {what} ({reason}); free space or bring the folder "
+            "back, then add --resume"
+        ) from error

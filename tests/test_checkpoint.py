@@ -124,7 +124,7 @@ def test_a_checkpoint_whose_checksums_cannot_be_written_is_none(tmp_path, monkey
     checkpoints.close()
     monkeypatch.setattr("gccpo_jax.checkpoint.seal", full)
     checkpoints = Checkpoints(tmp_path, keep=2)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="could not write a checkpoint .No space left"):
         checkpoints.save(2, state(2), {})
         checkpoints.close()
     monkeypatch.undo()
