@@ -26,10 +26,14 @@ class Checkpoints:
     """
 
     def __init__(self, directory: pathlib.Path, keep: int) -> None:
-        sealing = ocp.AsyncOptions(post_finalization_callback=lambda: _seal_unfinished(directory))
+        saving = ocp.AsyncOptions(
+            post_finalization_callback=lambda: _seal_unfinished(directory),
+            # Where they cannot be made, threads wait for them and keep the process from ending.
+            create_directories_asynchronously=False,
+        )
         self._directory = directory
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True, async_options=sealing
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True, async_options=saving
         )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import struct
 import subprocess
+import threading
 
 import pytest
 from test_checkpoint import restored, state
@@ -116,6 +117,9 @@ def test_checkpoints_on_a_full_or_read_only_disk(disk, fault):
         for step in range(2, 30):
             checkpoints.save(step, state(step), {})
     checkpoints.close()
+    assert all(t.daemon for t in threading.enumerate() if t is not threading.main_thread()), (
+        "a thread that waits keeps the process from ending"
+    )
     assert remount("rw,size=2m")
     whole = complete(saved)
     assert set_damaged_aside(saved) == [] and complete(saved) == whole
