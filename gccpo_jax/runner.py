@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,13 +19,15 @@ from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
 from gccpo_jax.evaluate import accuracy, evaluate_splits
+from gccpo_jax.guard import bad_questions, describe_bad
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.preemption import Preempted, Signals
 from gccpo_jax.runlog import RunLog
 from gccpo_jax.session import Session
 from gccpo_jax.stopwatch import Stopwatch
-from gccpo_jax.types import Params
-from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.types import Array, Params, UpdateBatch
+from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update, update_is_finite
 from gccpo_jax.workdir import write_json, writing
 
 
@@ -39,6 +42,36 @@ class Run:
     checkpoints: Checkpoints
     signals: Signals
     first: int  # steps completed when it was opened
+    skipped: int  # updates in a row that were not finite, up to now
+    explain: Callable[[int, TrainState, UpdateBatch, Sequence[Item]], pathlib.Path]
+
+    def learn(
+        self, config: Config, step: int, batch: UpdateBatch, items: Sequence[Item]
+    ) -> dict[str, float]:
+        """The updates of a step; metrics of the last one, and how many were `skipped`.
+
+        Raises:
+          UserError: `optim.max_skipped` in a row were not finite.
+        """
+        flags = []
+        for _ in range(config.optim.epochs):
+            self.state, metrics = self.update(self.state, batch)
+            flags.append(metrics["skipped"])
+        found = {key: float(value) for key, value in metrics.items()}
+        found["skipped"] = float(sum(map(float, flags)))
+        if not found["skipped"]:
+            self.skipped = 0
+            return found
+        file = self.explain(step, self.state, batch, items)
+        self.log.say(f"step {step}: {found['skipped']:.0f} updates skipped, not finite; see {file}")
+        for flag in flags:
+            self.skipped = self.skipped + 1 if float(flag) else 0
+            if self.skipped == config.optim.max_skipped:
+                raise UserError(
+                    f"config.optim.max_skipped = {self.skipped}: so many updates in a row were "
+                    f"not finite; see {file}, and lower optim.lr in a new --workdir"
+                )
+        return found
 
     def finish_step(
         self, config: Config, step: int, metrics: dict[str, Any], batches: TrainBatches
@@ -51,7 +84,8 @@ class Run:
         self.log.step(step, metrics, headline(metrics))
         every, received = config.checkpoint.every, self.signals.received
         if received or step == config.steps or (every and step % every == 0):
-            self.checkpoints.save(step, self.state, batches.get_state())
+            position = {**batches.get_state(), "skipped": self.skipped}
+            self.checkpoints.save(step, self.state, position)
         if received:
             raise Preempted(received, step)
 
@@ -83,7 +117,7 @@ def open_run(
     updates = config.steps * config.optim.epochs
     fields = dataclasses.asdict(config.optim)
     micro_batch = fields.pop("micro_batch") or config.batch_size
-    fields.pop("epochs")
+    del fields["epochs"], fields["max_skipped"]
     optimizer = make_optimizer(steps=updates, **fields)
     abstract = jax.eval_shape(optimizer.init, params)
     shardings = TrainState(
@@ -112,7 +146,7 @@ def open_run(
             signals = held.enter_context(Signals())
             checkpoints = Checkpoints(saved, config.checkpoint.keep)
             held.callback(checkpoints.close)
-            first = checkpoints.latest or 0
+            first, position = checkpoints.latest or 0, {}
             if first:
                 state, position = checkpoints.restore(first, state)
                 batches.set_state(position)
@@ -120,9 +154,32 @@ def open_run(
             held.callback(log.close)
             for line in [*damaged, *([f"resumed after step {first}"] if first else [])]:
                 log.say(line)
-            yield Run(state, update, log, Stopwatch(), checkpoints, signals, first)
+            is_good = jax.jit(partial(update_is_finite, loss))
+            explain = partial(explain_skip, is_good, session, workdir / "bad")
+            yield Run(
+                state, update, log, Stopwatch(), checkpoints, signals, first,
+                position.get("skipped", 0), explain,
+            )  # fmt: skip
     except UserError as error:
         raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
+
+
+def explain_skip(
+    is_good: Callable[[Params, UpdateBatch], Array],
+    session: Session,
+    directory: pathlib.Path,
+    step: int,
+    state: TrainState,
+    batch: UpdateBatch,
+    items: Sequence[Item],
+) -> pathlib.Path:
+    """Writes the questions that made a step's update not finite; where."""
+    rows = bad_questions(partial(is_good, state.params), batch)
+    file = directory / f"step_{step:06d}.json"
+    with writing("what was not finite", file):
+        directory.mkdir(exist_ok=True)
+        write_json(file, describe_bad(rows, items, batch, session.kit.tokenizer))
+    return file
 
 
 def last_good(directory: pathlib.Path) -> str:

@@ -53,9 +53,8 @@ def fine_tune(
             batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
             batch = sharding.put_batch(session.mesh, batch)
             with run.watch("update"):
-                for _ in range(config.optim.epochs):
-                    run.state, metrics = run.update(run.state, batch)
-                kept = {key: float(metrics[key]) for key in ("loss", "grad_norm", "update_norm")}
+                found = run.learn(config, step, batch, items)
+                kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
             if config.eval.every and step % config.eval.every == 0 and step < config.steps:
                 with run.watch("evaluate"):
                     found = evaluate(config, session, run.state.params, run.log)

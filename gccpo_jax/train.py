@@ -72,9 +72,7 @@ def train_and_evaluate(
             with run.watch("update"):
                 anchor = reference if config.objective.beta > 0 else None
                 batch = update_batch(experience.prompts, experience, anchor, reference_logp)
-                for _ in range(config.optim.epochs):
-                    run.state, metrics = run.update(run.state, batch)
-                metrics = {key: float(value) for key, value in metrics.items()}
+                metrics = run.learn(config, step, batch, experience.items)
             if config.log.rollouts_every and (
                 step % config.log.rollouts_every == 0 or step in (1, config.steps)
             ):

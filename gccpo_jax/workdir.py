@@ -4,6 +4,7 @@ config.json     the configuration, written first
 lock            who runs in it; empty when nobody does
 metrics.jsonl   a line a step
 rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
+bad/            step_<n>.json: questions whose update was not finite
 checkpoints/    Orbax
 tensorboard/    event files
 policy/         the trained policy as a Hugging Face directory, at the end
