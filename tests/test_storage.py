@@ -107,6 +107,7 @@ def test_json_is_the_old_or_the_new_one(disk):
 def test_checkpoints_on_a_full_or_read_only_disk(disk, fault):
     """The one that failed is none; the ones before it are whole."""
     place, remount = disk
+    before = set(threading.enumerate())
     saved = place / "checkpoints"
     checkpoints = Checkpoints(saved, keep=100)
     checkpoints.save(1, state(1), {})
@@ -117,9 +118,10 @@ def test_checkpoints_on_a_full_or_read_only_disk(disk, fault):
         for step in range(2, 30):
             checkpoints.save(step, state(step), {})
     checkpoints.close()
-    assert all(t.daemon for t in threading.enumerate() if t is not threading.main_thread()), (
-        "a thread that waits keeps the process from ending"
-    )
+    waiting = {t for t in threading.enumerate() if not t.daemon} - before
+    for thread in waiting:
+        thread.join(5)  # one that waits for ever keeps the process from ending
+    assert not any(thread.is_alive() for thread in waiting), waiting
     assert remount("rw,size=2m")
     whole = complete(saved)
     assert set_damaged_aside(saved) == [] and complete(saved) == whole
