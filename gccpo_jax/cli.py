@@ -3,6 +3,9 @@
     python -m gccpo_jax.train --config FILE[:ARGUMENT] [--config.<field>=<value> ...]
                               [--workdir DIR] [--resume]
 
+Exit codes: 0; 2 for a mistake of the user's; 143 or 130 for a run that SIGTERM or
+SIGINT ended and that `--resume` goes on with.
+
 A config file is Python with a function `get_config` that returns an
 `ml_collections.ConfigDict`; `FILE:ARGUMENT` calls `get_config(ARGUMENT)`.
 """
@@ -13,6 +16,7 @@ import argparse
 import ast
 import pathlib
 import runpy
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +24,7 @@ from typing import Any
 
 from gccpo_jax.config import Config, field_type, freeze
 from gccpo_jax.errors import UserError
+from gccpo_jax.preemption import Preempted
 from gccpo_jax.workdir import default_workdir
 
 Run = Callable[[Config, str, pathlib.Path, bool], Any]
@@ -30,13 +35,25 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def main(run: Run, description: str, argv: Sequence[str]) -> int:
-    """Parses `argv`, runs, and returns the exit code: 0, or 2 for a mistake of the user's."""
+    """Parses `argv`, runs, and returns the exit code."""
     try:
-        run(*parse(description, argv))
+        arguments = parse(description, argv)
+        run(*arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Preempted as end:
+        print(f"{end}; go on with: {resume_command(arguments[2])}", file=sys.stderr)
+        return end.exit_code
     return 0
+
+
+def resume_command(workdir: pathlib.Path) -> str:
+    """This process's command line, with its working directory and `--resume`."""
+    words = list(sys.orig_argv)
+    if not any(word.partition("=")[0] == "--workdir" for word in words):
+        words += ["--workdir", str(workdir)]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
 def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.Path, bool]:

@@ -206,6 +206,7 @@ class OptimConfig:
     clip_norm: float = least(0, 1.0)  # global gradient norm; 0 does not clip
     epochs: int = least(1, 1)  # mu: optimizer updates on each batch of rollouts
     micro_batch: int = least(0, 0)  # questions in memory at once in the update; 0: all
+    max_skipped: int = least(0, 10)  # updates in a row, not finite, that end the run; 0: never
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,8 +278,7 @@ def freeze(config: Any) -> Config:
       UserError: names the field, its value and what is valid.
     """
     mapping = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    frozen = build(Config, mapping, "config")
-    check_combinations(frozen)
+    check_combinations(frozen := build(Config, mapping, "config"))
     return frozen
 
 

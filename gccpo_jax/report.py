@@ -12,6 +12,7 @@ from gccpo_jax.collect import Experience
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.texts import step_texts
 from gccpo_jax.tokenizer import Tokenizer
+from gccpo_jax.workdir import write_text, writing
 
 
 def write_rollouts(
@@ -21,9 +22,12 @@ def write_rollouts(
     tokenizer: Tokenizer,
     questions: int,
 ) -> None:
-    """Writes `rollouts/step_<n>.jsonl` (a line a trajectory) and the same as text."""
+    """Writes `rollouts/step_<n>.jsonl` (a line a trajectory) and the same as text.
+
+    Raises:
+      UserError: they could not be written.
+    """
     directory = workdir / "rollouts"
-    directory.mkdir(exist_ok=True)
     items, group = experience.items, experience.texts.shape[1]
     rows = [
         describe(items[b], experience, tokenizer, b, g)
@@ -32,8 +36,10 @@ def write_rollouts(
     ]
     name = f"step_{step:06d}"
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (directory / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    (directory / f"{name}.txt").write_text("\n".join(map(render, rows)), encoding="utf-8")
+    with writing("rollouts", directory):
+        directory.mkdir(exist_ok=True)
+        write_text(directory / f"{name}.jsonl", lines)
+        write_text(directory / f"{name}.txt", "\n".join(map(render, rows)))
 
 
 def describe(item: Item, experience: Experience, tokenizer: Tokenizer, b: int, g: int) -> dict:

@@ -12,6 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gccpo_jax.board import Board
+from gccpo_jax.workdir import write_text, writing
+
 
 class RunLog:
     """Appends a line a step, flushed at once; a killed run keeps every line it finished.
@@ -22,12 +25,13 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: pathlib.Path, steps: int, *, tensorboard: bool, resume_step: int = 0
+        self, workdir: pathlib.Path, steps: int, tensorboard: bool, *, resume_step: int = 0
     ) -> None:
         self._path = workdir / "metrics.jsonl"
-        _keep_steps(self._path, resume_step)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = _board(workdir / "tensorboard", resume_step) if tensorboard else None
+        with writing("metrics", self._path):
+            _keep_steps(self._path, resume_step)
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(workdir / "tensorboard", resume_step) if tensorboard else None
         self._console = Console()
         self._live = _progress(self._console) if self._console.is_terminal else None
         if self._live:
@@ -42,30 +46,29 @@ class RunLog:
         sys.stdout.flush()
 
     def step(self, step: int, metrics: dict[str, Any], headline: str) -> None:
-        """Writes the metrics of one step (counted from 1)."""
-        self._file.write(json.dumps({"step": step, **metrics}, sort_keys=True) + "\n")
-        self._file.flush()
-        if self._board:
-            for name, value in metrics.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(name, value, step)
+        """Writes the metrics of one step (counted from 1).
+
+        Raises:
+          UserError: they could not be written.
+        """
+        with writing("metrics", self._path):
+            self._path.stat()  # a file that was deleted can be written to while it is open
+            self._file.write(json.dumps({"step": step, **metrics}, sort_keys=True) + "\n")
+            self._file.flush()
+            if self._board:
+                self._board.step(step, metrics)
         if self._live:
             self._live.update(self._bar, completed=step, said=headline)
         else:
             self.say(f"step {step}/{self._steps}  {headline}")
 
     def close(self) -> None:
-        self._file.close()
-        if self._board:
-            self._board.close()
         if self._live:
             self._live.stop()
-
-
-def _board(directory: pathlib.Path, resume_step: int) -> Any:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(directory), purge_step=resume_step + 1)
+        with writing("metrics", self._path):
+            self._file.close()
+            if self._board:
+                self._board.close()
 
 
 def _progress(console: Console) -> Progress:
@@ -80,11 +83,12 @@ def _progress(console: Console) -> Progress:
 
 
 def _keep_steps(path: pathlib.Path, last: int) -> None:
+    """Drops the lines of later steps, and a last line that was cut by the end of the process."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last]
-    path.write_text("".join(kept), encoding="utf-8")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("}\n")]
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= last))
 
 
 def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> dict[str, float]:

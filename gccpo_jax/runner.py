@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,17 +15,21 @@ import jax.numpy as jnp
 import optax
 
 from gccpo_jax import sharding, weights
-from gccpo_jax.checkpoint import Checkpoints
+from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
+from gccpo_jax.errors import UserError
 from gccpo_jax.evaluate import accuracy, evaluate_splits
+from gccpo_jax.guard import bad_questions, describe_bad
 from gccpo_jax.kit import behaviour_rule
+from gccpo_jax.preemption import Preempted, Signals
 from gccpo_jax.runlog import RunLog
 from gccpo_jax.session import Session
 from gccpo_jax.stopwatch import Stopwatch
-from gccpo_jax.types import Params
-from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update
-from gccpo_jax.workdir import write_json
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.types import Array, Params, UpdateBatch
+from gccpo_jax.update import LossFn, TrainState, make_optimizer, make_update, update_is_finite
+from gccpo_jax.workdir import write_json, writing
 
 
 @dataclasses.dataclass
@@ -34,29 +41,68 @@ class Run:
     log: RunLog
     watch: Stopwatch
     checkpoints: Checkpoints
+    signals: Signals
     first: int  # steps completed when it was opened
+    skipped: int  # updates in a row that were not finite, up to now
+    explain: Callable[[int, TrainState, UpdateBatch, Sequence[Item]], pathlib.Path]
+
+    def learn(
+        self, config: Config, step: int, batch: UpdateBatch, items: Sequence[Item]
+    ) -> dict[str, float]:
+        """The updates of a step; metrics of the last one, and how many were `skipped`.
+
+        Raises:
+          UserError: `optim.max_skipped` in a row were not finite.
+        """
+        flags = []
+        for _ in range(config.optim.epochs):
+            self.state, metrics = self.update(self.state, batch)
+            flags.append(metrics["skipped"])
+        found = {key: float(value) for key, value in metrics.items()}
+        found["skipped"] = float(sum(map(float, flags)))
+        if not found["skipped"]:
+            self.skipped = 0
+            return found
+        file = self.explain(step, self.state, batch, items)
+        self.log.say(f"step {step}: {found['skipped']:.0f} updates skipped, not finite; see {file}")
+        for flag in flags:
+            self.skipped = self.skipped + 1 if float(flag) else 0
+            if self.skipped == config.optim.max_skipped:
+                raise UserError(
+                    f"config.optim.max_skipped = {self.skipped}: so many updates in a row were "
+                    f"not finite; see {file}, and lower optim.lr in a new --workdir"
+                )
+        return found
 
     def finish_step(
         self, config: Config, step: int, metrics: dict[str, Any], batches: TrainBatches
     ) -> None:
-        """Logs a step and saves when it is time."""
+        """Logs a step and saves when it is time.
+
+        Raises:
+          Preempted: a signal asked for the end; the step is saved.
+        """
         self.log.step(step, metrics, headline(metrics))
-        every = config.checkpoint.every
-        if step == config.steps or (every and step % every == 0):
-            self.checkpoints.save(step, self.state, batches.get_state())
+        every, received = config.checkpoint.every, self.signals.received
+        if received or step == config.steps or (every and step % every == 0):
+            position = {**batches.get_state(), "skipped": self.skipped}
+            self.checkpoints.save(step, self.state, position)
+        if received:
+            raise Preempted(received, step)
 
     def finish(self, session: Session, workdir: pathlib.Path, summary: dict) -> dict:
-        """Writes the policy and the summary, waits for checkpoints, says where things are."""
+        """Waits for checkpoints, writes the policy and the summary, says where things are."""
         self.checkpoints.close()
-        weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
-        write_json(workdir / "summary.json", summary)
+        with writing("the policy and the summary", workdir):
+            weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
+            write_json(workdir / "summary.json", summary)
         for split, value in summary["after"].items():
             self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
-        self.log.close()
         return summary
 
 
+@contextlib.contextmanager
 def open_run(
     config: Config,
     session: Session,
@@ -64,8 +110,11 @@ def open_run(
     loss: LossFn,
     workdir: pathlib.Path,
     batches: TrainBatches,
-) -> Run:
-    """Optimizer, jitted update, log and checkpoints; restored if there is a checkpoint."""
+) -> Iterator[Run]:
+    """Optimizer, jitted update, log and checkpoints; restored if there is a checkpoint.
+
+    However the run ends, saves under way are waited for and everything is closed.
+    """
     optimizer = optimizer_of(config)
     abstract = jax.eval_shape(optimizer.init, params)
     shardings = TrainState(
@@ -80,34 +129,66 @@ def open_run(
     if keeps_average(config):
         average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, params)
     state = TrainState(params, opt_state, step, average)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
-    first = checkpoints.latest or 0
-    if first:
-        state, position = checkpoints.restore(first, state)
-        batches.set_state(position)
-    log = RunLog(workdir, config.steps, tensorboard=config.log.tensorboard, resume_step=first)
-    if first:
-        log.say(f"resumed after step {first}")
-    return Run(
-        state=state,
-        update=make_update(
-            loss,
-            optimizer,
-            micro_batch=config.optim.micro_batch or config.batch_size,
-            ema=config.counterfactual.ema,
-            shardings=shardings,
-        ),  # fmt: skip
-        log=log,
-        watch=Stopwatch(),
-        checkpoints=checkpoints,
-        first=first,
-    )
+    update = make_update(
+        loss,
+        optimizer,
+        micro_batch=config.optim.micro_batch or config.batch_size,
+        ema=config.counterfactual.ema,
+        shardings=shardings,
+    )  # fmt: skip
+    saved = workdir / "checkpoints"
+    damaged = set_damaged_aside(saved)
+    try:
+        with contextlib.ExitStack() as held:
+            signals = held.enter_context(Signals())
+            checkpoints = Checkpoints(saved, config.checkpoint.keep)
+            held.callback(checkpoints.close)
+            first, position = checkpoints.latest or 0, {}
+            if first:
+                state, position = checkpoints.restore(first, state)
+                batches.set_state(position)
+            log = RunLog(workdir, config.steps, config.log.tensorboard, resume_step=first)
+            held.callback(log.close)
+            for line in [*damaged, *([f"resumed after step {first}"] if first else [])]:
+                log.say(line)
+            is_good = jax.jit(partial(update_is_finite, loss))
+            explain = partial(explain_skip, is_good, session, workdir / "bad")
+            yield Run(
+                state, update, log, Stopwatch(), checkpoints, signals, first,
+                position.get("skipped", 0), explain,
+            )  # fmt: skip
+    except UserError as error:
+        raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
+
+
+def explain_skip(
+    is_good: Callable[[Params, UpdateBatch], Array],
+    session: Session,
+    directory: pathlib.Path,
+    step: int,
+    state: TrainState,
+    batch: UpdateBatch,
+    items: Sequence[Item],
+) -> pathlib.Path:
+    """Writes the questions that made a step's update not finite; where."""
+    rows = bad_questions(partial(is_good, state.params), batch)
+    file = directory / f"step_{step:06d}.json"
+    with writing("what was not finite", file):
+        directory.mkdir(exist_ok=True)
+        write_json(file, describe_bad(rows, items, batch, session.kit.tokenizer))
+    return file
+
+
+def last_good(directory: pathlib.Path) -> str:
+    """Where a run that ended goes on from."""
+    found = complete(directory)
+    return str(found[-1]) if found else "none, it starts anew"
 
 
 def optimizer_of(config: Config) -> optax.GradientTransformation:
     """The optimizer that `config.optim` describes."""
     fields = dataclasses.asdict(config.optim)
-    fields.pop("micro_batch")
+    del fields["micro_batch"], fields["max_skipped"]
     updates = config.steps * fields.pop("epochs")
     return make_optimizer(steps=updates, **fields)
 
@@ -154,5 +235,6 @@ def evaluate_before(
     if file.exists():
         return json.loads(file.read_text())
     before = evaluate(config, session, run.state.params, run.log)
-    write_json(file, before)
+    with writing("the evaluation", file):
+        write_json(file, before)
     return before

@@ -41,27 +41,29 @@ def fine_tune(
     session, params = open_session(config)
     check_demonstrations(session.train, session.kit, config.sampling.max_tokens)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
-    claim(workdir, config, resume)
-    run = open_run(config, session, params, sft_loss(session.kit.policy), workdir, batches)
-    before = evaluate_before(config, session, run, workdir)
-    for step in range(run.first + 1, config.steps + 1):
-        start = time.perf_counter()
-        items, prompts = next(batches)
-        batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
-        batch = sharding.put_batch(session.mesh, batch)
-        with run.watch("update"):
-            for _ in range(config.optim.epochs):
-                run.state, metrics = run.update(run.state, batch)
-            kept = {key: float(metrics[key]) for key in ("loss", "grad_norm", "update_norm")}
-        if config.eval.every and step % config.eval.every == 0 and step < config.steps:
-            with run.watch("evaluate"):
-                found = evaluate(config, session, run.state.params, run.log)
-            kept |= {f"eval/{split}": value for split, value in found.items()}
-        kept["tokens"] = float(np.asarray(batch.mask).sum())
-        run.finish_step(config, step, timed(kept, run.watch.lap(), start), batches)
-    after = evaluate(config, session, run.state.params, run.log)
-    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
-    return run.finish(session, workdir, summary)
+    loss = sft_loss(session.kit.policy)
+    with (
+        claim(workdir, config, resume),
+        open_run(config, session, params, loss, workdir, batches) as run,
+    ):
+        before = evaluate_before(config, session, run, workdir)
+        for step in range(run.first + 1, config.steps + 1):
+            start = time.perf_counter()
+            items, prompts = next(batches)
+            batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
+            batch = sharding.put_batch(session.mesh, batch)
+            with run.watch("update"):
+                found = run.learn(config, step, batch, items)
+                kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
+            if config.eval.every and step % config.eval.every == 0 and step < config.steps:
+                with run.watch("evaluate"):
+                    found = evaluate(config, session, run.state.params, run.log)
+                kept |= {f"eval/{split}": value for split, value in found.items()}
+            kept["tokens"] = float(np.asarray(batch.mask).sum())
+            run.finish_step(config, step, timed(kept, run.watch.lap(), start), batches)
+        after = evaluate(config, session, run.state.params, run.log)
+        summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+        return run.finish(session, workdir, summary)
 
 
 def response_ids(item: Item, kit: Kit) -> list[int]:

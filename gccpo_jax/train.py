@@ -47,45 +47,47 @@ def train_and_evaluate(
     session, params = open_session(config)
     check_task(config, session)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
-    claim(workdir, config, resume)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
     keep = config.objective.beta > 0 or reads
     reference = jax.tree.map(jnp.copy, params) if keep else None
-    loss = policy_loss_fn(config, session.kit.policy)
-    run = open_run(config, session, params, loss, workdir, batches)
-    before = evaluate_before(config, session, run, workdir)
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
     rule = behaviour_rule(config)
     reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
     questions = partial(next_questions, batches, session.mesh)
-    for step in range(run.first + 1, config.steps + 1):
-        start = time.perf_counter()
-        items, placed = questions()
-        reader = reader_params(config, run, reference)
-        experience = collect(
-            session.kit, config, run.state.params, items, placed, step, run.watch, reader,
-            more=questions, judge=judge,
-        )  # fmt: skip
-        with run.watch("update"):
-            anchor = reference if config.objective.beta > 0 else None
-            batch = update_batch(experience.prompts, experience, anchor, reference_logp)
-            for _ in range(config.optim.epochs):
-                run.state, metrics = run.update(run.state, batch)
-            metrics = {key: float(value) for key, value in metrics.items()}
-        if config.log.rollouts_every and (
-            step % config.log.rollouts_every == 0 or step in (1, config.steps)
-        ):
-            write_rollouts(workdir, step, experience, session.kit.tokenizer, config.log.rollouts)
-        metrics = experience.metrics | metrics
-        if config.eval.every and step % config.eval.every == 0 and step < config.steps:
-            with run.watch("evaluate"):
-                found = evaluate(config, session, run.state.params, run.log)
-            metrics |= {f"eval/{split}": value for split, value in found.items()}
-        run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
-    after = evaluate(config, session, run.state.params, run.log)
-    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
-    return run.finish(session, workdir, summary)
+    loss = policy_loss_fn(config, session.kit.policy)
+    with (
+        claim(workdir, config, resume),
+        open_run(config, session, params, loss, workdir, batches) as run,
+    ):
+        before = evaluate_before(config, session, run, workdir)
+        for step in range(run.first + 1, config.steps + 1):
+            start = time.perf_counter()
+            items, placed = questions()
+            reader = reader_params(config, run, reference)
+            experience = collect(
+                session.kit, config, run.state.params, items, placed, step, run.watch, reader,
+                more=questions, judge=judge,
+            )  # fmt: skip
+            with run.watch("update"):
+                anchor = reference if config.objective.beta > 0 else None
+                batch = update_batch(experience.prompts, experience, anchor, reference_logp)
+                metrics = run.learn(config, step, batch, experience.items)
+            if config.log.rollouts_every and (
+                step % config.log.rollouts_every == 0 or step in (1, config.steps)
+            ):
+                write_rollouts(
+                    workdir, step, experience, session.kit.tokenizer, config.log.rollouts
+                )
+            metrics = experience.metrics | metrics
+            if config.eval.every and step % config.eval.every == 0 and step < config.steps:
+                with run.watch("evaluate"):
+                    found = evaluate(config, session, run.state.params, run.log)
+                metrics |= {f"eval/{split}": value for split, value in found.items()}
+            run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
+        after = evaluate(config, session, run.state.params, run.log)
+        summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+        return run.finish(session, workdir, summary)
 
 
 def next_questions(batches: TrainBatches, mesh: jax.sharding.Mesh) -> tuple[list[Item], Prompts]:

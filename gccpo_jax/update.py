@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gccpo_jax.guard import choose, is_finite
 from gccpo_jax.law import Rule
 from gccpo_jax.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.masked import safe_divide
@@ -159,6 +160,12 @@ def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: i
     return jax.tree.map(lambda g: safe_divide(g, loss.denominator), grads), loss
 
 
+def update_is_finite(loss_fn: LossFn, params: Params, batch: UpdateBatch) -> Array:
+    """Whether the update of one question, or of a whole batch at once, is finite: [] bool."""
+    grads, loss = gradient(loss_fn, params, batch, batch.prompt.shape[0])
+    return is_finite(loss, optax.tree.norm(grads), batch)
+
+
 def make_update(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -169,6 +176,8 @@ def make_update(
 ) -> Callable[[TrainState, UpdateBatch], tuple[TrainState, dict[str, Array]]]:
     """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated.
 
+    An update that is not finite (`guard.is_finite`) is skipped: the state stays as it is and
+    the metric `skipped` is 1.
     A state with an average keeps `ema` of it and adds 1 - `ema` of the new parameters.
     `shardings` is a `TrainState` of shardings for the result (see `sharding.py`).
     """
@@ -177,21 +186,25 @@ def make_update(
         grads, loss = gradient(loss_fn, state.params, batch, micro_batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        norm = optax.tree.norm(grads)
+        finite = is_finite(loss, norm, batch)
         metrics = {
             "loss": safe_divide(loss.total, loss.denominator),
             "kl": safe_divide(loss.kl, loss.tokens),
             "clip_fraction": safe_divide(loss.clipped, loss.tokens),
             "ratio": safe_divide(loss.ratio, loss.tokens),
             "drift": safe_divide(loss.drift, loss.tokens),
-            "grad_norm": optax.tree.norm(grads),
-            "update_norm": optax.tree.norm(updates),
+            "grad_norm": norm,
+            "update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0),
+            "skipped": 1.0 - finite,
         }
         average = state.average
         if average is not None:
             average = jax.tree.map(
                 lambda old, new: ema * old + (1 - ema) * new.astype(jnp.float32), average, params
             )
-        return TrainState(params, opt_state, state.step + 1, average), metrics
+        new = TrainState(params, opt_state, state.step + 1, average)
+        return choose(finite, new, state), metrics
 
     out = None if shardings is None else (shardings, None)
     return jax.jit(update, donate_argnums=0, out_shardings=out)

@@ -113,6 +113,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            start_new_session=True,  # Ctrl-C in a terminal reaches a whole group: it is ours alone
         )
         self.owner = os.getpid()
         if (reply := self.read_line(START_SECONDS)) != "ready":

@@ -1,8 +1,10 @@
 """The directory of a run: whose it is, and the files in it.
 
 config.json     the configuration, written first
+lock            who runs in it; empty when nobody does
 metrics.jsonl   a line a step
 rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
+bad/            step_<n>.json: questions whose update was not finite
 checkpoints/    Orbax
 tensorboard/    event files
 policy/         the trained policy as a Hugging Face directory, at the end
@@ -11,15 +13,19 @@ summary.json    accuracies before and after, at the end
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
+from gccpo_jax.lock import LOCK, locked
 
 
 def default_workdir(name: str) -> pathlib.Path:
@@ -27,12 +33,14 @@ def default_workdir(name: str) -> pathlib.Path:
     return pathlib.Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
-    """Makes `workdir` this run's, or refuses.
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
+    """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
     Raises:
       UserError: it cannot be written, it holds another configuration, it holds a run
-        and `resume` was not asked for, or there is nothing to resume.
+        and `resume` was not asked for, there is nothing to resume, or another process
+        runs in it.
     """
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
     file = workdir / "config.json"
@@ -47,20 +55,22 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> None:
         raise UserError(
             f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
         ) from error
-    if not file.exists():
-        if any(workdir.iterdir()):
-            raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
-        write_json(file, mine)
-        return
-    theirs = json.loads(file.read_text())
+    started = file.exists()
+    if not started and any(path.name != LOCK for path in workdir.iterdir()):
+        raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
+    theirs = json.loads(file.read_text()) if started else mine
     if theirs != mine:
         changed = _differences(theirs, mine)
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
             "choose another --workdir or give the same config"
         )
-    if not resume:
-        raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
+    with locked(workdir):
+        if started and not resume:
+            raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
+        if not started:
+            write_json(file, mine)
+        yield
 
 
 def _differences(old: Any, new: Any, path: str = "config") -> str:
@@ -78,8 +88,37 @@ def _differences(old: Any, new: Any, path: str = "config") -> str:
     return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
 
 
-def write_json(file: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that the file is either the old or the new one, never half of it."""
+def write_text(file: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is either the old or the new one, never half of it."""
     scratch = file.with_name(f".{file.name}-{os.getpid()}")
-    scratch.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    os.replace(scratch, file)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_json(file: pathlib.Path, value: Any) -> None:
+    """`write_text` of a value as JSON."""
+    write_text(file, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+@contextlib.contextmanager
+def writing(
+    what: str, where: pathlib.Path, failures: type[Exception] | tuple = OSError
+) -> Iterator[None]:
+    """`with writing("metrics", file): ...` makes a disk's failure an error for the user.
+
+    Raises:
+      UserError: names what was being written, where, why it failed and what to do.
+    """
+    try:
+        yield
+    except failures as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if code := re.search(r"os_error_code='(\d+)'", reason):  # at the end of a page of Orbax's
+            reason = os.strerror(int(code[1]))
+        raise UserError(
+            f"{where}: could not write {what} ({reason}); free space or bring the folder "
+            "back, then add --resume"
+        ) from error

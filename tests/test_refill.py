@@ -127,8 +127,6 @@ def test_a_run_with_dynamic_sampling_trains_on_contrast_and_resumes(tmp_path, mo
     def die(self, config, step, *rest):
         finish_step(self, config, step, *rest)
         if step == 1:
-            self.checkpoints.close()
-            self.log.close()
             raise Killed
 
     monkeypatch.setattr(Run, "finish_step", die)

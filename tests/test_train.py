@@ -154,8 +154,6 @@ def test_a_resumed_run_is_the_uninterrupted_run(finished, tmp_path, monkeypatch,
     def die_after_the_last(self, config, step, *rest):
         finish_step(self, config, step, *rest)
         if step == last:
-            self.checkpoints.close()
-            self.log.close()
             raise Killed
 
     monkeypatch.setattr(Run, "finish_step", die_after_the_last)

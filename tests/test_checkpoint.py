@@ -1,0 +1,152 @@
+"""Checkpoints: restored bit by bit, and one that is damaged is never taken for a whole one."""
+
+import json
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_train import metrics, small
+
+from gccpo_jax import train, weights
+from gccpo_jax.checkpoint import Checkpoints, set_damaged_aside
+from gccpo_jax.checksums import NAME, damage
+from gccpo_jax.errors import UserError
+from gccpo_jax.update import TrainState
+
+
+def state(step):
+    params = {"w": jax.random.normal(jax.random.key(step), (64, 64)), "b": jnp.arange(3.0)}
+    return TrainState(params, {"count": jnp.int32(step)}, jnp.int32(step))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Checkpoints of steps 2 and 3; that of step 1 was not kept."""
+    directory = tmp_path_factory.mktemp("saved") / "checkpoints"
+    checkpoints = Checkpoints(directory, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step), {"position": step})
+    checkpoints.close()
+    return directory
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "checkpoints")
+    return tmp_path / "checkpoints"
+
+
+def largest(directory):
+    return max((f for f in directory.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+
+
+def flip(file, part=0.5):
+    data = bytearray(file.read_bytes())
+    data[int(part * len(data))] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def restored(directory):
+    checkpoints = Checkpoints(directory, keep=2)
+    step = checkpoints.latest
+    found = checkpoints.restore(step, state(0))
+    checkpoints.close()
+    return step, *found
+
+
+def test_whole_checkpoints_are_left_alone(copy):
+    assert sorted(path.name for path in copy.iterdir()) == ["2", "3"]
+    assert set_damaged_aside(copy) == [] and set_damaged_aside(copy / "none") == []
+    step, found, position = restored(copy)
+    assert step == 3 and position == {"position": 3}
+    jax.tree.map(np.testing.assert_array_equal, found, state(3))
+
+
+def test_the_checksums_are_those_of_sha256sum(copy):
+    listed = subprocess.run(["sha256sum", "-c", NAME], cwd=copy / "3", capture_output=True)
+    assert listed.returncode == 0 and b"state/" in listed.stdout and b"position/" in listed.stdout
+
+
+def test_every_damaged_file_is_found(copy):
+    """One bit of each file; half of it; all of it; the file itself."""
+    folders = ("state", "position")
+    files = [f for name in folders for f in (copy / "3" / name).rglob("*") if f.is_file()]
+    files.append(copy / "3" / NAME)
+    assert len(files) > 5
+    for file in files:
+        data = file.read_bytes()
+        assert damage(copy / "3") is None
+        flip(file)
+        assert damage(copy / "3")
+        for size in (len(data) // 2, 0):
+            file.write_bytes(data[:size])
+            assert not data or damage(copy / "3"), file
+        file.unlink()
+        assert damage(copy / "3")
+        file.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(copy):
+    flip(largest(copy / "3"))
+    (line,) = set_damaged_aside(copy)
+    assert "checkpoint 3 is damaged" in line and "going on from checkpoint 2" in line
+    step, found, position = restored(copy)
+    assert step == 2 and position == {"position": 2}
+    jax.tree.map(np.testing.assert_array_equal, found, state(2))
+    for _ in range(2):  # the step is made again, and may be damaged again
+        checkpoints = Checkpoints(copy, keep=2)
+        checkpoints.save(3, state(3), {})
+        checkpoints.close()
+        assert restored(copy)[0] == 3
+        flip(largest(copy / "3"))
+        assert len(set_damaged_aside(copy)) == 1
+
+
+def test_a_folder_without_a_whole_checkpoint_is_refused(copy):
+    flip(largest(copy / "3"))
+    (copy / "2" / "position" / "metadata").unlink()
+    with pytest.raises(
+        UserError, match=f"{copy}: no checkpoint in it is whole .*another --workdir"
+    ):
+        set_damaged_aside(copy)
+    assert sorted(path.name for path in copy.iterdir()) == ["2", "3"], "nothing was touched"
+
+
+def test_a_checkpoint_whose_checksums_cannot_be_written_is_none(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, state(1), {})
+    checkpoints.close()
+    monkeypatch.setattr("gccpo_jax.checkpoint.seal", full)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    with pytest.raises(UserError, match="could not write a checkpoint .No space left"):
+        checkpoints.save(2, state(2), {})
+        checkpoints.close()
+    monkeypatch.undo()
+    assert restored(tmp_path)[0] == 1
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, capsys):
+    """Bit by bit the run that was not damaged."""
+    c = small(credit__kind="outcome", objective__beta=0.0, eval__ood_questions=0, steps=3,
+              checkpoint__every=1, log__rollouts_every=0)  # fmt: skip
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train.train_and_evaluate(c, "small", whole)
+    shutil.copytree(whole, part)
+    flip(largest(part / "checkpoints" / "3"))
+    capsys.readouterr()
+    train.train_and_evaluate(c, "small", part, resume=True)
+    said = capsys.readouterr().out
+    assert "checkpoint 3 is damaged" in said and "resumed after step 2" in said
+    assert metrics(part) == metrics(whole)
+    assert json.loads((part / "summary.json").read_text()) == json.loads(
+        (whole / "summary.json").read_text()
+    )
+    ours, theirs = (weights.load(path / "policy")[1] for path in (part, whole))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
