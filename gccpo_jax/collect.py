@@ -80,15 +80,14 @@ def collect(
         next_questions = more
         sampled, found = refill(sampled, lambda: sample(*next_questions()), config.sampling.dynamic)
         metrics |= found
-    judged = None
+    judged, trains = None, sampled.scorable
     if judge is not None:
         with watch("judge"):
             judged = judge_steps(kit, config.segmentation, sampled, judge)
         metrics["process_score"] = judged.mean
         if config.reward.process_use == "curate":
-            kept = curated(judged, sampled, config.reward.keep)
-            sampled, judged = dataclasses.replace(sampled, scorable=kept), None
-            metrics["kept"] = float(kept.mean())
+            trains, judged = curated(judged, sampled, config.reward.keep), None
+            metrics["kept"] = float(trains.mean())
     rollout = without_cache(sampled.rollout)
     spans, credit = None, None
     reward, found = shaped_reward(config, sampled, rollout)
@@ -96,7 +95,7 @@ def collect(
     if not config.credit.of_steps:
         with watch("credit"):
             of_batch = jax.vmap(partial(of_outcomes, rule=credit_rule(config)))
-            advantage = of_batch(reward, jnp.asarray(sampled.scorable), rollout)
+            advantage = of_batch(reward, jnp.asarray(trains), rollout)
     else:
         reading, spans, found = read(kit, config, params, sampled, watch, reader)
         use_gate = jnp.bool_(found["reader_gate"] >= config.counterfactual.min_gate)
@@ -117,7 +116,7 @@ def collect(
         outcome=sampled.outcome,
         reward=reward,
         advantage=advantage,
-        mask=inside & sampled.scorable[..., None],
+        mask=inside & trains[..., None],
         spans=spans,
         credit=credit,
         metrics=metrics,
