@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import pathlib
@@ -18,6 +17,11 @@ from collections.abc import Iterator
 from typing import IO
 
 from gccpo_jax.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 LOCK = "lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # some network file systems
@@ -32,6 +36,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     """
     with (workdir / LOCK).open("a+", encoding="utf-8") as file:
         try:
+            if fcntl is None:
+                raise OSError(errno.ENOTSUP, "no flock")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(

@@ -81,6 +81,12 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, ca
         assert "no locks here" in capsys.readouterr().err
 
 
+def test_a_system_without_flock_is_named_and_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("gccpo_jax.lock.fcntl", None)
+    with locked(tmp_path):
+        assert "no locks here" in capsys.readouterr().err
+
+
 def test_a_claim_is_given_back_and_resumed(tmp_path):
     with claim(tmp_path, small(), resume=False):
         pass
