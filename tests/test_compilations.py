@@ -1,6 +1,6 @@
 """A run compiles what it needs in its first steps and never again, whatever lengths it meets.
 
-Arms that replace a step compile once for each power of two that the longest step reaches.
+Arms that replace a step compile once more for each power of two that the longest step reaches.
 """
 
 import jax
@@ -12,23 +12,24 @@ from gccpo_jax.runner import Run
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 STEPS = 20
+WIDTHS = (8, 16, 32, 64)  # of replaced steps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes, warm",
+    "changes, growth",
     [
-        ({}, 2),
+        ({}, 0),
         ({
             "credit__kind": "selective", "counterfactual__equivalent_arms": 2,
             "counterfactual__corrupt_arms": 1, "counterfactual__swap_arms": 1,
             "counterfactual__equivariance_arms": 1, "counterfactual__reader": "ema",
-        }, 10),
-        ({"credit__kind": "outcome", "reward__process": "gccpo_jax.arithmetic:score"}, 2),
+        }, len(WIDTHS)),
+        ({"credit__kind": "outcome", "reward__process": "gccpo_jax.arithmetic:score"}, 0),
     ],
     ids=["default", "every arm", "outcome and judge"],
 )  # fmt: skip
-def test_nothing_is_compiled_once_it_is_warm(tmp_path, monkeypatch, changes, warm):
+def test_nothing_is_compiled_once_it_is_warm(tmp_path, monkeypatch, changes, growth):
     compiled, after, lengths = [], [], set()
 
     def listen(event, duration, **_):
@@ -51,4 +52,5 @@ def test_nothing_is_compiled_once_it_is_warm(tmp_path, monkeypatch, changes, war
         jax.monitoring.unregister_event_duration_listener(listen)
     assert len(after) == STEPS and len(lengths) > 5, "the lengths should vary"
     assert after[0] > 0, "the listener should hear the first step"
-    assert len(set(after[warm - 1 :])) == 1, f"compiled by the end of each step: {after}"
+    grew = len(set(after[1:])) - 1  # steps after the second that compiled anything
+    assert grew <= growth, f"compiled by the end of each step: {after}"
