@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from gccpo_jax.analysis_settings import Settings
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.suites import files, run
 
 _HELP = {
@@ -86,28 +86,32 @@ def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:
     return dataclasses.replace(default, **asked)
 
 
+def run_command(argv: Sequence[str]) -> None:
+    """Does what the arguments ask for.
+
+    Raises:
+      UserError: arguments that do not go together, or what the analysis itself refuses.
+    """
+    a = parser().parse_args(argv)
+    for name in ("group", "batch"):
+        if getattr(a, name) < 1:
+            raise UserError(f"--{name} {getattr(a, name)}: expected at least 1")
+    if a.suite and a.data:
+        raise UserError("--suite makes its own questions; leave --data out")
+    if a.suite:
+        typed = shlex.join(["python", "-m", "gccpo_jax.analyse", *argv])
+        run.run_suite(a, settings_of, typed)
+    elif a.data:
+        if not a.out:
+            raise UserError("--data needs --out: a directory for the results")
+        files.analyse_file(a, settings_of(a, Settings()))
+    else:
+        raise UserError("nothing to analyse: give --data FILE or --suite chain")
+
+
 def main(argv: Sequence[str]) -> int:
-    """Runs the command; 0, or 2 for a mistake of the user's."""
-    try:
-        a = parser().parse_args(argv)
-        for name in ("group", "batch"):
-            if getattr(a, name) < 1:
-                raise UserError(f"--{name} {getattr(a, name)}: expected at least 1")
-        if a.suite and a.data:
-            raise UserError("--suite makes its own questions; leave --data out")
-        if a.suite:
-            typed = shlex.join(["python", "-m", "gccpo_jax.analyse", *argv])
-            run.run_suite(a, settings_of, typed)
-        elif a.data:
-            if not a.out:
-                raise UserError("--data needs --out: a directory for the results")
-            files.analyse_file(a, settings_of(a, Settings()))
-        else:
-            raise UserError("nothing to analyse: give --data FILE or --suite chain")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command; its exit code."""
+    return exit_code(lambda: run_command(argv))
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class RewardConfig:
 
     overlong: int = least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
     length_penalty: float = field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
-    verifier: str = ""  # "package.module:function" in place of the task's own, see judge.py
+    verifier: str = ""  # "package.module:function" in place of the task's, see verifier.py
     process: str = ""  # "package.module:function" that scores steps, see judge.py; "": none
     # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
     process_use: str = choice("advantage", "curate")

@@ -1,4 +1,9 @@
-"""The one exception that is addressed to the user rather than to a programmer."""
+"""The one exception that is addressed to the user, and how a command reports it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
 
 
 class UserError(ValueError):
@@ -6,3 +11,13 @@ class UserError(ValueError):
 
     The message says what is wrong (with the offending value) and what to do instead.
     """
+
+
+def exit_code(action: Callable[[], object]) -> int:
+    """Runs a command: 0, or 2 and one line on stderr for a mistake of the user's."""
+    try:
+        action()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -55,6 +55,11 @@ def outcomes(reading: Reading) -> Array:
     return jnp.where(reading.scorable, reading.outcome, 0.0)
 
 
+def readable_steps(reading: Reading, mask: Array, use_gate: Array, max_other: float) -> Array:
+    """[G, E] bool: existing steps whose own law counts; `use_gate` [] False leaves none."""
+    return reward.readable(reading.factual, max_other) & mask & use_gate
+
+
 def readable_laws(
     reading: Reading, mask: Array, use_gate: Array, max_other: float
 ) -> tuple[Array, Array, Array]:
@@ -63,7 +68,7 @@ def readable_laws(
     Returns the factual laws and which arms [G, E, P] and [G, E, P2] count: those that took
     place on a step whose own law is readable. `use_gate` [] False leaves none.
     """
-    readable = reward.readable(reading.factual, max_other) & mask & use_gate
+    readable = readable_steps(reading, mask, use_gate, max_other)
     return (
         jnp.where(readable[..., None], reading.factual, 0.0),
         reading.nuisance.usable & readable[..., None],

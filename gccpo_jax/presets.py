@@ -18,7 +18,7 @@ from typing import Any
 from gccpo_jax.cli import load_config
 from gccpo_jax.config import CreditConfig, ObjectiveConfig, freeze
 from gccpo_jax.cost import at_the_limits
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.preset_list import PRESETS, Preset
 
 
@@ -78,16 +78,16 @@ def _cost(file: str, name: str) -> str:
     return f"{each * config.group_size / group:.1f}"
 
 
+def show(argv: list[str]) -> None:
+    """Prints the table for a config file; `UserError` for other arguments."""
+    if len(argv) != 1 or argv[0].startswith("-"):
+        raise UserError("usage: python -m gccpo_jax.presets configs/quickstart.py")
+    print(table(argv[0]))
+
+
 def main(argv: list[str]) -> int:
-    """Prints the table for a config file; 0, or 2 for a mistake of the user's."""
-    try:
-        if len(argv) != 1 or argv[0].startswith("-"):
-            raise UserError("usage: python -m gccpo_jax.presets configs/quickstart.py")
-        print(table(argv[0]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command; its exit code."""
+    return exit_code(lambda: show(argv))
 
 
 if __name__ == "__main__":

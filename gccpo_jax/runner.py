@@ -216,6 +216,29 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
     return found
 
 
+def evaluate_when_due(config: Config, session: Session, run: Run, step: int) -> dict[str, float]:
+    """Metrics `eval/<split>` where `eval.every` asks for them; the last step has its own."""
+    if not config.eval.every or step % config.eval.every or step == config.steps:
+        return {}
+    with run.watch("evaluate"):
+        found = evaluate(config, session, run.state.params, run.log)
+    return {f"eval/{split}": value for split, value in found.items()}
+
+
+def conclude(
+    config: Config,
+    name: str,
+    session: Session,
+    run: Run,
+    workdir: pathlib.Path,
+    before: dict[str, float],
+) -> dict[str, Any]:
+    """Evaluates the trained policy and writes what a finished run leaves; the summary."""
+    after = evaluate(config, session, run.state.params, run.log)
+    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+    return run.finish(session, workdir, summary)
+
+
 def headline(metrics: dict[str, Any]) -> str:
     """The few numbers worth watching."""
     shown = {"loss": ".4f", "accuracy": ".2f", "D_abs": ".2f", "R": ".2f", "kl": ".4f"}

@@ -21,7 +21,7 @@ from gccpo_jax.data import Questions, TrainBatches
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit
 from gccpo_jax.runlog import timed
-from gccpo_jax.runner import evaluate, evaluate_before, open_run
+from gccpo_jax.runner import conclude, evaluate_before, evaluate_when_due, open_run
 from gccpo_jax.session import open_session
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Prompts, UpdateBatch
@@ -55,15 +55,10 @@ def fine_tune(
             with run.watch("update"):
                 found = run.learn(config, step, batch, items)
                 kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
-            if config.eval.every and step % config.eval.every == 0 and step < config.steps:
-                with run.watch("evaluate"):
-                    found = evaluate(config, session, run.state.params, run.log)
-                kept |= {f"eval/{split}": value for split, value in found.items()}
+            kept |= evaluate_when_due(config, session, run, step)
             kept["tokens"] = float(np.asarray(batch.mask).sum())
             run.finish_step(config, step, timed(kept, run.watch.lap(), start), batches)
-        after = evaluate(config, session, run.state.params, run.log)
-        summary = {"before": before, "after": after, "steps": config.steps, "config": name}
-        return run.finish(session, workdir, summary)
+        return conclude(config, name, session, run, workdir, before)
 
 
 def response_ids(item: Item, kit: Kit) -> list[int]:

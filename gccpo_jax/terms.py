@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from gccpo_jax import reward
 from gccpo_jax.credit_rule import CreditRule
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
-from gccpo_jax.measure import Reading, StepScores, effects_of, existing, outcomes, readable_laws
+from gccpo_jax.measure import Reading, StepScores, effects_of, existing, outcomes, readable_steps
 from gccpo_jax.types import Array, Spans
 
 
@@ -34,8 +34,8 @@ def step_term(
     mask = existing(reading, spans)
     if rule.step_term == "gated":
         return scores.gated
-    laws, _, _ = readable_laws(reading, mask, use_gate, rule.max_other)
-    seen = reward.readable(reading.factual, rule.max_other) & mask & use_gate
+    seen = readable_steps(reading, mask, use_gate, rule.max_other)
+    laws = jnp.where(seen[..., None], reading.factual, 0.0)
     if rule.step_term == "observational":
         _, effect = effects_of(reading, sibling_value(laws, outcomes(reading), seen), mask)
         robust = reward.fill_undefined(*sibling_robustness(laws, seen))

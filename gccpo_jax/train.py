@@ -26,7 +26,7 @@ from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.report import write_rollouts
 from gccpo_jax.runlog import timed
-from gccpo_jax.runner import Run, evaluate, evaluate_before, open_run
+from gccpo_jax.runner import Run, conclude, evaluate_before, evaluate_when_due, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Params, Policy, Prompts, UpdateBatch
@@ -79,15 +79,9 @@ def train_and_evaluate(
                 write_rollouts(
                     workdir, step, experience, session.kit.tokenizer, config.log.rollouts
                 )
-            metrics = experience.metrics | metrics
-            if config.eval.every and step % config.eval.every == 0 and step < config.steps:
-                with run.watch("evaluate"):
-                    found = evaluate(config, session, run.state.params, run.log)
-                metrics |= {f"eval/{split}": value for split, value in found.items()}
+            metrics = experience.metrics | metrics | evaluate_when_due(config, session, run, step)
             run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
-        after = evaluate(config, session, run.state.params, run.log)
-        summary = {"before": before, "after": after, "steps": config.steps, "config": name}
-        return run.finish(session, workdir, summary)
+        return conclude(config, name, session, run, workdir, before)
 
 
 def next_questions(batches: TrainBatches, mesh: jax.sharding.Mesh) -> tuple[list[Item], Prompts]:
