@@ -68,6 +68,7 @@ setup(
             *SMOLLM2,
             *NOTEBOOKS,
             "pytest>=8.0",
+            "pytest-xdist>=3.5",  # a worker a core: most of a test is compilation, on one
             "hypothesis>=6.100",  # property tests
             "ruff>=0.9",  # lint and format
         ],
