@@ -18,7 +18,16 @@ import jax.numpy as jnp
 from gccpo_jax import noise
 from gccpo_jax.law import Rule
 from gccpo_jax.noise import Tape
-from gccpo_jax.sampling import ROW_AXES, SEGMENT_AXES, Row, open_row, run, stop_row, write_token
+from gccpo_jax.sampling import (
+    ROW_AXES,
+    SEGMENT_AXES,
+    STEP_AXES,
+    Row,
+    open_row,
+    run,
+    stop_row,
+    write_token,
+)
 from gccpo_jax.sites import Sites, context_of, enter, last_hidden, position_after
 from gccpo_jax.types import Array, Params, Policy, Segment, record
 
@@ -123,18 +132,19 @@ def continue_branches(
         row = stop_row(row, ~site.exists | ended | (site.keep + site.length >= limit))
         return jax.vmap(lambda _: row, out_axes=ROW_AXES)(jnp.arange(draws))
 
-    rows = _over_sites(open_draws, (None, None, None, 0))(prompt, lengths, segment, sites)
+    opened = _over_sites(open_draws, (None, None, None, 0), ROW_AXES)
+    rows = opened(prompt, lengths, segment, sites)
 
     def one(
         t: Array, prompt: Segment, length: Array, prefix: Segment, site: Sites, tape: Tape, row: Row
-    ) -> Row:
+    ) -> tuple[Row, Segment]:
         context = context_of(prompt, length, prefix, site)
         at = position_after(length, site)
-        row = write_token(policy, params, rule, stop, t, context, at, tape, site.tape, row)
+        row, new = write_token(policy, params, rule, stop, t, context, at, tape, site.tape, row)
         ends = site.keep + site.length + row.rollout.length >= limit
         if boundary is not None:
             ends |= boundary[row.rollout.tokens[t]] & (row.rollout.length >= min_tokens)
-        return stop_row(row, ends)
+        return stop_row(row, ends), new
 
     def of_draws(
         prompt: Segment,
@@ -144,26 +154,28 @@ def continue_branches(
         tapes: Tape,
         row: Row,
         t: Array,
-    ) -> Row:
+    ) -> tuple[Row, Segment]:
         axes = (None, None, None, None, None, 0, ROW_AXES)
-        mapped = jax.vmap(one, in_axes=axes, out_axes=ROW_AXES)
+        mapped = jax.vmap(one, in_axes=axes, out_axes=STEP_AXES)
         return mapped(t, prompt, length, prefix, site, tapes, row)
 
-    def step(t: Array, rows: Row) -> Row:
-        mapped = _over_sites(partial(of_draws, t=t), (None, None, None, 0, Tape(0, None), ROW_AXES))
+    def step(t: Array, rows: Row) -> tuple[Row, Segment]:
+        axes = (None, None, None, 0, Tape(0, None), ROW_AXES)
+        mapped = _over_sites(partial(of_draws, t=t), axes, STEP_AXES)
         return mapped(prompt, lengths, segment, sites, tapes, rows)
 
     result = run(step, rows, max_tokens)
     return Branches(tokens=result.tokens, length=result.length)
 
 
-def _over_sites(one: Callable[..., Row], axes: tuple[Any, ...]) -> Callable[..., Row]:
+def _over_sites(one: Callable[..., Any], axes: tuple[Any, ...], out: Any) -> Callable[..., Any]:
     """Maps a function of (prompt, length, prefix, *rest) over E, then G, then B.
 
     `axes` are its axes over the sites of one trajectory. Above them the prompt and its
-    length are shared by the group; everything else has a row a trajectory.
+    length are shared by the group; everything else has a row a trajectory. `out` are the
+    axes of its results, the same three times.
     """
     rest = [ROW_AXES if axis is ROW_AXES else 0 for axis in axes[3:]]  # Tape(0, None) included
-    of_sites = jax.vmap(one, in_axes=axes, out_axes=ROW_AXES)
-    of_group = jax.vmap(of_sites, in_axes=(None, None, SEGMENT_AXES, *rest), out_axes=ROW_AXES)
-    return jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, SEGMENT_AXES, *rest), out_axes=ROW_AXES)
+    of_sites = jax.vmap(one, in_axes=axes, out_axes=out)
+    of_group = jax.vmap(of_sites, in_axes=(None, None, SEGMENT_AXES, *rest), out_axes=out)
+    return jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, SEGMENT_AXES, *rest), out_axes=out)

@@ -37,6 +37,7 @@ class Row:
 
 
 ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
+STEP_AXES = (ROW_AXES, SEGMENT_AXES)
 
 
 def open_row(begun: Segment, hidden: Array, max_tokens: int) -> Row:
@@ -80,38 +81,48 @@ def write_token(
     tape: Tape,
     tape_start: Array,  # []     tape position of the row's first token
     row: Row,
-) -> Row:
-    """Draws token t of one row, reads it, and appends it; a stopped row stays as it is."""
+) -> tuple[Row, Segment]:
+    """Draws token t of one row and reads it; a stopped row stays as it is.
+
+    Returns the row and the token's segment [L, K, 1, D], which `run` writes to the cache of
+    all rows at once: written a row at a time under `vmap`, the whole cache would change its
+    layout, and be copied, for each token.
+    """
     out = row.rollout
     law = log_law(policy.logits(params, row.hidden), rule)
     token = jnp.argmax(law + noise.read(tape, tape_start + t, policy.vocab_size))
     token = token.astype(jnp.int32)
     active = ~out.stopped
     past = (*context, out.segment)
-    hidden, new = policy.encode(params, token[None], (start + t)[None], jnp.ones(1, bool), past)
+    hidden, new = policy.encode(params, token[None], (start + t)[None], active[None], past)
 
     def put(buffer: Array, value: Array) -> Array:
         return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))
 
-    slot = out.segment.mask.shape[0] - out.tokens.shape[0] + t  # behind what the row began with
-    segment = Segment(
-        k=jax.lax.dynamic_update_slice_in_dim(out.segment.k, new.k, slot, axis=2),
-        v=jax.lax.dynamic_update_slice_in_dim(out.segment.v, new.v, slot, axis=2),
-        mask=out.segment.mask.at[slot].set(active),
-    )
     rollout = Rollout(
         tokens=put(out.tokens, token),
         logp=put(out.logp, law[token]),
         entropy=put(out.entropy, entropy(law)),
         length=out.length + active,
         stopped=out.stopped | stop[token],
-        segment=segment,
+        segment=out.segment,
     )
-    return Row(hidden[0], rollout)
+    return Row(hidden[0], rollout), new
 
 
-def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
+def append(segment: Segment, new: Segment, slot: Array) -> Segment:
+    """Writes segments of one token behind `slot` tokens, whatever axes both have in common."""
+    return jax.tree.map(
+        lambda buffer, value, axis: jax.lax.dynamic_update_slice_in_dim(buffer, value, slot, axis),
+        segment,
+        new,
+        Segment(k=-2, v=-2, mask=-1),
+    )
+
+
+def run(step: Callable[[Array, Row], tuple[Row, Segment]], rows: Row, max_tokens: int) -> Rollout:
     """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`."""
+    begun = rows.rollout.segment.mask.shape[-1] - max_tokens  # tokens that rows began with
 
     def going(state: tuple[Array, Row]) -> Array:
         t, rows = state
@@ -119,7 +130,9 @@ def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollou
 
     def body(state: tuple[Array, Row]) -> tuple[Array, Row]:
         t, rows = state
-        return t + 1, step(t, rows)
+        rows, new = step(t, rows)
+        segment = append(rows.rollout.segment, new, begun + t)
+        return t + 1, Row(rows.hidden, Rollout(**{**vars(rows.rollout), "segment": segment}))
 
     return jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
 
@@ -176,12 +189,12 @@ def sample(
     of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, None), out_axes=ROW_AXES)
     rows = of_batch(prompt_segment, hidden, jnp.arange(group))
 
-    def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> Row:
+    def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> tuple[Row, Segment]:
         zero = jnp.int32(0)
         return write_token(policy, params, rule, stop, t, (segment,), start, tape, zero, row)
 
-    of_group = jax.vmap(one, in_axes=(None, None, None, 0, ROW_AXES), out_axes=ROW_AXES)
-    of_batch = jax.vmap(of_group, in_axes=(None, SEGMENT_AXES, 0, 0, ROW_AXES), out_axes=ROW_AXES)
+    of_group = jax.vmap(one, in_axes=(None, None, None, 0, ROW_AXES), out_axes=STEP_AXES)
+    of_batch = jax.vmap(of_group, in_axes=(None, SEGMENT_AXES, 0, 0, ROW_AXES), out_axes=STEP_AXES)
     rollout = run(
         lambda t, rows: of_batch(t, prompt_segment, length, tapes, rows), rows, max_tokens
     )

@@ -1,0 +1,81 @@
+"""Rollout speed, ours beside peers, on one core with one thread.
+
+    python benchmarks/rollout.py [--shape smollm2] [--repeats 3] [--core 0]
+        [--transformers PYTHON] [--tunix PYTHON]
+
+PYTHON is the interpreter of an environment with that peer (`transformers` and `torch`, or
+`google-tunix`); a peer without one is left out. Ours samples with keyed noise and returns
+log-probabilities and entropies; the peers decode greedily. Nobody stops early. Prints one
+JSON line: tokens a second, the ratios, and the share of the limit of matrix products that
+was measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+
+import limit
+from contest import Contestant, Result, alternate
+from shapes import SHAPES
+
+from gccpo_jax import model
+from gccpo_jax.arch import Arch
+
+QUESTIONS, GROUP, PROMPT, RESPONSE = 4, 8, 64, 64
+
+
+def matmul_flops(arch: Arch, tokens: int, read: int) -> int:
+    """Of encoding `tokens` and making logits for `read` of them; attention is left out."""
+    leaves = model.layout(arch)
+    layers = sum(math.prod(leaf.shape) for name, leaf in leaves.items() if "layers/" in name)
+    return 2 * (layers * tokens + arch.vocab_size * arch.width * read)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--shape", choices=("tiny", "smollm2"), default="smollm2")
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--core", type=int, default=0)
+    options.add_argument("--transformers", metavar="PYTHON")
+    options.add_argument("--tunix", metavar="PYTHON")
+    asked = options.parse_args()
+    sizes = (str(PROMPT), str(RESPONSE))
+    rows = (asked.shape, str(QUESTIONS * GROUP), *sizes)
+    contestants = [
+        Contestant("matmul", sys.executable, "limit.py", ("matmul",)),
+        Contestant("copy", sys.executable, "limit.py", ("copy",)),
+        Contestant(
+            "ours", sys.executable, "rollout_ours.py",
+            (asked.shape, str(QUESTIONS), str(GROUP), *sizes),
+        ),
+    ]  # fmt: skip
+    for name in ("transformers", "tunix"):
+        if python := getattr(asked, name):
+            contestants.append(Contestant(name, python, f"rollout_{name}.py", rows))
+    found = alternate(contestants, asked.repeats, asked.core)
+    print(json.dumps(summary(asked.shape, found)))
+
+
+def summary(shape: str, found: dict[str, Result]) -> dict[str, object]:
+    """The line that is printed."""
+    new = QUESTIONS * GROUP * RESPONSE
+    least = matmul_flops(SHAPES[shape], new + QUESTIONS * PROMPT, new)
+    limit_flops = limit.FLOPS / found.pop("matmul").seconds
+    copy = limit.BYTES / found.pop("copy").seconds
+    ours = found["ours"].seconds
+    line = {"shape": shape, "matmul_gflops": limit_flops / 1e9, "copy_gbs": copy / 1e9}
+    for name, result in found.items():
+        line[f"{name}_tokens_per_second"] = new / result.seconds
+        line[f"{name}_first_seconds"] = result.first
+        line[f"{name}_peak_gib"] = result.peak_gib
+        if name != "ours":
+            line[f"ratio_ours_over_{name}"] = result.seconds / ours
+    line["share_of_matmul_limit"] = least / ours / limit_flops
+    return {k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}
+
+
+if __name__ == "__main__":
+    main()
