@@ -14,24 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 
 import limit
 from contest import Contestant, Result, alternate
-from shapes import SHAPES
-
-from gccpo_jax import model
-from gccpo_jax.arch import Arch
+from shapes import SHAPES, matmul_flops
 
 QUESTIONS, GROUP, PROMPT, RESPONSE = 4, 8, 64, 64
-
-
-def matmul_flops(arch: Arch, tokens: int, read: int) -> int:
-    """Of encoding `tokens` and making logits for `read` of them; attention is left out."""
-    leaves = model.layout(arch)
-    layers = sum(math.prod(leaf.shape) for name, leaf in leaves.items() if "layers/" in name)
-    return 2 * (layers * tokens + arch.vocab_size * arch.width * read)
 
 
 def main() -> None:

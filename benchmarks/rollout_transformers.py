@@ -22,25 +22,29 @@ SHAPES = {
     ),
 }  # fmt: skip
 
-torch.set_num_threads(1)
-shape, *sizes = sys.argv[1:]
-rows, prompt, response = map(int, sizes)
-torch.manual_seed(0)
-network = LlamaForCausalLM(LlamaConfig(**SHAPES[shape])).eval()
-tokens = torch.randint(1, network.config.vocab_size, (rows, prompt))
+
+def main() -> None:
+    torch.set_num_threads(1)
+    shape, *sizes = sys.argv[1:]
+    rows, prompt, response = map(int, sizes)
+    torch.manual_seed(0)
+    network = LlamaForCausalLM(LlamaConfig(**SHAPES[shape])).eval()
+    tokens = torch.randint(1, network.config.vocab_size, (rows, prompt))
+
+    def work() -> None:
+        with torch.inference_mode():
+            found = network.generate(
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                do_sample=False,
+                max_new_tokens=response,
+                min_new_tokens=response,
+                pad_token_id=0,
+            )
+        assert found.shape == (rows, prompt + response)
+
+    serve(work)
 
 
-def work() -> None:
-    with torch.inference_mode():
-        found = network.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            do_sample=False,
-            max_new_tokens=response,
-            min_new_tokens=response,
-            pad_token_id=0,
-        )
-    assert found.shape == (rows, prompt + response)
-
-
-serve(work)
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,8 @@
 """The model shapes that benchmarks run, with random weights: time does not depend on them."""
 
+import math
+
+from gccpo_jax import model
 from gccpo_jax.arch import Arch
 
 SHAPES = {
@@ -9,3 +12,10 @@ SHAPES = {
         151936, 1536, 28, 12, 2, 128, 8960, rope_theta=1e6, qkv_bias=True, dtype="bfloat16"
     ),
 }
+
+
+def matmul_flops(arch: Arch, tokens: int, read: int) -> int:
+    """Of encoding `tokens` and making logits for `read` of them; attention is left out."""
+    leaves = model.layout(arch)
+    layers = sum(math.prod(leaf.shape) for name, leaf in leaves.items() if "layers/" in name)
+    return 2 * (layers * tokens + arch.vocab_size * arch.width * read)

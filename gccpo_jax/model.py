@@ -163,7 +163,9 @@ def _layer(
     q, k, v = (_project(arch, w, name, h) for name in "qkv")
     q, k = _rotate(q, rotation), _rotate(k, rotation)
     k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)  # [K, S, D], as segments keep them
-    mixed = jnp.einsum("shd,hdm->sm", attend(q, k, v, mask, past), w["o"])
+    heads = attend(q, k, v, mask, past)
+    # One axis of heads and their sizes: contracted as two, the weights are transposed first.
+    mixed = heads.reshape(x.shape[0], -1) @ w["o"].reshape(-1, x.shape[1])
     x = x + (mixed + w["o_bias"][None] if arch.out_bias else mixed)
     h = _norm(x, w["mlp_norm"], arch.norm_eps)
     return x + (jax.nn.silu(h @ w["gate"]) * (h @ w["up"])) @ w["down"], (k, v)

@@ -70,6 +70,33 @@ def stop_row(row: Row, when: Array) -> Row:
     return Row(row.hidden, Rollout(**{**vars(row.rollout), "stopped": stopped}))
 
 
+@record
+class Draw:
+    """One token that was drawn."""
+
+    token: Array  # [] int32
+    logp: Array  # [] f32     its log-probability under the law that was sampled
+    entropy: Array  # [] f32  of that law, in nats
+
+
+def draw_token(
+    policy: Policy,
+    params: Params,
+    rule: Rule,
+    context: Context,  # all that precedes the token
+    position: Array,  # []     its absolute position
+    tape: Tape,
+    t: Array,  # []     its position on the tape
+    hidden: Array,  # [M]    the state that it is read from
+    active: Array,  # [] bool  whether it counts
+) -> tuple[Draw, Array, Segment]:
+    """Draws a token and reads it: the token, the state behind it, its segment [L, K, 1, D]."""
+    law = log_law(policy.logits(params, hidden), rule)
+    token = jnp.argmax(law + noise.read(tape, t, policy.vocab_size)).astype(jnp.int32)
+    hidden, new = policy.encode(params, token[None], position[None], active[None], context)
+    return Draw(token, law[token], entropy(law)), hidden[0], new
+
+
 def write_token(
     policy: Policy,
     params: Params,
@@ -89,25 +116,24 @@ def write_token(
     layout, and be copied, for each token.
     """
     out = row.rollout
-    law = log_law(policy.logits(params, row.hidden), rule)
-    token = jnp.argmax(law + noise.read(tape, tape_start + t, policy.vocab_size))
-    token = token.astype(jnp.int32)
     active = ~out.stopped
-    past = (*context, out.segment)
-    hidden, new = policy.encode(params, token[None], (start + t)[None], active[None], past)
+    drawn, hidden, new = draw_token(
+        policy, params, rule, (*context, out.segment), start + t, tape, tape_start + t,
+        row.hidden, active,
+    )  # fmt: skip
 
     def put(buffer: Array, value: Array) -> Array:
         return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))
 
     rollout = Rollout(
-        tokens=put(out.tokens, token),
-        logp=put(out.logp, law[token]),
-        entropy=put(out.entropy, entropy(law)),
+        tokens=put(out.tokens, drawn.token),
+        logp=put(out.logp, drawn.logp),
+        entropy=put(out.entropy, drawn.entropy),
         length=out.length + active,
-        stopped=out.stopped | stop[token],
+        stopped=out.stopped | stop[drawn.token],
         segment=out.segment,
     )
-    return Row(hidden[0], rollout), new
+    return Row(hidden, rollout), new
 
 
 def append(segment: Segment, new: Segment, slot: Array) -> Segment:
@@ -147,6 +173,28 @@ def read_prompt(
     return hidden[length - 1], segment, length
 
 
+def begin(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,
+    group: int,
+    draw: int | Array,
+) -> tuple[Segment, Array, Array, Tape]:
+    """What the rollouts of B questions start from.
+
+    Returns the prompts' segments [L, B, K, S, D], their last hidden states [B, M], their
+    lengths [B] and the tapes [B, G] of the groups.
+    """
+    read = partial(read_prompt, policy, params)
+    hidden, segment, length = jax.vmap(read, out_axes=(0, SEGMENT_AXES, 0))(
+        prompts.tokens, prompts.mask
+    )
+    trajectory_keys = jax.vmap(lambda key: noise.stream_keys(key, noise.TAPE, group))(question_keys)
+    keys = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
+    return segment, hidden, length, noise.keyed(keys, policy.vocab_size)
+
+
 @partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
 def sample(
     policy: Policy,
@@ -173,13 +221,9 @@ def sample(
       that sampling left, segments [L, B, G, K, T, D].
     """
 
-    read = partial(read_prompt, policy, params)
-    hidden, prompt_segment, length = jax.vmap(read, out_axes=(0, SEGMENT_AXES, 0))(
-        prompts.tokens, prompts.mask
+    prompt_segment, hidden, length, tapes = begin(
+        policy, params, prompts, question_keys, group, draw
     )
-    trajectory_keys = jax.vmap(lambda key: noise.stream_keys(key, noise.TAPE, group))(question_keys)
-    keys = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
-    tapes = noise.keyed(keys, policy.vocab_size)
 
     def start_row(segment: Segment, hidden: Array, _: Array) -> Row:
         nothing = Segment(segment.k[:, :, :0], segment.v[:, :, :0], segment.mask[:0])
