@@ -38,25 +38,31 @@ class Numbers:
         return 0
 
     def eos_id(self) -> int:
-        return SHAPES[shape]["vocab_size"]  # which is never sampled
+        return 1
 
     def pad_id(self) -> int:
         return 0
 
 
-shape, *sizes = sys.argv[1:]
-rows, prompt, response = map(int, sizes)
-network = Llama3(ModelConfig(**SHAPES[shape]), rngs=nnx.Rngs(0))
-z = SHAPES[shape]
-cache = CacheConfig(prompt + response + 8, z["num_layers"], z["num_kv_heads"], z["head_dim"])
-sampler = Sampler(network, Numbers(), cache)
-tokens = np.random.default_rng(0).integers(1, z["vocab_size"], (rows, prompt - 1))
-texts = [" ".join(map(str, row)) for row in tokens]  # the sampler puts BOS in front
+def main() -> None:
+    shape, *sizes = sys.argv[1:]
+    rows, prompt, response = map(int, sizes)
+    z = SHAPES[shape]
+    network = Llama3(ModelConfig(**z), rngs=nnx.Rngs(0))
+    cache = CacheConfig(prompt + response + 8, z["num_layers"], z["num_kv_heads"], z["head_dim"])
+    never = z["vocab_size"]  # is not a token
+    sampler = Sampler(network, Numbers(), cache)
+    tokens = np.random.default_rng(0).integers(1, z["vocab_size"], (rows, prompt - 1))
+    texts = [" ".join(map(str, row)) for row in tokens]  # the sampler puts BOS in front
+
+    def work() -> None:
+        found = sampler(
+            texts, max_generation_steps=response, max_prompt_length=prompt, eos_tokens=[never]
+        )
+        assert len(found.tokens) == rows and len(found.tokens[0]) == response
+
+    serve(work)
 
 
-def work() -> None:
-    found = sampler(texts, max_generation_steps=response, max_prompt_length=prompt)
-    assert len(found.tokens) == rows and len(found.tokens[0]) == response
-
-
-serve(work)
+if __name__ == "__main__":
+    main()

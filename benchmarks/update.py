@@ -1,14 +1,15 @@
-"""Update time and memory, ours beside a plain PyTorch loop, on one core with one thread.
+"""Update time and memory, ours beside peers, on one core with one thread.
 
     python benchmarks/update.py [--shape smollm2] [--repeats 3] [--core 0]
-        [--micro-batch 1] [--torch PYTHON] [--torch-rows 32]
+        [--micro-batch 1] [--torch PYTHON] [--torch-rows 32] [--tunix PYTHON]
 
-PYTHON is the interpreter of an environment with `transformers` and `torch`. Both do one
-AdamW update of the clipped objective on the same number of tokens; ours encodes the prompt
-once a group. `--micro-batch` counts questions of ours, `--torch-rows` sequences of the
-loop's. Prints one JSON line: seconds, peak memory of the process, the ratios, and the share
-of the limit of matrix products (the least that the shared prompt needs, without anything
-computed twice).
+PYTHON is the interpreter of an environment with `transformers` and `torch`, or with
+`google-tunix`; a peer without one is left out. All do one AdamW update of the clipped
+objective on the same number of tokens; ours encodes the prompt once a group.
+`--micro-batch` counts questions of ours, `--torch-rows` sequences of the loop's. Prints
+one JSON line: seconds, peak memory of the process, the ratios, and the share of the limit
+of matrix products (the least that the shared prompt needs, without anything computed
+twice).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main() -> None:
     options.add_argument("--core", type=int, default=0)
     options.add_argument("--micro-batch", type=int, default=1)
     options.add_argument("--torch", metavar="PYTHON")
+    options.add_argument("--tunix", metavar="PYTHON")
     options.add_argument("--torch-rows", type=int, default=32)
     asked = options.parse_args()
     sizes = (str(PROMPT), str(RESPONSE))
@@ -41,9 +43,12 @@ def main() -> None:
             (asked.shape, str(QUESTIONS), str(GROUP), *sizes, str(asked.micro_batch)),
         ),
     ]  # fmt: skip
+    rows = (asked.shape, str(QUESTIONS * GROUP), *sizes)
     if asked.torch:
-        rows = (asked.shape, str(QUESTIONS * GROUP), *sizes, str(asked.torch_rows))
-        contestants.append(Contestant("torch", asked.torch, "update_torch.py", rows))
+        more = (*rows, str(asked.torch_rows))
+        contestants.append(Contestant("torch", asked.torch, "update_torch.py", more))
+    if asked.tunix:
+        contestants.append(Contestant("tunix", asked.tunix, "update_tunix.py", rows))
     found = alternate(contestants, asked.repeats, asked.core)
     print(json.dumps(summary(asked.shape, found)))
 
