@@ -73,6 +73,7 @@ def collect(
     sample = partial(
         sample_traces, kit, params, group=config.group_size, rule=behaviour_rule(config),
         max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,
+        slots=config.sampling.slots,
     )  # fmt: skip
     sampled = sample(items, prompts)
     metrics = diagnostics.of_sampling(sampled)

@@ -64,6 +64,7 @@ class SamplingConfig:
     top_k: int = least(0, 0)  # 0 keeps all tokens
     top_p: float = field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")  # 1 keeps all tokens
     max_tokens: int = least(2, 64)  # T: response tokens, the stop token included
+    slots: int = least(0, 0)  # rollouts decoded at a time, the others wait; 0: all at once
     # Rounds of further questions in place of those whose outcomes are all equal; 0: off (DAPO).
     dynamic: int = least(0, 0)
 

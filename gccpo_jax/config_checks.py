@@ -28,8 +28,9 @@ def check_combinations(c: Config) -> None:
 
 
 def sizes(c: Config) -> list[tuple[bool, str]]:
-    """Batches that do not divide."""
+    """Batches that do not divide, and queues that cannot be."""
     shards = c.mesh.data * c.mesh.fsdp
+    rollouts = c.batch_size * c.group_size
     micro = c.optim.micro_batch or c.batch_size
     return [
         (
@@ -41,6 +42,16 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
             bool(c.batch_size % micro or micro % shards),
             f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = "
             f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
+        ),
+        (
+            c.sampling.slots >= rollouts,
+            f"config.sampling.slots = {c.sampling.slots}: expected fewer than the batch_size x "
+            f"group_size = {rollouts} rollouts of a step, or 0 for all at once",
+        ),
+        (
+            c.sampling.slots > 0 and shards > 1,
+            f"config.sampling.slots = {c.sampling.slots} with mesh.data x mesh.fsdp = {shards}: "
+            "a queue serves the questions of one device; leave slots at 0",
         ),
     ]
 

@@ -13,6 +13,7 @@ positions (RoPE), so their order in the ring does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.law import Rule
 from gccpo_jax.noise import Tape
-from gccpo_jax.sampling import SEGMENT_AXES, Draw, append, begin, draw_token
+from gccpo_jax.sampling import SEGMENT_AXES, Draw, append, begin, draw_token, sample
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout, Segment, record
 
 
@@ -38,6 +39,11 @@ class Slot:
 
 
 SLOT_AXES = Slot(0, 0, 0, 0, 0, SEGMENT_AXES, SEGMENT_AXES)  # type: ignore[arg-type]
+
+
+def sampler(slots: int) -> Callable[..., tuple[Segment, Rollout]]:
+    """`sample` for 0 slots, else `sample_queue` with so many."""
+    return partial(sample_queue, slots=slots) if slots else sample
 
 
 @partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens", "slots"))

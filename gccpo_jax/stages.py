@@ -24,8 +24,8 @@ from gccpo_jax.laws import Variant, latent_laws, site_laws, step_log_likelihood,
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.noise import Tape
 from gccpo_jax.readout import AnswerField, Candidates
+from gccpo_jax.rollout_queue import sampler
 from gccpo_jax.runner import keeps_average, optimizer_of
-from gccpo_jax.sampling import sample
 from gccpo_jax.sites import Sites
 from gccpo_jax.traces import encode_responses
 from gccpo_jax.train import policy_loss_fn
@@ -126,7 +126,8 @@ def share_of(config: Config, arch: Arch) -> Share:
 def sampling(share: Share) -> tuple[Stage, Any, Any]:
     """The stage, and the caches that it leaves: the prompts' segments and the rollouts."""
     c = share.config
-    run = _sampler(share, group=c.group_size, max_tokens=c.sampling.max_tokens)
+    size = dict(group=c.group_size, max_tokens=c.sampling.max_tokens, slots=c.sampling.slots)
+    run = _sampler(share, **size)
     inputs = _questions(share, share.questions, c.data.max_prompt_tokens)
     prompt, rollout = jax.eval_shape(run, share.params, *inputs)
     return Stage("sampling", run, (share.params, *inputs)), prompt, rollout
@@ -140,9 +141,9 @@ def evaluation(share: Share) -> Stage:
     return Stage("evaluation", run, (share.params, *_questions(share, c.eval.batch, width)))
 
 
-def _sampler(share: Share, *, group: int, max_tokens: int) -> Callable[..., Any]:
+def _sampler(share: Share, *, group: int, max_tokens: int, slots: int = 0) -> Callable[..., Any]:
     rule = behaviour_rule(share.config)
-    return partial(sample, share.policy, group=group, rule=rule, max_tokens=max_tokens)
+    return partial(sampler(slots), share.policy, group=group, rule=rule, max_tokens=max_tokens)
 
 
 def _questions(share: Share, count: int, width: int) -> tuple[Prompts, Shape, Shape]:

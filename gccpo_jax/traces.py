@@ -18,7 +18,8 @@ from gccpo_jax import noise, texts
 from gccpo_jax.kit import Kit
 from gccpo_jax.law import Rule, entropy
 from gccpo_jax.logprobs import in_chunks
-from gccpo_jax.sampling import SEGMENT_AXES, read_prompt, sample
+from gccpo_jax.rollout_queue import sampler
+from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout, Segment
@@ -57,11 +58,15 @@ def sample_traces(
     max_tokens: int,
     seed: tuple[int, int],
     watch: Stopwatch,
+    slots: int = 0,
 ) -> Traces:
-    """Samples the group of each question and verifies it. `seed`: root seed and step."""
+    """Samples the group of each question and verifies it.
+
+    `seed`: root seed and step. `slots`: see `rollout_queue.sampler`.
+    """
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
     with watch("sample"):
-        prompt, rollout = sample(
+        prompt, rollout = sampler(slots)(
             kit.policy, params, prompts, keys, kit.stop,
             group=group, rule=rule, max_tokens=max_tokens,
         )  # fmt: skip
