@@ -261,6 +261,11 @@ def measured(c: Config) -> list[tuple[bool, str]]:
             f"config.checkpoint.keep_best = {c.checkpoint.keep_best}: nothing says which "
             "checkpoint is the best, eval.every is 0; set it, or leave keep_best at 0",
         ),
+        (
+            c.log.kl_alarm > 0 and c.objective.beta == 0,
+            f"config.log.kl_alarm = {c.log.kl_alarm}: no KL is measured, objective.beta is 0; "
+            "leave it at 0, or set beta",
+        ),
     ]
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from gccpo_jax import sharding, weights
+from gccpo_jax.alarms import alarms
 from gccpo_jax.best import ACCURACY, ranked
 from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
 from gccpo_jax.checksums import damage
@@ -79,12 +80,17 @@ class Run:
     def finish_step(
         self, config: Config, step: int, metrics: dict[str, Any], batches: TrainBatches
     ) -> None:
-        """Logs a step and saves when it is time.
+        """Logs a step, with its alarms, and saves when it is time.
 
         Raises:
           Preempted: a signal asked for the end; the step is saved.
         """
+        warnings = alarms(config.log, step, metrics)
+        if config.log.kl_alarm or config.log.entropy_alarm:
+            metrics = {**metrics, "alarms": float(len(warnings))}
         self.log.step(step, metrics, headline(metrics))
+        for line in warnings:
+            self.log.say(line)
         every, received = config.checkpoint.every, self.signals.received
         accuracy = metrics.get(ACCURACY) if config.checkpoint.keep_best else None
         due = (every and step % every == 0) or accuracy is not None
