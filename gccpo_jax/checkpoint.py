@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from gccpo_jax.best import ACCURACY, NewestAndBest, accuracy_of
 from gccpo_jax.checksums import damage, seal
 from gccpo_jax.errors import UserError
 from gccpo_jax.update import TrainState
@@ -17,15 +18,16 @@ from gccpo_jax.workdir import writing
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a run, saved in the background.
+    """The newest `keep` and the best `keep_best` checkpoints of a run, saved in the background.
 
-    A checkpoint holds the training state and, as JSON, the data position. The
-    reference policy is the initial policy and is loaded anew; randomness is a
-    function of ids. So nothing else is needed to go on exactly. Checksums are written before
-    Orbax renames the folder, so every checkpoint has them.
+    A checkpoint holds the training state and, as JSON, the data position; where the best
+    are kept also its held-out accuracy, so that they are known when the run resumes. The
+    reference policy is the initial policy and is loaded anew; randomness is a function of
+    ids. So nothing else is needed to go on exactly. Checksums are written before Orbax
+    renames the folder, so every checkpoint has them.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int) -> None:
+    def __init__(self, directory: pathlib.Path, keep: int, keep_best: int = 0) -> None:
         saving = ocp.AsyncOptions(
             post_finalization_callback=lambda: _seal_unfinished(directory),
             # Where they cannot be made, threads wait for them and keep the process from ending.
@@ -33,7 +35,11 @@ class Checkpoints:
         )
         self._directory = directory
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True, async_options=saving
+            create=True,
+            cleanup_tmp_directories=True,
+            async_options=saving,
+            preservation_policy=NewestAndBest(keep, keep_best),
+            best_fn=accuracy_of if keep_best else None,  # set: Orbax saves metrics
         )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
@@ -42,8 +48,16 @@ class Checkpoints:
         """The newest complete checkpoint's step, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, position: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        position: dict[str, Any],
+        accuracy: float | None = None,
+    ) -> None:
         """Saves after `step` completed steps; returns as soon as the arrays are copied.
+
+        `accuracy` on held-out questions is kept with it, None if they were not asked.
 
         Raises:
           UserError: this one, or the one before it, could not be written.
@@ -51,8 +65,9 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(_as_tree(state)), position=ocp.args.JsonSave(position)
         )
+        metrics = {} if accuracy is None else {ACCURACY: accuracy}
         with self._writing():
-            self._manager.save(step, args=arguments)
+            self._manager.save(step, args=arguments, metrics=metrics)
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state saved at `step`, placed as `like` is, and the data position."""
@@ -62,6 +77,13 @@ class Checkpoints:
         )
         found = self._manager.restore(step, args=arguments)
         return TrainState(**found["state"]), found["position"]
+
+    def accuracies(self) -> dict[int, float | None]:
+        """Held-out accuracy of every checkpoint, by step; waits for saves under way."""
+        with self._writing():
+            self._manager.wait_until_finished()
+        steps = self._manager.all_steps()
+        return {step: accuracy_of(self._manager.metrics(step)) for step in steps}
 
     def close(self) -> None:
         """Waits for saves under way."""
@@ -76,7 +98,10 @@ class Checkpoints:
 
 
 def set_damaged_aside(directory: pathlib.Path) -> list[str]:
-    """Renames checkpoints that are newer than the newest whole one; a line about each.
+    """Renames damaged checkpoints; a line about each.
+
+    Those that are newer than the newest whole one, and, where accuracies were saved, older ones
+    too: a damaged one would take the place of one of the best.
 
     Raises:
       UserError: there are checkpoints and none is whole.
@@ -89,15 +114,19 @@ def set_damaged_aside(directory: pathlib.Path) -> list[str]:
             f"{directory}: no checkpoint in it is whole (step {damaged[0][0].name}: "
             f"{damaged[0][1]}); restore one from a backup, or start anew in another --workdir"
         )
-    for path, _ in damaged:
-        aside = path.with_name(f"{path.name}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
-    return [
-        f"checkpoint {path.name} is damaged ({what}): kept as {path.name}.damaged, going on from "
-        f"checkpoint {steps[-1].name}"
+    lines = [
+        f"{_set_aside(path, what)}, going on from checkpoint {steps[-1].name}"
         for path, what in damaged
     ]
+    compared = [path for path in steps[:-1] if (path / "metrics").is_dir()]
+    return lines + [_set_aside(path, what) for path in compared if (what := damage(path))]
+
+
+def _set_aside(path: pathlib.Path, what: str) -> str:
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    return f"checkpoint {path.name} is damaged ({what}): kept as {aside.name}"
 
 
 def complete(directory: pathlib.Path) -> list[pathlib.Path]:

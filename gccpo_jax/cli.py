@@ -22,7 +22,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gccpo_jax.config import Config, field_type, freeze
+from gccpo_jax.config import Config, freeze
+from gccpo_jax.config_build import field_type
 from gccpo_jax.errors import UserError
 from gccpo_jax.preemption import Preempted
 from gccpo_jax.workdir import default_workdir
@@ -136,7 +137,7 @@ def set_field(config: Any, path: str, text: str) -> None:
         with config.task.options.unlocked():
             config.task.options[path.removeprefix(_OPTIONS)] = _literal(text)
         return
-    kind = field_type(path)
+    kind = field_type(Config, path)
     section, _, name = path.rpartition(".")
     target = config
     for part in section.split(".") if section else ():

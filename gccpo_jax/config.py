@@ -10,13 +10,11 @@ Below `train.py` and `sft.py` functions take plain arguments, never a config.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from typing import Any
 
-from gccpo_jax.config_build import build, unknown
+from gccpo_jax.config_build import build
 from gccpo_jax.config_checks import check_combinations
 from gccpo_jax.config_fields import above, choice, field, fraction, least, only, section
-from gccpo_jax.errors import UserError
 
 RATIO_LOSSES = "ppo gspo gspo_token cispo"
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
@@ -225,6 +223,7 @@ class EvalConfig:
 class CheckpointConfig:
     every: int = least(0, 50)  # steps; 0 saves at the end only
     keep: int = least(1, 3)  # newest checkpoints kept
+    keep_best: int = least(0, 0)  # and so many of the best on split "id", see eval.every; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +238,8 @@ class LogConfig:
     rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
     rollouts: int = least(1, 2)  # questions a rollout file
     tensorboard: bool = True
+    kl_alarm: float = least(0, 0.0)  # a warning where metric `kl` is above; 0: none
+    entropy_alarm: float = least(0, 0.0)  # a warning where metric `entropy` is below; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,21 +282,3 @@ def freeze(config: Any) -> Config:
     mapping = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     check_combinations(frozen := build(Config, mapping, "config"))
     return frozen
-
-
-def field_type(path: str) -> type:
-    """Type of the field at a dotted path such as "optim.lr".
-
-    Raises:
-      UserError: there is no such field (names those of its section), or it is a section.
-    """
-    cls: Any = Config
-    parts = path.split(".")
-    for depth, name in enumerate(parts):
-        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
-        if name not in hints:
-            raise unknown(".".join(["config", *parts[:depth]]), name, hints)
-        cls = hints[name]
-    if dataclasses.is_dataclass(cls) or cls is dict:
-        raise UserError(f"config.{path}: a section; set one of its fields, config.{path}.<field>")
-    return cls

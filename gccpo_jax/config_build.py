@@ -46,3 +46,20 @@ def _value(kind: type, field: dataclasses.Field, value: Any, path: str) -> Any:
     if not field.metadata.get("valid", lambda _: True)(value):
         raise UserError(f"{path} = {value!r}: expected {field.metadata['expected']}")
     return value
+
+
+def field_type(cls: Any, path: str) -> type:
+    """Type of the field of `cls` at a dotted path such as "optim.lr".
+
+    Raises:
+      UserError: there is no such field (names those of its section), or it is a section.
+    """
+    parts = path.split(".")
+    for depth, name in enumerate(parts):
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        if name not in hints:
+            raise unknown(".".join(["config", *parts[:depth]]), name, hints)
+        cls = hints[name]
+    if dataclasses.is_dataclass(cls) or cls is dict:
+        raise UserError(f"config.{path}: a section; set one of its fields, config.{path}.<field>")
+    return cls

@@ -24,6 +24,7 @@ def check_combinations(c: Config) -> None:
     _refuse(outcome_credit(c))
     _refuse(process_reward(c))
     _refuse(objective(c))
+    _refuse(measured(c))
     check_ignored(c.objective, "config.objective", "loss")
 
 
@@ -259,6 +260,22 @@ def objective(c: Config) -> list[tuple[bool, str]]:
             o.loss == "ppo" and 0 < o.dual_clip <= 1 + o.clip_high,
             f"config.objective.dual_clip = {o.dual_clip}: expected 0 (off) or above "
             f"1 + clip_high = {1 + o.clip_high}",
+        ),
+    ]
+
+
+def measured(c: Config) -> list[tuple[bool, str]]:
+    """What is decided by a number that is not measured."""
+    return [
+        (
+            c.checkpoint.keep_best > 0 and c.eval.every == 0,
+            f"config.checkpoint.keep_best = {c.checkpoint.keep_best}: nothing says which "
+            "checkpoint is the best, eval.every is 0; set it, or leave keep_best at 0",
+        ),
+        (
+            c.log.kl_alarm > 0 and c.objective.beta == 0,
+            f"config.log.kl_alarm = {c.log.kl_alarm}: no KL is measured, objective.beta is 0; "
+            "leave it at 0, or set beta",
         ),
     ]
 

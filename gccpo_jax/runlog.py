@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import pathlib
 import sys
 import time
@@ -20,8 +21,9 @@ class RunLog:
     """Appends a line a step, flushed at once; a killed run keeps every line it finished.
 
     Fields that hold times end in `_seconds` or `_per_second`; nothing else depends
-    on the clock. When a run resumes after step n, lines of later steps are dropped:
-    those steps are run again.
+    on the clock. A number that is not finite (the loss of a skipped update) is
+    null, since JSON has no other word for it. When a run resumes after step n,
+    lines of later steps are dropped: those steps are run again.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class RunLog:
         """
         with writing("metrics", self._path):
             self._path.stat()  # a file that was deleted can be written to while it is open
-            self._file.write(json.dumps({"step": step, **metrics}, sort_keys=True) + "\n")
+            self._file.write(_line(step, metrics))
             self._file.flush()
             if self._board:
                 self._board.step(step, metrics)
@@ -69,6 +71,15 @@ class RunLog:
             self._file.close()
             if self._board:
                 self._board.close()
+
+
+def _line(step: int, metrics: dict[str, Any]) -> str:
+    row = {name: value if _is_json(value) else None for name, value in metrics.items()}
+    return json.dumps({"step": step, **row}, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _progress(console: Console) -> Progress:

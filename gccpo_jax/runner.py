@@ -15,7 +15,10 @@ import jax.numpy as jnp
 import optax
 
 from gccpo_jax import sharding, weights
+from gccpo_jax.alarms import alarms
+from gccpo_jax.best import ACCURACY, ranked
 from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
+from gccpo_jax.checksums import damage
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
@@ -77,16 +80,23 @@ class Run:
     def finish_step(
         self, config: Config, step: int, metrics: dict[str, Any], batches: TrainBatches
     ) -> None:
-        """Logs a step and saves when it is time.
+        """Logs a step, with its alarms, and saves when it is time.
 
         Raises:
           Preempted: a signal asked for the end; the step is saved.
         """
+        warnings = alarms(config.log, step, metrics)
+        if config.log.kl_alarm or config.log.entropy_alarm:
+            metrics = {**metrics, "alarms": float(len(warnings))}
         self.log.step(step, metrics, headline(metrics))
+        for line in warnings:
+            self.log.say(line)
         every, received = config.checkpoint.every, self.signals.received
-        if received or step == config.steps or (every and step % every == 0):
+        accuracy = metrics.get(ACCURACY) if config.checkpoint.keep_best else None
+        due = (every and step % every == 0) or accuracy is not None
+        if received or step == config.steps or due:
             position = {**batches.get_state(), "skipped": self.skipped}
-            self.checkpoints.save(step, self.state, position)
+            self.checkpoints.save(step, self.state, position, accuracy)
         if received:
             raise Preempted(received, step)
 
@@ -141,7 +151,7 @@ def open_run(
     try:
         with contextlib.ExitStack() as held:
             signals = held.enter_context(Signals())
-            checkpoints = Checkpoints(saved, config.checkpoint.keep)
+            checkpoints = Checkpoints(saved, config.checkpoint.keep, config.checkpoint.keep_best)
             held.callback(checkpoints.close)
             first, position = checkpoints.latest or 0, {}
             if first:
@@ -236,7 +246,24 @@ def conclude(
     """Evaluates the trained policy and writes what a finished run leaves; the summary."""
     after = evaluate(config, session, run.state.params, run.log)
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+    if config.checkpoint.keep_best:
+        summary["best"] = best_checkpoint(config, run, workdir, after["id"])
     return run.finish(session, workdir, summary)
+
+
+def best_checkpoint(
+    config: Config, run: Run, workdir: pathlib.Path, after: float
+) -> dict[str, Any] | None:
+    """The best whole checkpoint, said and for the summary; `after`: accuracy of the last one."""
+    accuracies = run.checkpoints.accuracies() | {config.steps: after}
+    for step in ranked(accuracies):
+        folder = workdir / "checkpoints" / str(step)
+        if what := damage(folder):
+            run.log.say(f"checkpoint {step} is damaged ({what})")
+            continue
+        run.log.say(f"best checkpoint: {folder}, {ACCURACY} {accuracies[step]:.1%}")
+        return {"step": step, "id": accuracies[step], "checkpoint": f"checkpoints/{step}"}
+    return None
 
 
 def headline(metrics: dict[str, Any]) -> str:

@@ -36,8 +36,13 @@ def fine_tune(
 
     Raises:
       UserError: see `session.open_session` and `workdir.claim`; or a question without
-        a worked solution, or one longer than `sampling.max_tokens`.
+        a worked solution, or one longer than `sampling.max_tokens`; or alarms were asked for.
     """
+    if config.log.kl_alarm or config.log.entropy_alarm:
+        raise UserError(
+            f"config.log.kl_alarm = {config.log.kl_alarm}, entropy_alarm = "
+            f"{config.log.entropy_alarm}: demonstrations have neither; leave them at 0"
+        )
     session, params = open_session(config)
     check_demonstrations(session.train, session.kit, config.sampling.max_tokens)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)

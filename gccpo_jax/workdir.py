@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,9 @@ from typing import Any
 from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.lock import LOCK, locked
+
+_SCRATCH = re.compile(r"\.(probe|policy|[^.]+\.(json|jsonl|txt))-\w+")
+"""What `claim`, `write_text` and `weights.save` write before they rename it."""
 
 
 def default_workdir(name: str) -> pathlib.Path:
@@ -50,13 +54,14 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".probe-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
         ) from error
     started = file.exists()
-    if not started and any(path.name != LOCK for path in workdir.iterdir()):
+    others = [p for p in workdir.iterdir() if p.name != LOCK and not _SCRATCH.fullmatch(p.name)]
+    if not started and others:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
     if theirs != mine:
@@ -68,9 +73,17 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]
     with locked(workdir):
         if started and not resume:
             raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
+        _clear(workdir)
         if not started:
             write_json(file, mine)
         yield
+
+
+def _clear(workdir: pathlib.Path) -> None:
+    """Removes what processes that were killed had not finished writing; never a file of others."""
+    for path in [*workdir.glob(".*"), *workdir.glob("*/.*")]:
+        if _SCRATCH.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _differences(old: Any, new: Any, path: str = "config") -> str:

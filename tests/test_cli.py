@@ -49,6 +49,10 @@ def refused(capsys, tmp_path, *arguments, says, config=QUICKSTART):
         ("--config.mesh.data=3", ("batch_size = 16", "3 x 1")),
         ("--config.mesh.data=16 --config.optim.micro_batch=0", ("needs 16 devices", "8 present")),
         ("--config.optim.micro_batch=5", ("micro_batch = 5", "batch_size = 16")),
+        (
+            "--config.checkpoint.keep_best=2 --config.eval.every=0",
+            ("keep_best = 2", "eval.every is 0"),
+        ),
         ("--config.task.name=nope", ("nope", "chain", "gsm8k")),
         ("--config.task.options.nope=1", ("nope", "shortcut")),
         ("--config.data.path=x.jsonl", "leave data.path empty"),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from test_preemption import environment
+from processes import environment
 from test_train import small
 
 from gccpo_jax.errors import UserError

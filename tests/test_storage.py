@@ -8,8 +8,8 @@ import subprocess
 import threading
 
 import pytest
+from processes import lines, start, wait_for
 from test_checkpoint import restored, state
-from test_preemption import lines, start, wait_for
 from test_train import metrics
 
 from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
