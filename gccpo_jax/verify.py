@@ -71,7 +71,7 @@ def open_math(gold: str, text: str, deadline_seconds: float = 5.0) -> float | No
     Args:
         gold: LaTeX of the answer alone, for example `\\frac12`.
         text: the response; the last `MAX_CHARACTERS` characters are read, and in
-            them math-verify looks for a boxed or otherwise final expression.
+            them math-verify looks for a boxed or otherwise final expression in LaTeX.
         deadline_seconds: time for this one comparison.
 
     Returns:

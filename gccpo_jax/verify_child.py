@@ -23,11 +23,13 @@ def limit_memory() -> None:
 
 def equal(gold: str, text: str) -> bool:
     """Whether the final expression of `text` has the value of `gold`."""
-    from math_verify import parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
-    # The caller's deadline ends this process, so the library's own alarms are off.
-    target = parse("\\boxed{" + gold + "}", parsing_timeout=None)
-    answer = parse(text, parsing_timeout=None)
+    # LaTeX alone, which has a grammar: expressions outside it are evaluated as Python. The
+    # caller's deadline ends this process, so the library's own alarms are off.
+    latex = [LatexExtractionConfig()]
+    target = parse("\\boxed{" + gold + "}", latex, parsing_timeout=None)
+    answer = parse(text, latex, parsing_timeout=None)
     return bool(verify(target, answer, timeout_seconds=None))
 
 
