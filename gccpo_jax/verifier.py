@@ -61,4 +61,10 @@ def with_verifier(task: Task, name: str, *, seconds: float = 60.0, gib: float = 
 def _child(name: str, gib: float, path: tuple[str, ...]) -> Child:
     setup = {"function": name, "bytes": int(gib * 2**30), "path": path}
     told = f"{FIELD} = {name!r}"
-    return Child("verifier_child.py", told, "its module must import in a process of its own", setup=setup, quiet=False)
+    return Child(
+        "verifier_child.py",
+        told,
+        "its module must import in a process of its own",
+        setup=setup,
+        quiet=False,
+    )
