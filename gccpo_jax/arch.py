@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -55,6 +56,14 @@ class Arch:
     dtype: str = "float32"  # of stored parameters, hence of activations
 
     def __post_init__(self) -> None:
+        sizes = ("vocab_size", "width", "depth", "heads", "kv_heads", "head_dim", "mlp_width")
+        for name in (*sizes, "max_positions"):
+            size = getattr(self, name)
+            if type(size) is not int or not 0 < size < 2**31:
+                raise UserError(f"{name}={size!r}: expected a whole number from 1 to 2**31 - 1")
+        if not (0 < self.rope_theta < math.inf and 0 <= self.norm_eps < math.inf):
+            numbers = f"rope_theta={self.rope_theta!r}, norm_eps={self.norm_eps!r}"
+            raise UserError(f"{numbers}: expected a number above 0, and one of at least 0")
         if self.heads % self.kv_heads:
             raise UserError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
         if self.head_dim % 2:
@@ -73,11 +82,15 @@ class Arch:
         Raises:
           UserError: a field is missing, or a feature is not supported.
         """
-        _refuse(config)
         try:
+            _refuse(config)
             return cls(**_sizes(config), **_switches(config))
         except KeyError as error:
             raise UserError(f"config.json has no field {error}; is it a decoder's?") from None
+        except UserError:
+            raise
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise UserError(f"config.json: a field's value cannot be read ({error})") from error
 
     def to_hf(self) -> dict[str, Any]:
         """The content of a `config.json` that `transformers` 4 and 5 read."""

@@ -106,6 +106,9 @@ def load_config(source: str) -> tuple[Any, str]:
     except Exception as error:  # the user's own code may raise anything
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         raise UserError(f"--config {file}, line {line}: {type(error).__name__}: {error}") from error
+    if not hasattr(config, "to_dict"):
+        kind = type(config).__name__
+        raise UserError(f"--config {file}: get_config returned {kind}, expected a ConfigDict")
     return config, "-".join([path.stem, *argument])
 
 
@@ -134,8 +137,11 @@ def set_field(config: Any, path: str, text: str) -> None:
       UserError: no such field (names those of its section), or a value of another type.
     """
     if path.startswith(_OPTIONS):
-        with config.task.options.unlocked():
-            config.task.options[path.removeprefix(_OPTIONS)] = _literal(text)
+        try:
+            with config.task.options.unlocked(), config.task.options.ignore_type():
+                config.task.options[path.removeprefix(_OPTIONS)] = _literal(text)
+        except ValueError as error:  # dots in a name
+            raise UserError(f"config.{path} = {text!r}: {error}") from None
         return
     kind = field_type(Config, path)
     section, _, name = path.rpartition(".")
@@ -152,5 +158,5 @@ def set_field(config: Any, path: str, text: str) -> None:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text  # the last three: a list as a key, thousands of signs or brackets

@@ -63,8 +63,7 @@ class SamplingConfig:
     top_p: float = field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")  # 1 keeps all tokens
     max_tokens: int = least(2, 64)  # T: response tokens, the stop token included
     slots: int = least(0, 0)  # rollouts decoded at a time, the others wait; 0: all at once
-    # Rounds of further questions in place of those whose outcomes are all equal; 0: off (DAPO).
-    dynamic: int = least(0, 0)
+    dynamic: int = least(0, 0)  # rounds of others for questions of equal outcomes; 0: off (DAPO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +86,8 @@ class CounterfactualConfig:
     swap_arms: int = least(0, 0)  # P of `swap`, for S
     swap_delta: float = least(0, 1.0)  # nats a token a swapped step may be less likely
     equivariance_arms: int = least(0, 0)  # rewrites with other numbers, for Eq; needs such a task
-    shared_noise: bool = (
-        True  # the same tapes at all boundaries of a trajectory (value "continued")
-    )
+    # The same tapes at all boundaries of a trajectory (value "continued").
+    shared_noise: bool = True
     value: str = choice("continued", "scored")  # how Phi is read
     reader: str = choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
     ema: float = fraction(0.99)  # of reader "ema": how much of the average stays each step
@@ -166,6 +164,8 @@ class RewardConfig:
     overlong: int = least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
     length_penalty: float = field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
     verifier: str = ""  # "package.module:function" in place of the task's, see verifier.py
+    verifier_seconds: float = above(0, 60.0)  # for one response; past it, it is unscorable
+    verifier_gib: float = above(0, 4.0)  # memory of its process, GiB
     process: str = ""  # "package.module:function" that scores steps, see judge.py; "": none
     # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
     process_use: str = choice("advantage", "curate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from typing import Any
 
@@ -22,7 +23,7 @@ def build(cls: type, mapping: dict, path: str) -> Any:
       UserError: an unknown field, a wrong type or a value out of range, with its path.
     """
     hints = typing.get_type_hints(cls)
-    extra = sorted(set(mapping) - set(hints))
+    extra = sorted(set(mapping) - set(hints), key=str)
     if extra:
         raise unknown(path, extra[0], hints)
     fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -37,14 +38,17 @@ def build(cls: type, mapping: dict, path: str) -> Any:
 def _value(kind: type, field: dataclasses.Field, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise UserError(f"{path} = {value!r}: expected a section with fields")
+            raise UserError(f"{path} = {_shown(value)}: expected a section with fields")
         return build(kind, value, path)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**63:
         value = float(value)
     if type(value) is not kind:
-        raise UserError(f"{path} = {value!r}: expected {kind.__name__}")
+        raise UserError(f"{path} = {_shown(value)}: expected {kind.__name__}")
+    if kind in (int, float) and not abs(value) < (2**63 if kind is int else math.inf):
+        expected = "less than 2**63" if kind is int else "a finite number"
+        raise UserError(f"{path} = {_shown(value)}: expected {expected}")
     if not field.metadata.get("valid", lambda _: True)(value):
-        raise UserError(f"{path} = {value!r}: expected {field.metadata['expected']}")
+        raise UserError(f"{path} = {_shown(value)}: expected {field.metadata['expected']}")
     return value
 
 
@@ -63,3 +67,10 @@ def field_type(cls: Any, path: str) -> type:
     if dataclasses.is_dataclass(cls) or cls is dict:
         raise UserError(f"config.{path}: a section; set one of its fields, config.{path}.<field>")
     return cls
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a very large {type(value).__name__}"

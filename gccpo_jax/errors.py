@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+_LONGEST = 4000  # characters of a message
 
 
 class UserError(ValueError):
     """A mistake of the user's; the command line prints it in one line and exits with 2.
 
-    The message says what is wrong (with the offending value) and what to do instead.
+    The message says what is wrong (with the offending value) and what to do instead. It is one
+    line whatever the value: what cannot be printed is escaped, the middle of a long one left out.
+
+    >>> str(UserError("config.steps = 'a\\nb': expected int"))
+    "config.steps = 'a\\\\nb': expected int"
     """
+
+    def __init__(self, message: str) -> None:
+        escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        message = message if message.isprintable() else "".join(escaped)
+        cut = len(message) > _LONGEST
+        super().__init__(
+            f"{message[: _LONGEST // 2]} [...] {message[-_LONGEST // 2 :]}" if cut else message
+        )
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path, advice: str) -> Iterator[None]:
+    """`with reading(file, "copy it again"): ...` makes any error about it one for the user.
+
+    For code that takes a file at its word, libraries' too: any error may come out of a bad one.
+
+    Raises:
+      UserError: names the file, the error and the advice; one that is raised inside is kept.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise UserError(f"{path}: truncated or damaged ({told}); {advice}") from error
 
 
 def exit_code(action: Callable[[], object]) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import UserError, reading
 from gccpo_jax.gguf_weights import open_gguf
+from gccpo_jax.weights import COPY_AGAIN
 
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -34,22 +35,24 @@ def load_gguf_tokenizer(path: pathlib.Path) -> Any:
     """
     from transformers import PreTrainedTokenizerFast
 
-    data = _metadata(path)
-    tokens, ids = data["tokens"], _special_ids(data)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=_bpe(data),
-        clean_up_tokenization_spaces=False,
-        **{name: tokens[i] for name, i in ids.items()},
-    )
-    has_chatml = "<|im_start|>" in tokens and "<|im_end|>" in tokens
-    fast.chat_template = data.get("chat_template") or (_CHATML if has_chatml else None)
-    return fast
+    reader = open_gguf(path)
+    with reading(path, COPY_AGAIN):
+        data = _metadata(path, reader)
+        tokens, ids = data["tokens"], _special_ids(data)
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=_bpe(data),
+            clean_up_tokenization_spaces=False,
+            **{name: tokens[i] for name, i in ids.items()},
+        )
+        has_chatml = "<|im_start|>" in tokens and "<|im_end|>" in tokens
+        fast.chat_template = data.get("chat_template") or (_CHATML if has_chatml else None)
+        return fast
 
 
-def _metadata(path: pathlib.Path) -> dict[str, Any]:
+def _metadata(path: pathlib.Path, reader: Any) -> dict[str, Any]:
     """The fields `tokenizer.ggml.*` and `tokenizer.chat_template`, by the last part of the name."""
     prefix = "tokenizer."
-    fields = {k: f for k, f in open_gguf(path).fields.items() if k.startswith(prefix)}
+    fields = {k: f for k, f in reader.fields.items() if k.startswith(prefix)}
     data = {k.split(".", 2 if ".ggml." in k else 1)[-1]: f.contents() for k, f in fields.items()}
     kind, pre = data.get("model"), data.get("pre", "gpt-2")
     if kind != "gpt2" or pre not in _PRE_TOKENIZERS:

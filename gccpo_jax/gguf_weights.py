@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from gccpo_jax.arch import Arch, Llama3Rope
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import UserError, reading
 from gccpo_jax.model import stretch
 from gccpo_jax.types import Params
-from gccpo_jax.weights import assemble, hf_names
+from gccpo_jax.weights import COPY_AGAIN, assemble, check_depth, hf_names
 
 _FAMILIES = ("llama", "qwen2", "qwen3")
 _LLAMA3_CONTEXT = 8192  # of Llama 3, before Llama 3.1 stretched it
@@ -60,15 +60,15 @@ def load_gguf(
     """
     reader = open_gguf(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    arch = dataclasses.replace(_arch(path, reader, tensors), dtype=dtype or "float32")
+    arch = _arch_of(path, reader, tensors, dtype)
     _check_names(path, arch, set(tensors))
-    permuted = _metadata(path, reader, "general.architecture") == "llama"
 
     def read(source: str) -> np.ndarray:
-        tensor = _dequantise(tensors[_gguf_name(source)])
-        if not permuted or not re.search(r"self_attn\.[qk]_proj", source):
-            return tensor
-        return unpermute(tensor, arch.heads if ".q_proj." in source else arch.kv_heads)
+        with reading(path, COPY_AGAIN):
+            tensor = _dequantise(tensors[_gguf_name(source)])
+            if arch.family != "llama" or not re.search(r"self_attn\.[qk]_proj", source):
+                return tensor
+            return unpermute(tensor, arch.heads if ".q_proj." in source else arch.kv_heads)
 
     return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
@@ -76,8 +76,7 @@ def load_gguf(
 def read_arch(path: pathlib.Path, dtype: str | None = None) -> Arch:
     """The shape of the model in a `.gguf` file; no weights are read. Raises as `load_gguf`."""
     reader = open_gguf(path)
-    arch = _arch(path, reader, {tensor.name: tensor for tensor in reader.tensors})
-    return dataclasses.replace(arch, dtype=dtype or "float32")
+    return _arch_of(path, reader, {tensor.name: tensor for tensor in reader.tensors}, dtype)
 
 
 def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -98,10 +97,18 @@ def open_gguf(path: pathlib.Path) -> Any:
         raise UserError(
             f"{path}: reading GGUF needs the package gguf; run pip install 'gccpo-jax[smollm2]'"
         ) from None
-    try:
-        return gguf.GGUFReader(path)
-    except Exception as error:  # the reader trusts the file: any error may come out of a bad one
-        raise UserError(f"{path}: truncated or damaged GGUF ({error}); copy it again") from None
+
+    class Reader(gguf.GGUFReader):
+        """Of what the header says that the file holds, nothing beyond its end."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *rest: Any, **named: Any) -> Any:
+            found = super()._get(offset, dtype, count, *rest, **named)
+            if len(found) < count:  # an array of 2**60 numbers would be looked for one by one
+                raise ValueError(f"{count} numbers at byte {offset} are not there")
+            return found
+
+    with reading(path, COPY_AGAIN):
+        return Reader(path)
 
 
 def _metadata(path: pathlib.Path, reader: Any, key: str, default: Any = None) -> Any:
@@ -111,6 +118,11 @@ def _metadata(path: pathlib.Path, reader: Any, key: str, default: Any = None) ->
     if default is None:
         raise UserError(f"{path}: no metadata {key}; is it a language model?")
     return default
+
+
+def _arch_of(path: pathlib.Path, reader: Any, tensors: dict[str, Any], dtype: str | None) -> Arch:
+    with reading(path, COPY_AGAIN):
+        return dataclasses.replace(_arch(path, reader, tensors), dtype=dtype or "float32")
 
 
 def _arch(path: pathlib.Path, reader: Any, tensors: dict[str, Any]) -> Arch:
@@ -190,6 +202,7 @@ def _gguf_name(source: str) -> str:
 
 
 def _check_names(path: pathlib.Path, arch: Arch, found: set[str]) -> None:
+    check_depth(path, arch, found)
     wanted = {_gguf_name(source) for sources in hf_names(arch).values() for source in sources}
     for problem, names in (("missing", wanted - found), ("unknown", found - wanted)):
         names = names - {"rope_freqs.weight"}

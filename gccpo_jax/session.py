@@ -77,7 +77,12 @@ def open_task(config: Config) -> Task:
     for name in ("path", "eval_path"):
         if value := getattr(config.data, name):
             options[name] = value
-    return with_verifier(load_task(config.task.name, **options), config.reward.verifier)
+    return with_verifier(
+        load_task(config.task.name, **options),
+        config.reward.verifier,
+        seconds=config.reward.verifier_seconds,
+        gib=config.reward.verifier_gib,
+    )
 
 
 def scratch_shape(config: Config) -> Arch:

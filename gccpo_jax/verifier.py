@@ -5,42 +5,66 @@
 None: the response cannot be scored; it leaves every baseline and trains nothing. The verifier
 judges rollouts, continued branches and evaluation alike; how an answer is read from a
 response (`Task.extract`) stays the task's.
+
+It runs in a child process (`bounded.Child`): a response over which it takes more than its
+deadline or its memory, or over which the process ends, is unscorable too, and a warning says so.
+What it prints goes to standard error.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import json
+import logging
+import sys
 
+from gccpo_jax.bounded import Child
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.user_function import load_function
 
 FIELD = "config.reward.verifier"
-Verifier = Callable[[str, str, str], float | None]
+_log = logging.getLogger(__name__)
 
 
-def with_verifier(task: Task, name: str) -> Task:
+def with_verifier(task: Task, name: str, *, seconds: float = 60.0, gib: float = 4.0) -> Task:
     """The task with the verifier that the config names; the task itself for "".
 
+    Args:
+      name: "package.module:function". seconds: deadline of one response. gib: memory, GiB.
     Raises:
       UserError: the function cannot be loaded; later, while it is used, that it raised or
         returned neither None nor a number from 0 to 1, with the question's id.
     """
-    verifier = load_function(name, FIELD)
-    if verifier is None:
+    if load_function(name, FIELD) is None:
         return task
 
     def verify(item: Item, response: str) -> float | None:
         told = f"{FIELD} = {name!r}, question {item.id}"
-        try:
-            found = verifier(item.question, item.answer or "", response)
-        except Exception as error:  # the user's own code may raise anything
-            raise UserError(f"{told}: {type(error).__name__}: {error}") from error
-        if found is None:
+        request = {"question": item.question, "gold": item.answer or "", "response": response}
+        reply = _child(name, gib, tuple(sys.path)).ask(request, seconds)
+        found = json.loads(reply) if reply else {}
+        if "wrong" in found:
+            raise UserError(f"{told}: {found['wrong']}")
+        if not found:
+            limits = f"verifier_seconds = {seconds:g}, verifier_gib = {gib:g}"
+            lost = "no memory was left" if reply else "it was too slow, or its process ended"
+            _log.warning("%s: unscorable, %s (%s)", told, lost, limits)
             return None
-        if not isinstance(found, (bool, int, float)) or not 0 <= found <= 1:
-            raise UserError(f"{told}: it returned {found!r}; expected None or a number from 0 to 1")
-        return float(found)
+        return found["found"]
 
     return dataclasses.replace(task, verify=verify)
+
+
+@functools.cache
+def _child(name: str, gib: float, path: tuple[str, ...]) -> Child:
+    setup = {"function": name, "bytes": int(gib * 2**30), "path": path}
+    told = f"{FIELD} = {name!r}"
+    return Child(
+        "verifier_child.py",
+        told,
+        "its module must import in a process of its own",
+        setup=setup,
+        quiet=False,
+    )

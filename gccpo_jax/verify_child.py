@@ -6,6 +6,7 @@ It imports nothing of the package, so it starts without JAX.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 MEMORY_BYTES = 4 * 2**30  # an expression such as 9**9**9 must not take the machine along
@@ -23,11 +24,13 @@ def limit_memory() -> None:
 
 def equal(gold: str, text: str) -> bool:
     """Whether the final expression of `text` has the value of `gold`."""
-    from math_verify import parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
-    # The caller's deadline ends this process, so the library's own alarms are off.
-    target = parse("\\boxed{" + gold + "}", parsing_timeout=None)
-    answer = parse(text, parsing_timeout=None)
+    # LaTeX alone, which has a grammar: expressions outside it are evaluated as Python. The
+    # caller's deadline ends this process, so the library's own alarms are off.
+    latex = [LatexExtractionConfig()]
+    target = parse("\\boxed{" + gold + "}", latex, parsing_timeout=None)
+    answer = parse(text, latex, parsing_timeout=None)
     return bool(verify(target, answer, timeout_seconds=None))
 
 
@@ -42,12 +45,14 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, request["seconds"])  # ends this process
         try:
             reply = str(int(equal(request["gold"], request["text"])))
         except MemoryError:
             reply = "memory"
         except Exception:  # whatever SymPy makes of hostile text
             reply = "0"
+        signal.setitimer(signal.ITIMER_REAL, 0)
         print(reply, flush=True)
 
 

@@ -9,12 +9,13 @@ Only safetensors are read: a pickle runs code when it is opened.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -24,13 +25,14 @@ from flax import traverse_util
 
 from gccpo_jax import model
 from gccpo_jax.arch import Arch
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import UserError, reading
 from gccpo_jax.locate import locate
 from gccpo_jax.types import Params
 
 Read = Callable[[str], np.ndarray]
 """A tensor by its Hugging Face name, in the orientation of a Hugging Face checkpoint."""
 
+COPY_AGAIN = "copy it again"
 NAMES = {
     "embed": "model.embed_tokens.weight",
     "norm": "model.norm.weight",
@@ -101,9 +103,14 @@ def assemble(arch: Arch, read: Read, shardings: Any = None) -> Params:
     for name, sources in hf_names(arch).items():
         stacked = name.startswith("layers/")
         leaf = model.layout(arch)[name]
+        shape = leaf.shape[1:] if stacked else leaf.shape
+        rows = (_from_hf(source, read(source), shape) for source in sources)
+        first = next(rows)  # before there is memory of the size that the config says
         array = np.empty(leaf.shape, jnp.dtype(arch.dtype))
-        for target, source in zip(array if stacked else [array], sources, strict=True):
-            target[...] = _from_hf(source, read(source), target.shape)
+        for target, row in zip(
+            array if stacked else [array], itertools.chain([first], rows), strict=True
+        ):
+            target[...] = row
         flat[name] = jax.device_put(array, places.get(name))
     return model.nest(flat)
 
@@ -148,10 +155,10 @@ def _files(directory: pathlib.Path) -> list[pathlib.Path]:
     files = sorted(directory.glob("*.safetensors"))
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        try:
-            files = [directory / f for f in sorted(set(_json(index)["weight_map"].values()))]
-        except KeyError:
-            raise UserError(f"{index}: no weight_map; download the model again") from None
+        names = _json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(type(f) is str for f in names.values()):
+            raise UserError(f"{index}: no weight_map of file names; download the model again")
+        files = [directory / f for f in sorted(set(names.values()))]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise UserError(f"{directory}: {missing[0]} is in the index but missing; copy it there")
@@ -168,9 +175,12 @@ def _files(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _json(file: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: {type(found).__name__} instead of an object; copy it again")
+    return found
 
 
 @contextlib.contextmanager
@@ -181,15 +191,19 @@ def _tensors(directory: pathlib.Path) -> Iterator[tuple[set[str], Read]]:
     with contextlib.ExitStack() as stack:
         owner = {}
         for file in _files(directory):
-            try:
+            with reading(file, COPY_AGAIN):
                 handle = stack.enter_context(safetensors.safe_open(file, "numpy"))
-            except safetensors.SafetensorError as error:
-                raise UserError(f"{file}: truncated or damaged ({error}); copy it again") from None
             owner |= dict.fromkeys(handle.keys(), handle)
-        yield set(owner), lambda name: owner[name].get_tensor(name)
+
+        def read(name: str) -> np.ndarray:
+            with reading(directory, COPY_AGAIN):
+                return owner[name].get_tensor(name)
+
+        yield set(owner), read
 
 
 def _check_names(directory: pathlib.Path, arch: Arch, found: set[str]) -> None:
+    check_depth(directory, arch, found)
     wanted = {source for sources in hf_names(arch).values() for source in sources}
     # A tied checkpoint may repeat its embedding; old ones store the rotary frequencies.
     ignored = {n for n in found if n.endswith("rotary_emb.inv_freq")}
@@ -201,6 +215,15 @@ def _check_names(directory: pathlib.Path, arch: Arch, found: set[str]) -> None:
                 f"{directory}: {len(names)} tensors are {problem} for the {arch.family} model "
                 f"of config.json, e.g. {few}; do config and weights belong together?"
             )
+
+
+def check_depth(path: pathlib.Path, arch: Arch, found: Collection[str]) -> None:
+    """Refuses a config with more layers than the file has tensors, before their names are made."""
+    if arch.depth > len(found):
+        raise UserError(
+            f"{path}: {arch.depth} layers in the config and {len(found)} tensors; do config and "
+            "weights belong together?"
+        )
 
 
 def save(

@@ -19,7 +19,7 @@ INSTRUCTION = (
     'End with a last line "#### " and the answer as a plain number.'
 )
 _NUMBER = r"-?\$?[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?"
-_AFTER_MARK = re.compile(rf"\s*\**\s*({_NUMBER}|-\s[0-9]+)")
+_AFTER_MARK = re.compile(rf"\s*(?:\*+\s*)?({_NUMBER}|-\s[0-9]+)")
 
 
 def gsm8k(path: str, eval_path: str = "", held_out: int = 200, chat: bool = True) -> Task:
