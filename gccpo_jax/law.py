@@ -47,6 +47,17 @@ def log_law(logits: Array, rule: Rule) -> Array:
     return jax.nn.log_softmax(scaled, axis=-1)
 
 
+def first_best(scores: Array) -> Array:
+    """Index [] int32 of the greatest of scores [V], the first of equal ones.
+
+    What `jnp.argmax` finds, as two plain reductions: a reduction that carries an index along
+    is not vectorised on CPU, and would compute the noise that is fused into it one by one.
+    """
+    size = scores.shape[0]
+    at_best = jnp.where(scores == jnp.max(scores), jnp.arange(size), size - 1)
+    return jnp.min(at_best).astype(jnp.int32)
+
+
 def entropy(log_probs: Array) -> Array:
     """Entropy [...] in nats of laws [..., V]; excluded tokens count 0."""
     return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)

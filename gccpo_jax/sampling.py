@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import noise
-from gccpo_jax.law import Rule, entropy, log_law
+from gccpo_jax.law import Rule, entropy, first_best, log_law
 from gccpo_jax.noise import Tape
 from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
 
@@ -92,7 +92,7 @@ def draw_token(
 ) -> tuple[Draw, Array, Segment]:
     """Draws a token and reads it: the token, the state behind it, its segment [L, K, 1, D]."""
     law = log_law(policy.logits(params, hidden), rule)
-    token = jnp.argmax(law + noise.read(tape, t, policy.vocab_size)).astype(jnp.int32)
+    token = first_best(law + noise.read(tape, t, policy.vocab_size))
     hidden, new = policy.encode(params, token[None], position[None], active[None], context)
     return Draw(token, law[token], entropy(law)), hidden[0], new
 
