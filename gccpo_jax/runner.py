@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,15 +15,12 @@ import optax
 
 from gccpo_jax import sharding, weights
 from gccpo_jax.alarms import alarms
-from gccpo_jax.best import ACCURACY, ranked
+from gccpo_jax.best import ACCURACY
 from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
-from gccpo_jax.checksums import damage
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
-from gccpo_jax.evaluate import accuracy, evaluate_splits
 from gccpo_jax.guard import bad_questions, describe_bad
-from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.preemption import Preempted, Signals
 from gccpo_jax.runlog import RunLog
 from gccpo_jax.session import Session
@@ -208,64 +204,6 @@ def keeps_average(config: Config) -> bool:
     return config.credit.of_steps and config.counterfactual.reader == "ema"
 
 
-def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:
-    """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
-    max_tokens = config.eval.max_tokens or config.sampling.max_tokens
-    found = evaluate_splits(
-        session.kit, params, session.evaluation,
-        batch=config.eval.batch, max_tokens=max_tokens,
-    )  # fmt: skip
-    if config.eval.draws:
-        found[f"id_mean@{config.eval.draws}"] = accuracy(
-            session.kit, params, session.evaluation["id"],
-            rule=behaviour_rule(config), draws=config.eval.draws, seed=config.seed,
-            batch=max(config.eval.batch // config.eval.draws, 1),
-            max_tokens=max_tokens,
-        )  # fmt: skip
-    log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
-    return found
-
-
-def evaluate_when_due(config: Config, session: Session, run: Run, step: int) -> dict[str, float]:
-    """Metrics `eval/<split>` where `eval.every` asks for them; the last step has its own."""
-    if not config.eval.every or step % config.eval.every or step == config.steps:
-        return {}
-    with run.watch("evaluate"):
-        found = evaluate(config, session, run.state.params, run.log)
-    return {f"eval/{split}": value for split, value in found.items()}
-
-
-def conclude(
-    config: Config,
-    name: str,
-    session: Session,
-    run: Run,
-    workdir: pathlib.Path,
-    before: dict[str, float],
-) -> dict[str, Any]:
-    """Evaluates the trained policy and writes what a finished run leaves; the summary."""
-    after = evaluate(config, session, run.state.params, run.log)
-    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
-    if config.checkpoint.keep_best:
-        summary["best"] = best_checkpoint(config, run, workdir, after["id"])
-    return run.finish(session, workdir, summary)
-
-
-def best_checkpoint(
-    config: Config, run: Run, workdir: pathlib.Path, after: float
-) -> dict[str, Any] | None:
-    """The best whole checkpoint, said and for the summary; `after`: accuracy of the last one."""
-    accuracies = run.checkpoints.accuracies() | {config.steps: after}
-    for step in ranked(accuracies):
-        folder = workdir / "checkpoints" / str(step)
-        if what := damage(folder):
-            run.log.say(f"checkpoint {step} is damaged ({what})")
-            continue
-        run.log.say(f"best checkpoint: {folder}, {ACCURACY} {accuracies[step]:.1%}")
-        return {"step": step, "id": accuracies[step], "checkpoint": f"checkpoints/{step}"}
-    return None
-
-
 def headline(metrics: dict[str, Any]) -> str:
     """The few numbers worth watching."""
     shown = {"loss": ".4f", "accuracy": ".2f", "D_abs": ".2f", "R": ".2f", "kl": ".4f"}
@@ -275,16 +213,3 @@ def headline(metrics: dict[str, Any]) -> str:
         for key, form in shown.items()
         if key in metrics
     )
-
-
-def evaluate_before(
-    config: Config, session: Session, run: Run, workdir: pathlib.Path
-) -> dict[str, float]:
-    """The evaluation before training, kept for a run that resumes."""
-    file = workdir / "before.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    before = evaluate(config, session, run.state.params, run.log)
-    with writing("the evaluation", file):
-        write_json(file, before)
-    return before

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pathlib
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +19,8 @@ from gccpo_jax.config import Config
 from gccpo_jax.data import Questions, TrainBatches
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit
-from gccpo_jax.runlog import timed
-from gccpo_jax.runner import conclude, evaluate_before, evaluate_when_due, open_run
+from gccpo_jax.loop import run_steps
+from gccpo_jax.runner import open_run
 from gccpo_jax.session import open_session
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Prompts, UpdateBatch
@@ -51,19 +50,17 @@ def fine_tune(
         claim(workdir, config, resume),
         open_run(config, session, params, loss, workdir, batches) as run,
     ):
-        before = evaluate_before(config, session, run, workdir)
-        for step in range(run.first + 1, config.steps + 1):
-            start = time.perf_counter()
+
+        def take(step: int) -> dict[str, Any]:
             items, prompts = next(batches)
             batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
             batch = sharding.put_batch(session.mesh, batch)
             with run.watch("update"):
                 found = run.learn(config, step, batch, items)
-                kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
-            kept |= evaluate_when_due(config, session, run, step)
-            kept["tokens"] = float(np.asarray(batch.mask).sum())
-            run.finish_step(config, step, timed(kept, run.watch.lap(), start), batches)
-        return conclude(config, name, session, run, workdir, before)
+            kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
+            return kept | {"tokens": float(np.asarray(batch.mask).sum())}
+
+        return run_steps(config, name, session, run, batches, workdir, take)
 
 
 def response_ids(item: Item, kit: Kit) -> list[int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import sys
-import time
 from functools import partial
 from typing import Any
 
@@ -24,9 +23,9 @@ from gccpo_jax.data import TrainBatches
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
+from gccpo_jax.loop import run_steps
 from gccpo_jax.report import write_rollouts
-from gccpo_jax.runlog import timed
-from gccpo_jax.runner import Run, conclude, evaluate_before, evaluate_when_due, open_run
+from gccpo_jax.runner import Run, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Params, Policy, Prompts, UpdateBatch
@@ -60,9 +59,8 @@ def train_and_evaluate(
         claim(workdir, config, resume),
         open_run(config, session, params, loss, workdir, batches) as run,
     ):
-        before = evaluate_before(config, session, run, workdir)
-        for step in range(run.first + 1, config.steps + 1):
-            start = time.perf_counter()
+
+        def take(step: int) -> dict[str, Any]:
             items, placed = questions()
             reader = reader_params(config, run, reference)
             experience = collect(
@@ -79,9 +77,9 @@ def train_and_evaluate(
                 write_rollouts(
                     workdir, step, experience, session.kit.tokenizer, config.log.rollouts
                 )
-            metrics = experience.metrics | metrics | evaluate_when_due(config, session, run, step)
-            run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
-        return conclude(config, name, session, run, workdir, before)
+            return experience.metrics | metrics
+
+        return run_steps(config, name, session, run, batches, workdir, take)
 
 
 def next_questions(batches: TrainBatches, mesh: jax.sharding.Mesh) -> tuple[list[Item], Prompts]:

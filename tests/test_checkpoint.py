@@ -16,7 +16,8 @@ from gccpo_jax.best import ACCURACY, NewestAndBest
 from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
 from gccpo_jax.checksums import NAME, damage
 from gccpo_jax.errors import UserError
-from gccpo_jax.runner import Run, best_checkpoint
+from gccpo_jax.loop import best_checkpoint
+from gccpo_jax.runner import Run
 from gccpo_jax.update import TrainState
 
 
@@ -205,7 +206,7 @@ def test_a_run_keeps_its_best_and_says_which_it_is(tmp_path, monkeypatch, capsys
         if step == 2:
             raise Killed
 
-    monkeypatch.setattr("gccpo_jax.runner.evaluate", lambda *_: {"id": next(measured)})
+    monkeypatch.setattr("gccpo_jax.loop.evaluate", lambda *_: {"id": next(measured)})
     c = small(
         sampling__max_tokens=48, eval__every=1, checkpoint__every=0, checkpoint__keep=1,
         checkpoint__keep_best=1,
