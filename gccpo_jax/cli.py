@@ -1,7 +1,7 @@
 """The command line shared by `train` and `sft`: a config file, overrides, a workdir.
 
     python -m gccpo_jax.train --config FILE[:ARGUMENT] [--config.<field>=<value> ...]
-                              [--workdir DIR] [--resume]
+                              [--workdir DIR] [--resume] [--profile [STEPS]]
 
 Exit codes: 0; 2 for a mistake of the user's; 143 or 130 for a run that SIGTERM or
 SIGINT ended and that `--resume` goes on with.
@@ -67,6 +67,10 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="config file")
     parser.add_argument("--workdir", help="directory of the run (default runs/<config>-<time>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --workdir")
+    parser.add_argument(
+        "--profile", nargs="?", type=int, const=1, metavar="STEPS",
+        help="trace so many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
+    )  # fmt: skip
     parser.epilog = "Fields are overridden with --config.<field>=<value>; see gccpo_jax/config.py."
     known, rest = parser.parse_known_args(argv)
     if known.resume and known.workdir is None:
@@ -74,6 +78,8 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
     config, name = load_config(known.config)
     for path, text in _overrides(rest):
         set_field(config, path, text)
+    if known.profile is not None:
+        config.log.profile = known.profile
     workdir = pathlib.Path(known.workdir) if known.workdir else default_workdir(name)
     return freeze(config), name, workdir, known.resume
 

@@ -238,6 +238,7 @@ class LogConfig:
     rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
     rollouts: int = least(1, 2)  # questions a rollout file
     tensorboard: bool = True
+    profile: int = least(0, 0)  # steps traced, after the first two of a process; 0: none
     kl_alarm: float = least(0, 0.0)  # a warning where metric `kl` is above; 0: none
     entropy_alarm: float = least(0, 0.0)  # a warning where metric `entropy` is below; 0: none
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.profile import WARM_UP
 
 if TYPE_CHECKING:
     from gccpo_jax.config import Config
@@ -29,11 +30,17 @@ def check_combinations(c: Config) -> None:
 
 
 def sizes(c: Config) -> list[tuple[bool, str]]:
-    """Batches that do not divide, and queues that cannot be."""
+    """Batches that do not divide, queues that cannot be, more traced steps than there are."""
     shards = c.mesh.data * c.mesh.fsdp
     rollouts = c.batch_size * c.group_size
     micro = c.optim.micro_batch or c.batch_size
+    traced = c.log.profile
     return [
+        (
+            traced > 0 and c.steps < WARM_UP + traced,
+            f"config.log.profile = {traced} with steps = {c.steps}: the first {WARM_UP} steps compile "
+            f"and are not traced; expected steps of at least {WARM_UP + traced}",
+        ),
         (
             bool(c.batch_size % shards),
             f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "

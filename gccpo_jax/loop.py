@@ -14,6 +14,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
 from gccpo_jax.evaluate import accuracy, evaluate_splits
 from gccpo_jax.kit import behaviour_rule
+from gccpo_jax.profile import WARM_UP, traced
 from gccpo_jax.runlog import RunLog, timed
 from gccpo_jax.runner import Run
 from gccpo_jax.session import Session
@@ -41,7 +42,10 @@ def run_steps(
     before = evaluate_before(config, session, run, workdir)
     for step in range(run.first + 1, config.steps + 1):
         start = time.perf_counter()
-        metrics = take(step) | evaluate_when_due(config, session, run, step)
+        is_traced = 0 < step - run.first - WARM_UP <= config.log.profile
+        with traced(workdir / "profile", step, is_traced):
+            metrics = take(step)
+        metrics |= evaluate_when_due(config, session, run, step)
         run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
     return conclude(config, name, session, run, workdir, before)
 

@@ -6,9 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+import jax
+
 
 class Stopwatch:
-    """Adds up wall-clock time by stage: `with watch("sample"): ...`."""
+    """Adds up wall-clock time by stage: `with watch("sample"): ...`; traces name the stage too."""
 
     def __init__(self) -> None:
         self._stages: dict[str, float] = {}
@@ -17,7 +19,8 @@ class Stopwatch:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            yield
+            with jax.profiler.TraceAnnotation(stage):
+                yield
         finally:
             self._stages[stage] = self._stages.get(stage, 0.0) + time.perf_counter() - start
 

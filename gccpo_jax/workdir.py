@@ -7,6 +7,7 @@ rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
 bad/            step_<n>.json: questions whose update was not finite
 checkpoints/    Orbax
 tensorboard/    event files
+profile/        traces of steps, see `profile.traced`
 policy/         the trained policy as a Hugging Face directory, at the end
 summary.json    accuracies before and after, at the end
 """
@@ -28,6 +29,9 @@ from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.lock import LOCK, locked
 
+_FREE = ("log", "mesh")
+"""Sections that a run may change when it resumes: what it shows, and where it computes."""
+
 _SCRATCH = re.compile(r"\.(probe|policy|[^.]+\.(json|jsonl|txt))-\w+")
 """What `claim`, `write_text` and `weights.save` write before they rename it."""
 
@@ -40,6 +44,8 @@ def default_workdir(name: str) -> pathlib.Path:
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
+
+    `config.json` is of the newest command, which may change `_FREE` when it resumes.
 
     Raises:
       UserError: it cannot be written, it holds another configuration, it holds a run
@@ -64,8 +70,7 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]
     if not started and others:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
-    if theirs != mine:
-        changed = _differences(theirs, mine)
+    if changed := _differences(theirs | {name: mine[name] for name in _FREE}, mine):
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
             "choose another --workdir or give the same config"
@@ -74,7 +79,7 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]
         if started and not resume:
             raise UserError(f"{workdir}: holds this run already; add --resume or choose another")
         _clear(workdir)
-        if not started:
+        if theirs != mine or not started:
             write_json(file, mine)
         yield
 

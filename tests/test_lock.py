@@ -98,3 +98,11 @@ def test_a_claim_is_given_back_and_resumed(tmp_path):
     with pytest.raises(UserError, match="another config"):
         with claim(tmp_path, small(seed=5), resume=True):
             pass
+
+
+def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
+    with claim(tmp_path, small(), resume=False):
+        pass
+    with claim(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
+        kept = json.loads((tmp_path / "config.json").read_text())
+        assert (kept["log"]["rollouts"], kept["mesh"]["data"]) == (1, 2)
