@@ -38,8 +38,8 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
     return [
         (
             traced > 0 and c.steps < WARM_UP + traced,
-            f"config.log.profile = {traced} with steps = {c.steps}: the first {WARM_UP} steps compile "
-            f"and are not traced; expected steps of at least {WARM_UP + traced}",
+            f"config.log.profile = {traced} with steps = {c.steps}: the first {WARM_UP} steps "
+            f"compile and are not traced; expected steps of at least {WARM_UP + traced}",
         ),
         (
             bool(c.batch_size % shards),
