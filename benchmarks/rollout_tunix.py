@@ -44,14 +44,20 @@ class Numbers:
         return 0
 
 
+def make_sampler(network: Llama3, shape: str, prompt: int, response: int) -> Sampler:
+    """Tunix's sampler with a cache for prompts and responses of these lengths."""
+    z = SHAPES[shape]
+    cache = CacheConfig(prompt + response + 8, z["num_layers"], z["num_kv_heads"], z["head_dim"])
+    return Sampler(network, Numbers(), cache)
+
+
 def main() -> None:
     shape, *sizes = sys.argv[1:]
     rows, prompt, response = map(int, sizes)
     z = SHAPES[shape]
     network = Llama3(ModelConfig(**z), rngs=nnx.Rngs(0))
-    cache = CacheConfig(prompt + response + 8, z["num_layers"], z["num_kv_heads"], z["head_dim"])
+    sampler = make_sampler(network, shape, prompt, response)
     never = z["vocab_size"]  # is not a token
-    sampler = Sampler(network, Numbers(), cache)
     tokens = np.random.default_rng(0).integers(1, z["vocab_size"], (rows, prompt - 1))
     texts = [" ".join(map(str, row)) for row in tokens]  # the sampler puts BOS in front
 

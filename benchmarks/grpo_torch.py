@@ -1,6 +1,6 @@
 """Contestant: one optimizer update of the clipped objective, a plain PyTorch loop.
 
-    python benchmarks/update_torch.py SHAPE ROWS PROMPT RESPONSE MICRO_BATCH
+    python benchmarks/grpo_torch.py update SHAPE QUESTIONS GROUP PROMPT RESPONSE MICRO_BATCH
 
 The network is that of `transformers`; logits of the whole micro-batch, log-softmax, the
 clipped objective and AdamW, as one writes them down.
@@ -16,8 +16,9 @@ from rollout_transformers import SHAPES
 from transformers import LlamaConfig, LlamaForCausalLM
 
 torch.set_num_threads(1)
-shape, *sizes = sys.argv[1:]
-rows, prompt, response, micro_batch = map(int, sizes)
+_, shape, *sizes = sys.argv[1:]
+questions, group, prompt, response, micro_batch = map(int, sizes)
+rows = questions * group
 torch.manual_seed(0)
 network = LlamaForCausalLM(LlamaConfig(**SHAPES[shape])).train()
 optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6, betas=(0.9, 0.99), weight_decay=0.0)
