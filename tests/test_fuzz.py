@@ -141,7 +141,7 @@ def test_a_hang_or_a_crash_costs_one_input_and_is_written_down(tmp_path, monkeyp
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER.replace("HOW", how))
     monkeypatch.setattr(fuzz, "WORKER", worker)
-    monkeypatch.setattr(fuzz, "DEADLINE", 0.5)
+    monkeypatch.setattr(fuzz, "HANG", 1.0)
     progress = fuzz.Progress(console=fuzz.Console(stderr=True))
     found = fuzz.fuzz("chain", 3, 3, tmp_path / "failures", progress)
     assert found | {"seconds": 0} == {

@@ -7,6 +7,7 @@ from it elsewhere, so a rewrite of a question is a change of the record.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Problem:
 
     def values(self) -> tuple[int, ...]:
         """The start and the value after each change, in the order of the story."""
-        return tuple(int(v) for v in np.cumsum((self.start, *self.changes)))
+        return tuple(itertools.accumulate(self.changes, initial=self.start))
 
     def derivation(self) -> tuple[int, tuple[int, ...]]:
         """The value a solution begins with and the changes it makes, in order."""

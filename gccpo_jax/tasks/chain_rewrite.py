@@ -111,6 +111,7 @@ def _rewrite_steps(
     old: Problem, new: Problem, steps: Sequence[str], readings: Sequence[Reading]
 ) -> list[str] | None:
     value, changes = new.derivation()
+    golds = (old.gold(), new.gold())
     lines: list[str] = []
     seen: dict[str, str] = {}
     for step, reading in zip(steps, readings, strict=True):
@@ -120,7 +121,7 @@ def _rewrite_steps(
         elif reading.follows:
             line, value = _rewrite_equation(step, reading, value, changes[reading.done])
         else:
-            line = _rewrite_other(step, reading, value, (old.gold(), new.gold()))
+            line = _rewrite_other(step, reading, value, golds)
         if line is None:
             return None
         seen[key] = line
