@@ -20,6 +20,7 @@ import numpy as np
 from gccpo_jax import model, sharding, texts, weights
 from gccpo_jax.analysis import Analysis, analyse_traces
 from gccpo_jax.analysis_settings import Settings
+from gccpo_jax.compilations import keep_compilations
 from gccpo_jax.data import Questions
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit, make_kit
@@ -62,6 +63,7 @@ def open_model(name: str, task: str | Task, dtype: str | None = None) -> Model:
       UserError: no such model or task, or a tokenizer of another model.
     """
     mesh = sharding.make_mesh(1, 1, 1)
+    keep_compilations()
     tokenizer = load_tokenizer(name)
 
     def shardings(arch):

@@ -10,6 +10,7 @@ import jax
 
 from gccpo_jax import model, sharding, weights
 from gccpo_jax.arch import Arch
+from gccpo_jax.compilations import keep_compilations
 from gccpo_jax.config import Config
 from gccpo_jax.data import Questions, load_questions
 from gccpo_jax.errors import UserError
@@ -41,6 +42,7 @@ def open_session(config: Config) -> tuple[Session, Params]:
         model, unreadable questions, an option that the task does not have.
     """
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    keep_compilations()
     task = open_task(config)
     if config.policy.init == "scratch":
         tokenizer = _chain_tokenizer(task)
