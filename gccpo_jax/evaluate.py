@@ -10,6 +10,7 @@ import numpy as np
 
 from gccpo_jax import noise, texts
 from gccpo_jax.data import Questions, eval_batches
+from gccpo_jax.distributed import to_host
 from gccpo_jax.kit import Kit
 from gccpo_jax.law import Rule
 from gccpo_jax.sampling import sample
@@ -43,7 +44,7 @@ def accuracy(
             group=draws, rule=rule, max_tokens=max_tokens,
         )  # fmt: skip
         answers = texts.decode_all(
-            kit.tokenizer, np.asarray(rollout.tokens), np.asarray(rollout.length)
+            kit.tokenizer, to_host(rollout.tokens), to_host(rollout.length)
         )
         scores = texts.outcomes(kit.task, items, answers)[weight > 0]
         total += float(np.nansum(scores))

@@ -18,6 +18,7 @@ import numpy as np
 from gccpo_jax import cli, sharding
 from gccpo_jax.config import Config
 from gccpo_jax.data import Questions, TrainBatches
+from gccpo_jax.distributed import held_by_first
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit
 from gccpo_jax.runlog import timed
@@ -48,7 +49,7 @@ def fine_tune(
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     loss = sft_loss(session.kit.policy)
     with (
-        claim(workdir, config, resume),
+        held_by_first(claim(workdir, config, resume)),
         open_run(config, session, params, loss, workdir, batches) as run,
     ):
         before = evaluate_before(config, session, run, workdir)
@@ -56,12 +57,13 @@ def fine_tune(
             start = time.perf_counter()
             items, prompts = next(batches)
             batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
+            tokens = float(batch.mask.sum())
             batch = sharding.put_batch(session.mesh, batch)
             with run.watch("update"):
                 found = run.learn(config, step, batch, items)
                 kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
             kept |= evaluate_when_due(config, session, run, step)
-            kept["tokens"] = float(np.asarray(batch.mask).sum())
+            kept["tokens"] = tokens
             run.finish_step(config, step, timed(kept, run.watch.lap(), start), batches)
         return conclude(config, name, session, run, workdir, before)
 

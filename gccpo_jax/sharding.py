@@ -7,6 +7,7 @@ on the mesh. One device is a mesh of one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -32,8 +33,18 @@ QUESTIONS = ("data", "fsdp")
 
 
 def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh over the first data x fsdp x tensor devices; `UserError` if there are too few."""
-    needed, present = data * fsdp * tensor, jax.device_count()
+    """A mesh over the first data x fsdp x tensor devices.
+
+    Raises:
+      UserError: there are too few, or several processes have more than it takes.
+    """
+    needed, present, processes = data * fsdp * tensor, jax.device_count(), jax.process_count()
+    if needed != present and processes > 1:
+        raise UserError(
+            f"config.mesh {data} x {fsdp} x {tensor} (data x fsdp x tensor) is {needed} devices, "
+            f"the {processes} processes have {present}: with several processes a mesh takes all; "
+            f"choose sizes whose product is {present}, or start other processes"
+        )
     if needed > present:
         raise UserError(
             f"config.mesh {data} x {fsdp} x {tensor} (data x fsdp x tensor) needs {needed} "
@@ -124,6 +135,31 @@ def put(where: NamedSharding, value: Any) -> jax.Array:
     """An array that every process knows, placed: each process copies its devices' parts only."""
     value = np.asarray(value)
     return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
+
+
+def put_rows(
+    rows: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    stacked: bool,
+    where: jax.sharding.Sharding | None = None,
+) -> jax.Array:
+    """An array of `shape` made of `rows`: one a layer if `stacked`, else one in all.
+
+    On the host there are only the parts that this process's devices hold, and one row.
+    """
+    where = where or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    parts: dict[str, tuple[tuple[slice, ...], np.ndarray]] = {}  # by text: slices have no hash
+    for index in where.addressable_devices_indices_map(shape).values():
+        size = [len(range(*cut.indices(n))) for cut, n in zip(index, shape, strict=True)]
+        parts.setdefault(str(index), (index, np.empty(size, dtype)))
+    for layer, row in enumerate(rows):
+        for index, part in parts.values():
+            if stacked:  # layers are never split
+                part[layer] = row[index[1:]]
+            else:
+                part[...] = row[index]
+    return jax.make_array_from_callback(shape, where, lambda index: parts[str(index)][1])
 
 
 def state_shardings(mesh: Mesh, abstract_state: Any, params_shardings: Any) -> Any:
