@@ -50,36 +50,52 @@ class Place:
 def connect(place: Place) -> None:
     """Joins the other processes; before anything else touches a device.
 
+    Where the others cannot be reached in time the process says so and ends with exit code 2.
+
     Raises:
-      UserError: they could not be reached in time, or no cluster was recognised.
+      UserError: no cluster was recognised, or this process could not even begin to connect.
     """
+    where = place.coordinator or "the cluster's coordinator"
+    told = f"process {place.index} of {place.count}" if place.count else "this process"
+    # JAX's own deadline aborts the process from C++, with a stack trace: ours comes first.
+    alarm = threading.Timer(place.seconds, _not_met, [where, told, place.seconds])
+    alarm.daemon = True
+    alarm.start()
     jax.config.update("jax_enable_preemption_service", False)  # `preemption.py` takes signals
     # Not `cluster_detection_method=None` where all is said: a SLURM job in whose shell
     # processes are started by hand would give each of them one device.
-    told = {"cluster_detection_method": "deactivate"} if place.coordinator else {}
+    method = {"cluster_detection_method": "deactivate"} if place.coordinator else {}
     try:
         jax.distributed.initialize(
             coordinator_address=place.coordinator or None,
             num_processes=place.count or None,
             process_id=place.index if place.index >= 0 else None,
-            initialization_timeout=place.seconds,
-            **told,
+            initialization_timeout=place.seconds + 60,
+            **method,
         )
+        jax.devices()  # waits for the devices of all
     except Exception as error:  # the service's own, ValueError, OSError, those of cluster APIs
         reason = " ".join(str(error).split())[:300]
         if not place.coordinator:
             raise UserError(
-                f"--processes auto: no cluster was recognised ({reason}); give --coordinator "
-                "HOST:PORT, --processes N and --process I"
+                f"--processes auto: no cluster was recognised, or it did not answer ({reason}); "
+                "give --coordinator HOST:PORT, --processes N and --process I"
             ) from error
-        raise UserError(
-            f"--coordinator {place.coordinator}: process {place.index} of {place.count} did not "
-            f"meet the others within {place.seconds} s ({reason}); is process 0 running there, "
-            "is its port free and open, and were all of them started?"
-        ) from error
+        raise UserError(f"--coordinator {where}: {told} could not connect ({reason})") from error
+    finally:
+        alarm.cancel()
     if not is_first():
         logging.disable(logging.WARNING)  # said once, by the first
     threading.Thread(target=_watch, daemon=True).start()
+
+
+def _not_met(where: str, told: str, seconds: int) -> None:
+    print(
+        f"error: --coordinator {where}: {told} did not meet the others within {seconds} s "
+        "(--wait); is process 0 running there, is its port free and open, and were all started?",
+        file=sys.stderr,
+    )
+    _leave(2)
 
 
 def is_first() -> bool:

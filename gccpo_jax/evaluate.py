@@ -43,9 +43,7 @@ def accuracy(
             kit.policy, params, prompts, keys, kit.stop,
             group=draws, rule=rule, max_tokens=max_tokens,
         )  # fmt: skip
-        answers = texts.decode_all(
-            kit.tokenizer, to_host(rollout.tokens), to_host(rollout.length)
-        )
+        answers = texts.decode_all(kit.tokenizer, to_host(rollout.tokens), to_host(rollout.length))
         scores = texts.outcomes(kit.task, items, answers)[weight > 0]
         total += float(np.nansum(scores))
         count += int((~np.isnan(scores)).sum())

@@ -64,6 +64,7 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]
     if not started and others:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
+    theirs = {**theirs, "mesh": mine["mesh"]}  # devices may change: the run stays the same
     if theirs != mine:
         changed = _differences(theirs, mine)
         raise UserError(
