@@ -2,6 +2,10 @@
 
     python -m gccpo_jax.train --config FILE[:ARGUMENT] [--config.<field>=<value> ...]
                               [--workdir DIR] [--resume] [--profile [STEPS]]
+                              [--processes N --process I --coordinator HOST:PORT [--wait S]]
+                              [--processes auto]
+
+With `--processes` the command is started once a process (docs/scaling.md).
 
 Exit codes: 0; 2 for a mistake of the user's; 143 or 130 for a run that SIGTERM or
 SIGINT ended and that `--resume` goes on with.
@@ -22,6 +26,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
+from gccpo_jax import distributed
 from gccpo_jax.config import Config, freeze
 from gccpo_jax.config_build import field_type
 from gccpo_jax.errors import UserError
@@ -39,13 +46,21 @@ def main(run: Run, description: str, argv: Sequence[str]) -> int:
     """Parses `argv`, runs, and returns the exit code."""
     try:
         arguments = parse(description, argv)
+        if place := place_of(argv):
+            distributed.connect(place)
         run(*arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return distributed.end(2, str(error))
     except Preempted as end:
-        print(f"{end}; go on with: {resume_command(arguments[2])}", file=sys.stderr)
+        if distributed.is_first():
+            print(f"{end}; go on with: {resume_command(arguments[2])}", file=sys.stderr)
         return end.exit_code
+    except BaseException as error:
+        if jax.distributed.is_initialized():  # or the others would wait for this one
+            traceback.print_exc()
+            return distributed.end(1, repr(error))
+        raise
     return 0
 
 
@@ -71,10 +86,13 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
         "--profile", nargs="?", type=int, const=1, metavar="STEPS",
         help="trace so many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
     )  # fmt: skip
+    _add_place(parser)
     parser.epilog = "Fields are overridden with --config.<field>=<value>; see gccpo_jax/config.py."
     known, rest = parser.parse_known_args(argv)
     if known.resume and known.workdir is None:
         raise UserError("--resume needs --workdir: which run to go on with")
+    if known.processes and known.workdir is None:
+        raise UserError("--processes needs --workdir: one folder that all processes see")
     config, name = load_config(known.config)
     for path, text in _overrides(rest):
         set_field(config, path, text)
@@ -82,6 +100,44 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
         config.log.profile = known.profile
     workdir = pathlib.Path(known.workdir) if known.workdir else default_workdir(name)
     return freeze(config), name, workdir, known.resume
+
+
+def place_of(argv: Sequence[str]) -> distributed.Place | None:
+    """This process among several, None if there is one.
+
+    Raises:
+      UserError: some of the flags without the others, or numbers that cannot be.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    _add_place(parser)
+    known, _ = parser.parse_known_args(argv)
+    told = (known.coordinator, known.process)
+    if not known.processes:
+        if any(value is not None for value in told):
+            raise UserError("--coordinator and --process need --processes: how many there are")
+        return None
+    if known.wait < 1:
+        raise UserError(f"--wait {known.wait}: expected seconds, at least 1")
+    if known.processes == "auto" and told == (None, None):
+        return distributed.Place(seconds=known.wait)
+    if not known.processes.isdecimal() or None in told:
+        raise UserError(
+            f"--processes {known.processes}: expected a number together with --coordinator "
+            "HOST:PORT and --process I, or 'auto' without them"
+        )
+    count = int(known.processes)
+    if not 0 <= known.process < count:
+        raise UserError(f"--process {known.process}: expected 0 to {count - 1} of {count}")
+    if not known.coordinator.rpartition(":")[2].isdecimal() or ":" not in known.coordinator:
+        raise UserError(f"--coordinator {known.coordinator}: expected HOST:PORT")
+    return distributed.Place(known.coordinator, count, known.process, known.wait)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", metavar="N", help="of the run, or 'auto': a cluster's own")
+    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is reached")
+    parser.add_argument("--wait", type=int, default=300, metavar="S", help="seconds to connect")
 
 
 class _Parser(argparse.ArgumentParser):

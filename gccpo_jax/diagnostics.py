@@ -10,6 +10,7 @@ import numpy as np
 
 from gccpo_jax import reward
 from gccpo_jax.credit_rule import Credit
+from gccpo_jax.distributed import to_host
 from gccpo_jax.measure import Reading
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.types import Array, Spans
@@ -29,9 +30,9 @@ def of_sampling(sampled: Traces) -> dict[str, float]:
         "accuracy": _mean(outcome, scorable),
         "unscorable": float(1 - scorable.mean()),
         "contrast": float((best > worst).mean()),
-        "entropy": float(np.asarray(rollout.entropy).sum() / sampled.lengths.sum()),
+        "entropy": float(to_host(rollout.entropy).sum() / sampled.lengths.sum()),
         "length": float(sampled.lengths.mean()),
-        "truncated": float(1 - np.asarray(rollout.stopped).mean()),
+        "truncated": float(1 - to_host(rollout.stopped).mean()),
         "tokens": float(sampled.lengths.sum()),
     }
 
@@ -44,9 +45,9 @@ def of_reader(
     `reader_gate`: over finished trajectories that emitted a candidate, how often the
     scored reader's most probable candidate at the last step is the emitted answer.
     """
-    laws, mask = np.asarray(factual), np.asarray(spans.mask)
+    laws, mask = to_host(factual), to_host(spans.mask)
     last = mask.sum(-1) - 1
-    finished = np.asarray(sampled.rollout.stopped)
+    finished = to_host(sampled.rollout.stopped)
     agree = []
     for b, g in zip(*np.nonzero(finished), strict=True):
         answer = task.extract(sampled.texts[b, g])
@@ -71,11 +72,11 @@ def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float
     `law_variation` (`reward.law_variation`, mean over questions) near 0 says that the
     reader answers the same after every step: then R near 1 says nothing.
     """
-    mask = np.asarray(spans.mask) & np.asarray(reading.scorable)[..., None]
+    mask = to_host(spans.mask) & to_host(reading.scorable)[..., None]
     last = mask & (np.arange(mask.shape[-1]) == mask.sum(-1, keepdims=True) - 1)
-    effect, gated = np.asarray(credit.effect), np.asarray(credit.gated)
-    robust, defined = np.asarray(credit.robustness), np.asarray(credit.defined) & mask
-    selective = np.asarray(credit.selective_defined) & mask
+    effect, gated = to_host(credit.effect), to_host(credit.gated)
+    robust, defined = to_host(credit.robustness), to_host(credit.defined) & mask
+    selective = to_host(credit.selective_defined) & mask
     size = np.abs(gated).sum()
     return {
         "R": _mean(robust, defined),
@@ -86,13 +87,13 @@ def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float
         "D_positive": _mean(effect > 0, mask),
         "D_answer": _mean(effect, last),
         "gated": _mean(gated, mask),
-        "S": _mean(np.asarray(credit.sensitivity), np.asarray(credit.content_defined) & mask),
-        "Q": _mean(np.asarray(credit.selectivity), selective),
+        "S": _mean(to_host(credit.sensitivity), to_host(credit.content_defined) & mask),
+        "Q": _mean(to_host(credit.selectivity), selective),
         "Q_defined": _mean(selective, mask),
-        "step_score": _mean(np.asarray(credit.step_score), mask),
+        "step_score": _mean(to_host(credit.step_score), mask),
         "law_variation": float(_variation(reading.factual, jnp.asarray(mask)).mean()),
         "credit_first": float(np.abs(gated[..., 0]).sum() / size) if size else 0.0,
-        "advantage_abs": _mean(np.abs(np.asarray(credit.step_advantage)), mask),
+        "advantage_abs": _mean(np.abs(to_host(credit.step_advantage)), mask),
     }
 
 

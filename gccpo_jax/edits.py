@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gccpo_jax.distributed import to_host
 from gccpo_jax.family import Edits, Family
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tokenizer import Tokenizer
@@ -36,11 +37,11 @@ def width_of(longest: int) -> int:
 
 def trim(edits: Edits) -> Edits:
     """The same edits without columns that none of them uses."""
-    width = width_of(int(np.asarray(edits.length).max(initial=1)))
-    tokens = np.asarray(edits.tokens)
+    width = width_of(int(to_host(edits.length).max(initial=1)))
+    tokens = to_host(edits.tokens)
     missing = max(0, width - tokens.shape[-1])
     tokens = np.pad(tokens, [(0, 0)] * (tokens.ndim - 1) + [(0, missing)])[..., :width]
-    return Edits(tokens, np.asarray(edits.length), np.asarray(edits.usable), edits.family)
+    return Edits(tokens, to_host(edits.length), to_host(edits.usable), edits.family)
 
 
 def corrupt(
@@ -63,7 +64,7 @@ def corrupt(
     Returns:
       Edits [B, G, E, P, W] as numpy arrays.
     """
-    mask, starts, ends = (np.asarray(x) for x in (spans.mask, spans.start, spans.end))
+    mask, starts, ends = (to_host(x) for x in (spans.mask, spans.start, spans.end))
     found: dict[tuple[int, ...], list[int]] = {}
     for b, g, k in zip(*np.nonzero(mask & (ends > starts)), strict=True):
         text = tokenizer.decode(tokens[b, g, starts[b, g, k] : ends[b, g, k]], skip_special=True)
@@ -99,11 +100,11 @@ def equivalent(tokenizer: Tokenizer, resampled: Edits, own: Edits) -> Edits:
       resampled: [..., E, P, W] from the policy. own: [..., E, 1, W] the steps as they were.
     """
     tokens, length, usable = (
-        np.asarray(x) for x in (resampled.tokens, resampled.length, resampled.usable)
+        to_host(x) for x in (resampled.tokens, resampled.length, resampled.usable)
     )
-    own_tokens, own_length = np.asarray(own.tokens), np.asarray(own.length)
+    own_tokens, own_length = to_host(own.tokens), to_host(own.length)
     kept = np.zeros(usable.shape, bool)
-    for index in np.argwhere(np.asarray(own.usable)[..., 0]):
+    for index in np.argwhere(to_host(own.usable)[..., 0]):
         step = tuple(index)
         stated = claim(_text(tokenizer, own_tokens[step][0], own_length[step][0]))
         texts = [_text(tokenizer, t, n) for t, n in zip(tokens[step], length[step], strict=True)]
@@ -115,7 +116,7 @@ def equivalent(tokenizer: Tokenizer, resampled: Edits, own: Edits) -> Edits:
 
 def kept_fraction(edits: Edits, of: np.ndarray) -> float:
     """Share of arms that are usable among those of the steps `of` [..., E]; 0 without steps."""
-    usable = np.asarray(edits.usable)[np.asarray(of)]
+    usable = to_host(edits.usable)[to_host(of)]
     return float(usable.mean()) if usable.size else 0.0
 
 

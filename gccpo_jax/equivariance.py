@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax import texts
+from gccpo_jax.distributed import to_host
 from gccpo_jax.kit import Kit
 from gccpo_jax.laws import Variant, variant_laws
 from gccpo_jax.readout import Candidates
@@ -37,6 +39,7 @@ def equivariance(
     this trajectory.
     """
     batch, group, size = traces.tokens.shape
+    spans = jax.tree.map(to_host, spans)
     if kit.task.number is None or arms == 0:
         return np.full((batch, group), np.nan)
     shape = (batch * group, arms)
@@ -70,7 +73,7 @@ def equivariance(
         kit.policy, params, jnp.asarray(flat(prompts)), jnp.asarray(flat(prompt_mask)),
         variants, kit.field, candidates,
     )  # fmt: skip
-    found = np.asarray(laws)[:, 0, 0, 0, 0].reshape(batch, group, arms)
+    found = to_host(laws)[:, 0, 0, 0, 0].reshape(batch, group, arms)
     known = exists.reshape(batch, group, arms)
     total = np.where(known, found, 0.0).sum(-1)
     return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)

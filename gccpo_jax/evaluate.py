@@ -10,6 +10,7 @@ import numpy as np
 
 from gccpo_jax import noise, texts
 from gccpo_jax.data import Questions, eval_batches
+from gccpo_jax.distributed import to_host
 from gccpo_jax.kit import Kit
 from gccpo_jax.law import Rule
 from gccpo_jax.sampling import sample
@@ -42,9 +43,7 @@ def accuracy(
             kit.policy, params, prompts, keys, kit.stop,
             group=draws, rule=rule, max_tokens=max_tokens,
         )  # fmt: skip
-        answers = texts.decode_all(
-            kit.tokenizer, np.asarray(rollout.tokens), np.asarray(rollout.length)
-        )
+        answers = texts.decode_all(kit.tokenizer, to_host(rollout.tokens), to_host(rollout.length))
         scores = texts.outcomes(kit.task, items, answers)[weight > 0]
         total += float(np.nansum(scores))
         count += int((~np.isnan(scores)).sum())

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from gccpo_jax.distributed import to_host
 from gccpo_jax.objective import Loss
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ def describe_bad(
     rows: Sequence[int], items: Sequence[Item], batch: UpdateBatch, tokenizer: Tokenizer
 ) -> list[dict[str, Any]]:
     """The questions of `rows` and what the update reads of their responses, for a file."""
-    host = jax.tree.map(np.asarray, batch)
+    host = jax.tree.map(to_host, batch)
 
     def response(b: int, g: int) -> dict[str, Any]:
         kept = host.mask[b, g]

@@ -20,6 +20,7 @@ import numpy as np
 from gccpo_jax.advantage import to_tokens
 from gccpo_jax.baselines import RIGHT
 from gccpo_jax.config import SegmentationConfig
+from gccpo_jax.distributed import divided, to_host
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit
 from gccpo_jax.process import consistency, curate, process_supervision
@@ -90,15 +91,18 @@ def judged(kit: Kit, traces: Traces, spans: Spans, judge: Judge) -> tuple[np.nda
     Raises:
       UserError: the judge returns another number of scores than steps, or no finite numbers.
     """
-    start, end, exists = (np.asarray(x) for x in (spans.start, spans.end, spans.mask))
+    start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
     mask = exists & traces.scorable[..., None]
-    score = np.zeros(mask.shape, np.float32)
-    for b, g in zip(*np.nonzero(mask.any(-1)), strict=True):
-        own = mask[b, g]
-        steps = step_texts(kit.tokenizer, traces.tokens[b, g], start[b, g][own], end[b, g][own])
-        item = traces.items[b]
-        score[b, g, own] = _checked(judge(item.question, steps), len(steps), item.id)
-    return score, mask
+
+    def of_question(b: int) -> np.ndarray:
+        score, item = np.zeros(mask.shape[1:], np.float32), traces.items[b]
+        for g in np.flatnonzero(mask[b].any(-1)):
+            own = mask[b, g]
+            steps = step_texts(kit.tokenizer, traces.tokens[b, g], start[b, g][own], end[b, g][own])
+            score[g, own] = _checked(judge(item.question, steps), len(steps), item.id)
+        return score
+
+    return divided(of_question, len(mask)), mask
 
 
 def _checked(found: Sequence[float], count: int, question: int) -> np.ndarray:

@@ -101,19 +101,27 @@ def in_chunks(
 ) -> Any:
     """`statistic(log_law [n, V], tokens [n]) -> [n]` (or a tree of them) of every token, [...].
 
-    The laws of `chunk` tokens exist at a time, also in the backward pass.
+    The laws of about `chunk` tokens exist at a time, also in the backward pass; at least of one
+    token of each row [T]. A chunk has tokens of every row, every m-th one: those of a few
+    rows would all lie on one device of a mesh, and all others would wait for it.
     """
-    count, width = tokens.size, states.shape[-1]
-    size = min(chunk, count)
-    padding = -count % size
-    flat_states = jnp.pad(states.reshape(count, width), ((0, padding), (0, 0)))
-    flat_tokens = jnp.pad(tokens.reshape(count), (0, padding))
+    length, width = tokens.shape[-1], states.shape[-1]
+    parts = min(-(-tokens.size // chunk), length)
+    padding = [(0, 0)] * (tokens.ndim - 1) + [(0, -length % parts)]
+
+    def split(x: Array) -> Array:  # [..., T, *rest] to [parts, ..., T / parts, *rest]
+        x = jnp.pad(x, [*padding, *[(0, 0)] * (x.ndim - tokens.ndim)])
+        x = x.reshape(*tokens.shape[:-1], -1, parts, *x.shape[tokens.ndim :])
+        return jnp.moveaxis(x, tokens.ndim, 0)
 
     @jax.checkpoint
     def of_chunk(inputs: tuple[Array, Array]) -> Any:
         states, tokens = inputs
-        return statistic(log_law(policy.logits(params, states), rule), tokens)
+        law = log_law(policy.logits(params, states.reshape(-1, width)), rule)
+        found = statistic(law, tokens.reshape(-1))
+        return jax.tree.map(lambda x: x.reshape(tokens.shape), found)
 
-    chunks = (flat_states.reshape(-1, size, width), flat_tokens.reshape(-1, size))
-    found = jax.lax.map(of_chunk, chunks)
-    return jax.tree.map(lambda x: x.reshape(-1)[:count].reshape(tokens.shape), found)
+    def join(x: Array) -> Array:
+        return jnp.moveaxis(x, 0, -1).reshape(*tokens.shape[:-1], -1)[..., :length]
+
+    return jax.tree.map(join, jax.lax.map(of_chunk, (split(states), split(tokens))))

@@ -6,12 +6,14 @@ import json
 import pathlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gccpo_jax.best import ACCURACY, ranked
 from gccpo_jax.checksums import damage
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
+from gccpo_jax.distributed import from_first, is_first
 from gccpo_jax.evaluate import accuracy, evaluate_splits
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.profile import WARM_UP, traced
@@ -42,7 +44,7 @@ def run_steps(
     before = evaluate_before(config, session, run, workdir)
     for step in range(run.first + 1, config.steps + 1):
         start = time.perf_counter()
-        is_traced = 0 < step - run.first - WARM_UP <= config.log.profile
+        is_traced = 0 < step - run.first - WARM_UP <= config.log.profile and is_first()
         with traced(workdir / "profile", step, is_traced):
             metrics = take(step)
         metrics |= evaluate_when_due(config, session, run, step)
@@ -55,11 +57,12 @@ def evaluate_before(
 ) -> dict[str, float]:
     """The evaluation before training, kept for a run that resumes."""
     file = workdir / "before.json"
-    if file.exists():
-        return json.loads(file.read_text())
+    if known := from_first(lambda: json.loads(file.read_text()) if file.exists() else None):
+        return known
     before = evaluate(config, session, run.state.params, run.log)
-    with writing("the evaluation", file):
-        write_json(file, before)
+    if is_first():
+        with writing("the evaluation", file):
+            write_json(file, before)
     return before
 
 
@@ -113,7 +116,7 @@ def best_checkpoint(
     accuracies = run.checkpoints.accuracies() | {config.steps: after}
     for step in ranked(accuracies):
         folder = workdir / "checkpoints" / str(step)
-        if what := damage(folder):
+        if what := from_first(partial(damage, folder)):
             run.log.say(f"checkpoint {step} is damaged ({what})")
             continue
         run.log.say(f"best checkpoint: {folder}, {ACCURACY} {accuracies[step]:.1%}")

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from gccpo_jax import sharding
 from gccpo_jax.arch import Arch, Llama3Rope
 from gccpo_jax.attention import attend
 from gccpo_jax.types import Array, Context, Params, Policy, Segment
@@ -116,7 +117,7 @@ def logical_axes(arch: Arch) -> Params:
 
 
 @functools.cache
-def make_policy(arch: Arch, remat: bool = False) -> Policy:
+def make_policy(arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None = None) -> Policy:
     """The decoder as a `Policy` for one sequence; callers add axes with `vmap`.
 
     Cached: a policy is a static argument of `jit`, so the same shape must give the same
@@ -128,18 +129,25 @@ def make_policy(arch: Arch, remat: bool = False) -> Policy:
     Args:
       arch: the shape that the parameters have.
       remat: recompute each layer in the backward pass instead of storing its activations.
+      mesh: where the parameters lie; those split over `fsdp` are gathered layer by layer.
     """
+    axes = logical_axes(arch)
+    of_layer = {name: of[1:] for name, of in axes["layers"].items()}  # one slice of the stack
+
+    def whole(params: Params, name: str) -> Array:
+        return sharding.gather(mesh, params[name], axes[name])
 
     def encode(
         params: Params, tokens: Array, positions: Array, mask: Array, past: Context
     ) -> tuple[Array, Segment]:
         # "clip": a padding id outside the vocabulary must not become NaN.
-        x = jnp.take(params["embed"], tokens, axis=0, mode="clip")  # [S, M]
+        x = jnp.take(whole(params, "embed"), tokens, axis=0, mode="clip")  # [S, M]
         rotation = _rotation(arch, positions)
         masks = tuple(segment.mask for segment in past)
 
         def layer(x: Array, inputs: tuple[Params, tuple]) -> tuple[Array, tuple[Array, Array]]:
             weights, cached = inputs
+            weights = sharding.gather(mesh, weights, of_layer)
             context = tuple((k, v, m) for (k, v), m in zip(cached, masks, strict=True))
             return _layer(arch, weights, x, rotation, mask, context)
 
@@ -149,7 +157,7 @@ def make_policy(arch: Arch, remat: bool = False) -> Policy:
         return _norm(x, params["norm"], arch.norm_eps), Segment(k, v, mask)
 
     def logits(params: Params, hidden: Array) -> Array:
-        table = params["embed"] if arch.tied else params["unembed"]
+        table = whole(params, "embed" if arch.tied else "unembed")
         return jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
 
     return Policy(encode, logits, arch.vocab_size)

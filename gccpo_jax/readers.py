@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.branches import at_sites, continue_branches
+from gccpo_jax.distributed import divided, to_host
 from gccpo_jax.kit import Kit
 from gccpo_jax.law import Rule
 from gccpo_jax.laws import site_laws
@@ -54,11 +55,11 @@ def scored(kit: Kit, params: Params, traces: Traces, candidates: Candidates) -> 
             kit.policy, params, traces.prompt, traces.rollout.segment, on_device(sites),
             kit.field, candidates,
         )  # fmt: skip
-        exists = np.asarray(sites.exists)
-        has_gold = np.asarray(candidates.exists)[:, 0][:, None, None, None]
-        value = np.where(exists & has_gold, np.asarray(laws)[..., 0], np.nan)
+        exists = to_host(sites.exists)
+        has_gold = to_host(candidates.exists)[:, 0][:, None, None, None]
+        value = np.where(exists & has_gold, to_host(laws)[..., 0], np.nan)
         answers = np.zeros((*exists.shape, 0), np.int32)
-        return Readout(np.asarray(laws), value.astype(np.float32), answers, 0)
+        return Readout(to_host(laws), value.astype(np.float32), answers, 0)
 
     return read
 
@@ -116,7 +117,7 @@ def continued(
             laws=_shares(found, count).reshape(*shape, count + 1),
             value=_means(scores).reshape(shape),
             answers=found.reshape(*shape, -1),
-            tokens=int(np.asarray(branches.length).sum()),
+            tokens=int(to_host(branches.length).sum()),
         )
 
     return read
@@ -140,21 +141,26 @@ def _endings(
     lengths: Array,  # [B, G, E, N]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which candidate each branch ends in, and its score (NaN: unscorable), [B, G, E, N]."""
-    host = jax.tree.map(np.asarray, sites)
-    tokens, lengths = np.asarray(tokens), np.asarray(lengths)
-    found = np.full(lengths.shape, UNSCORABLE, np.int32)
-    scores = np.full(lengths.shape, np.nan, np.float32)
-    known: dict[tuple[int, bytes], tuple[int, float]] = {}
-    for b, g, e in zip(*np.nonzero(host.exists), strict=True):
-        begun = host.tokens[b, g, e][: host.length[b, g, e]] if host.keep[b, g, e] >= 0 else []
-        prefix = [*traces.tokens[b, g, : max(host.keep[b, g, e], 0)], *begun]
-        for n in range(lengths.shape[-1]):
-            ids = np.array([*prefix, *tokens[b, g, e, n, : lengths[b, g, e, n]]], np.int32)
-            key = (int(b), ids.tobytes())
-            if key not in known:
-                known[key] = _ending(kit, traces.items[b], answers[b], count, ids)
-            found[b, g, e, n], scores[b, g, e, n] = known[key]
-    return found, scores
+    host = jax.tree.map(to_host, sites)
+    tokens, lengths = to_host(tokens), to_host(lengths)
+
+    def of_question(b: int) -> np.ndarray:
+        rows = np.full((2, *lengths.shape[1:]), np.nan, np.float32)  # endings and scores
+        rows[0] = UNSCORABLE
+        known: dict[bytes, tuple[int, float]] = {}
+        for g, e in zip(*np.nonzero(host.exists[b]), strict=True):
+            begun = host.tokens[b, g, e][: host.length[b, g, e]] if host.keep[b, g, e] >= 0 else []
+            prefix = [*traces.tokens[b, g, : max(host.keep[b, g, e], 0)], *begun]
+            for n in range(lengths.shape[-1]):
+                ids = np.array([*prefix, *tokens[b, g, e, n, : lengths[b, g, e, n]]], np.int32)
+                key = ids.tobytes()
+                if key not in known:
+                    known[key] = _ending(kit, traces.items[b], answers[b], count, ids)
+                rows[:, g, e, n] = known[key]
+        return rows
+
+    found = divided(of_question, len(lengths))
+    return found[:, 0].astype(np.int32), found[:, 1]
 
 
 def _ending(

@@ -21,6 +21,7 @@ import numpy as np
 from gccpo_jax import diagnostics, noise, readers, texts
 from gccpo_jax.branches import fresh_tapes, independent_tapes
 from gccpo_jax.config import Config
+from gccpo_jax.distributed import from_first, of_first, to_host
 from gccpo_jax.equivariance import equivariance
 from gccpo_jax.family import Arms, Family, pool
 from gccpo_jax.intervention import norm_energy
@@ -63,6 +64,8 @@ def read(
         kit.task, kit.tokenizer, traces.items, traces.texts,
         count=c.max_candidates, max_tokens=c.max_answer_tokens,
     )  # fmt: skip
+    # Which answers are the same may depend on a deadline: the first process decides.
+    candidates, answers = of_first(candidates), from_first(lambda: answers)
     starts = texts.answer_starts(
         kit.task, kit.tokenizer, traces.tokens, traces.lengths, traces.texts
     )
@@ -109,7 +112,7 @@ def read(
         equivariance=jnp.asarray(follows, jnp.float32),
     )
     metrics = {
-        "steps": float(np.asarray(steps.mask).sum(-1).mean()),
+        "steps": float(to_host(steps.mask).sum(-1).mean()),
         "branch_tokens": float(branch_tokens),
         **diagnostics.of_reader(kit.task, traces, spans, laws, answers),
         **(diagnostics.of_equivariance(follows) if c.equivariance_arms else {}),
@@ -242,16 +245,16 @@ def surface_arms(
     factual: Array,  # [B, G, E, C + 1]
 ) -> Arms:
     """Laws of trajectories in other words; usable where the task could rewrite them."""
-    mask, step_ends = np.asarray(steps.mask), np.asarray(steps.end)
+    mask, step_ends = to_host(steps.mask), to_host(steps.end)
     ends = np.minimum(step_ends, answer_starts[..., None])
-    begins = np.minimum(np.asarray(steps.start), ends)
+    begins = np.minimum(to_host(steps.start), ends)
     prompts, prompt_mask, variants, exists = texts.surface_variants(
         kit.task, kit.tokenizer, traces.items, traces.tokens, begins, ends, mask,
         arms=config.counterfactual.surface_arms, seed=traces.seed,
         prompt_tokens=traces.prompts.tokens.shape[1],
     )  # fmt: skip
     # A macro-step is read at the end of its last step: look that step up.
-    same = (step_ends[:, :, None, :] == np.asarray(spans.end)[..., None]) & mask[:, :, None, :]
+    same = (step_ends[:, :, None, :] == to_host(spans.end)[..., None]) & mask[:, :, None, :]
     index = np.broadcast_to(
         np.argmax(same, axis=-1)[:, :, None, :], (*exists.shape, spans.end.shape[-1])
     )
@@ -265,10 +268,10 @@ def surface_arms(
 def _scored_values(laws: Array, candidates: Candidates, spans: Spans) -> np.ndarray:
     """P(gold) after each macro-step but the last; NaN where there is no gold to look for."""
     following = np.concatenate(
-        [np.asarray(spans.mask)[..., 1:], np.zeros_like(spans.mask[..., :1])], -1
+        [to_host(spans.mask)[..., 1:], np.zeros((*spans.mask.shape[:-1], 1), bool)], -1
     )
-    has_gold = np.asarray(candidates.exists)[:, 0][:, None, None]
-    return np.where(following & has_gold, np.asarray(laws)[..., 0], np.nan).astype(np.float32)
+    has_gold = to_host(candidates.exists)[:, 0][:, None, None]
+    return np.where(following & has_gold, to_host(laws)[..., 0], np.nan).astype(np.float32)
 
 
 @jax.jit

@@ -16,12 +16,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gccpo_jax import edits as text_edits
 from gccpo_jax import noise
 from gccpo_jax.branches import continue_branches, resampling_tapes
 from gccpo_jax.config import Config
+from gccpo_jax.distributed import to_host
 from gccpo_jax.family import Arms, Edits, Family, no_arms, pool
 from gccpo_jax.intervention import identity, plausible, swap
 from gccpo_jax.kit import Kit, behaviour_rule
@@ -37,7 +37,7 @@ from gccpo_jax.types import Array, Params, Spans
 
 def own_steps(traces: Traces, spans: Spans) -> Edits:
     """Each step's own tokens, [B, G, E, 1, W]."""
-    longest = int(np.asarray(spans.end - spans.start).max(initial=1))
+    longest = int(to_host(spans.end - spans.start).max(initial=1))
     return _own_steps(traces.rollout.tokens, spans, text_edits.width_of(longest))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 
 from gccpo_jax.collect import Experience
+from gccpo_jax.distributed import is_first, to_host
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.texts import step_texts
 from gccpo_jax.tokenizer import Tokenizer
@@ -24,11 +27,19 @@ def write_rollouts(
 ) -> None:
     """Writes `rollouts/step_<n>.jsonl` (a line a trajectory) and the same as text.
 
+    All processes call it, the first one writes.
+
     Raises:
       UserError: they could not be written.
     """
     directory = workdir / "rollouts"
     items, group = experience.items, experience.texts.shape[1]
+    shown = {
+        name: getattr(experience, name) for name in ("rollout", "advantage", "spans", "credit")
+    }
+    experience = dataclasses.replace(experience, **jax.tree.map(to_host, shown))
+    if not is_first():
+        return
     rows = [
         describe(items[b], experience, tokenizer, b, g)
         for b in range(min(questions, len(items)))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gccpo_jax.board import Board
+from gccpo_jax.distributed import is_first
 from gccpo_jax.workdir import write_text, writing
 
 
@@ -71,6 +72,25 @@ class RunLog:
             self._file.close()
             if self._board:
                 self._board.close()
+
+
+class Silent:
+    """The log of the other processes: nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, step: int, metrics: dict[str, Any], headline: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_log(
+    workdir: pathlib.Path, steps: int, tensorboard: bool, *, resume_step: int
+) -> RunLog | Silent:
+    """The first process's log; the others say nothing."""
+    if is_first():
+        return RunLog(workdir, steps, tensorboard, resume_step=resume_step)
+    return Silent()
 
 
 def _line(step: int, metrics: dict[str, Any]) -> str:

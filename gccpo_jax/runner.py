@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gccpo_jax import sharding, weights
@@ -19,10 +20,11 @@ from gccpo_jax.best import ACCURACY
 from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
+from gccpo_jax.distributed import alone, from_first, is_first, largest
 from gccpo_jax.errors import UserError
 from gccpo_jax.guard import bad_questions, describe_bad
 from gccpo_jax.preemption import Preempted, Signals
-from gccpo_jax.runlog import RunLog
+from gccpo_jax.runlog import RunLog, open_log
 from gccpo_jax.session import Session
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.tasks.base import Item
@@ -87,7 +89,7 @@ class Run:
         self.log.step(step, metrics, headline(metrics))
         for line in warnings:
             self.log.say(line)
-        every, received = config.checkpoint.every, self.signals.received
+        every, received = config.checkpoint.every, largest(self.signals.received)
         accuracy = metrics.get(ACCURACY) if config.checkpoint.keep_best else None
         due = (every and step % every == 0) or accuracy is not None
         if received or step == config.steps or due:
@@ -101,7 +103,7 @@ class Run:
         self.checkpoints.close()
         with writing("the policy and the summary", workdir):
             weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
-            write_json(workdir / "summary.json", summary)
+            from_first(lambda: write_json(workdir / "summary.json", summary))
         for split, value in summary["after"].items():
             self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
@@ -130,7 +132,7 @@ def open_run(
         average=session.shardings if keeps_average(config) else None,
     )
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
-    step = jax.device_put(jnp.int32(0), shardings.step)
+    step = sharding.put(shardings.step, np.int32(0))
     average = None
     if keeps_average(config):
         average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, params)
@@ -143,17 +145,17 @@ def open_run(
         shardings=shardings,
     )  # fmt: skip
     saved = workdir / "checkpoints"
-    damaged = set_damaged_aside(saved)
+    damaged = from_first(lambda: set_damaged_aside(saved))
     try:
         with contextlib.ExitStack() as held:
             signals = held.enter_context(Signals())
             checkpoints = Checkpoints(saved, config.checkpoint.keep, config.checkpoint.keep_best)
-            held.callback(checkpoints.close)
+            held.push(lambda kind, *_: checkpoints.close() if _in_order(kind) else None)
             first, position = checkpoints.latest or 0, {}
             if first:
                 state, position = checkpoints.restore(first, state)
                 batches.set_state(position)
-            log = RunLog(workdir, config.steps, config.log.tensorboard, resume_step=first)
+            log = open_log(workdir, config.steps, config.log.tensorboard, resume_step=first)
             held.callback(log.close)
             for line in [*damaged, *([f"resumed after step {first}"] if first else [])]:
                 log.say(line)
@@ -167,6 +169,11 @@ def open_run(
         raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
 
 
+def _in_order(kind: type[BaseException] | None) -> bool:
+    """Whether a run ends with all its processes: one that fails must not wait for the others."""
+    return alone() or kind is None or issubclass(kind, Preempted)
+
+
 def explain_skip(
     is_good: Callable[[Params, UpdateBatch], Array],
     session: Session,
@@ -178,10 +185,12 @@ def explain_skip(
 ) -> pathlib.Path:
     """Writes the questions that made a step's update not finite; where."""
     rows = bad_questions(partial(is_good, state.params), batch)
+    described = describe_bad(rows, items, batch, session.kit.tokenizer)
     file = directory / f"step_{step:06d}.json"
-    with writing("what was not finite", file):
-        directory.mkdir(exist_ok=True)
-        write_json(file, describe_bad(rows, items, batch, session.kit.tokenizer))
+    if is_first():
+        with writing("what was not finite", file):
+            directory.mkdir(exist_ok=True)
+            write_json(file, described)
     return file
 
 

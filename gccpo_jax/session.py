@@ -56,7 +56,7 @@ def open_session(config: Config) -> tuple[Session, Params]:
         )
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
-    kit = make_kit(model.make_policy(arch, config.policy.remat), task, tokenizer)
+    kit = make_kit(model.make_policy(arch, config.policy.remat, mesh), task, tokenizer)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
         mesh=mesh,

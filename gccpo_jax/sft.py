@@ -17,6 +17,7 @@ import numpy as np
 from gccpo_jax import cli, sharding
 from gccpo_jax.config import Config
 from gccpo_jax.data import Questions, TrainBatches
+from gccpo_jax.distributed import held_by_first
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import Kit
 from gccpo_jax.loop import run_steps
@@ -47,18 +48,19 @@ def fine_tune(
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     loss = sft_loss(session.kit.policy)
     with (
-        claim(workdir, config, resume),
+        held_by_first(claim(workdir, config, resume)),
         open_run(config, session, params, loss, workdir, batches) as run,
     ):
 
         def take(step: int) -> dict[str, Any]:
             items, prompts = next(batches)
             batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
+            tokens = float(batch.mask.sum())
             batch = sharding.put_batch(session.mesh, batch)
             with run.watch("update"):
                 found = run.learn(config, step, batch, items)
             kept = {k: found[k] for k in ("loss", "grad_norm", "update_norm", "skipped")}
-            return kept | {"tokens": float(np.asarray(batch.mask).sum())}
+            return kept | {"tokens": tokens}
 
         return run_steps(config, name, session, run, batches, workdir, take)
 

@@ -7,9 +7,12 @@ on the mesh. One device is a mesh of one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gccpo_jax.errors import UserError
@@ -30,8 +33,18 @@ QUESTIONS = ("data", "fsdp")
 
 
 def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh over the first data x fsdp x tensor devices; `UserError` if there are too few."""
-    needed, present = data * fsdp * tensor, jax.device_count()
+    """A mesh over the first data x fsdp x tensor devices.
+
+    Raises:
+      UserError: there are too few, or several processes have more than it takes.
+    """
+    needed, present, processes = data * fsdp * tensor, jax.device_count(), jax.process_count()
+    if needed != present and processes > 1:
+        raise UserError(
+            f"config.mesh {data} x {fsdp} x {tensor} (data x fsdp x tensor) is {needed} devices, "
+            f"the {processes} processes have {present}: with several processes a mesh takes all; "
+            f"choose sizes whose product is {present}, or start other processes"
+        )
     if needed > present:
         raise UserError(
             f"config.mesh {data} x {fsdp} x {tensor} (data x fsdp x tensor) needs {needed} "
@@ -48,19 +61,64 @@ def parameter_shardings(mesh: Mesh, abstract: Any, logical_axes: Any) -> Any:
     """Shardings of parameters from their shapes and logical axes; refuses uneven splits."""
 
     def one(path: Any, leaf: Any, axes: tuple[str | None, ...]) -> NamedSharding:
-        spec = [RULES[axis] for axis in axes]
+        spec = _spec(axes)
         for size, axis in zip(leaf.shape, spec, strict=True):
             if axis is not None and size % mesh.shape[axis]:
                 raise UserError(
                     f"{jax.tree_util.keystr(path)} {leaf.shape}: {size} does not divide over "
                     f"mesh.{axis} = {mesh.shape[axis]}; choose a divisor"
                 )
-        return NamedSharding(mesh, PartitionSpec(*spec))
+        return NamedSharding(mesh, spec)
 
-    is_axes = lambda x: isinstance(x, tuple)  # noqa: E731
     flat, tree = jax.tree_util.tree_flatten_with_path(abstract)
-    axes = jax.tree.leaves(logical_axes, is_leaf=is_axes)
+    axes = _axes(logical_axes)
     return tree.unflatten([one(path, leaf, a) for (path, leaf), a in zip(flat, axes, strict=True)])
+
+
+def _spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+    return PartitionSpec(*(RULES[axis] for axis in axes))
+
+
+def _axes(logical_axes: Any) -> list[tuple[str | None, ...]]:
+    return jax.tree.leaves(logical_axes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def gather(mesh: Mesh | None, params: Any, logical_axes: Any) -> Any:
+    """Parameters as a device computes with them: whole over `fsdp`, still split over `tensor`.
+
+    Called on a layer's parameters where the layer runs. Left to itself the compiler may
+    split a contraction over `fsdp` instead and add partial results of activations, which
+    moves more and adds in another order than one device does. Gradients go the other
+    way: summed over devices and split again. The identity without an axis `fsdp`.
+    """
+    if mesh is None or mesh.shape["fsdp"] == 1:
+        return params
+    flat, tree = jax.tree.flatten(params)
+    whole = [_gather(x, mesh, _spec(a)) for x, a in zip(flat, _axes(logical_axes), strict=True)]
+    return tree.unflatten(whole)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(x: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))  # not gathered any earlier
+    return jax.lax.with_sharding_constraint(x, _whole(mesh, spec))
+
+
+def _whole(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*(a if a != "fsdp" else None for a in spec)))
+
+
+def _gather_forward(x: Any, mesh: Mesh, spec: PartitionSpec) -> tuple[Any, None]:
+    return _gather(x, mesh, spec), None
+
+
+def _gather_backward(mesh: Mesh, spec: PartitionSpec, _: None, gradient: Any) -> tuple[Any]:
+    # Summed whole before it is split, or an embedding's gradient would gather activations.
+    gradient = jax.lax.with_sharding_constraint(gradient, _whole(mesh, spec))
+    return (jax.lax.with_sharding_constraint(gradient, NamedSharding(mesh, spec)),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -70,7 +128,38 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def put_batch(mesh: Mesh, tree: Any) -> Any:
     """Places arrays whose leading axis is the question axis, split over `data` x `fsdp`."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(QUESTIONS)))
+    return jax.tree.map(partial(put, NamedSharding(mesh, PartitionSpec(QUESTIONS))), tree)
+
+
+def put(where: NamedSharding, value: Any) -> jax.Array:
+    """An array that every process knows, placed: each process copies its devices' parts only."""
+    value = np.asarray(value)
+    return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
+
+
+def put_rows(
+    rows: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    stacked: bool,
+    where: jax.sharding.Sharding | None = None,
+) -> jax.Array:
+    """An array of `shape` made of `rows`: one a layer if `stacked`, else one in all.
+
+    On the host there are only the parts that this process's devices hold, and one row.
+    """
+    where = where or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    parts: dict[str, tuple[tuple[slice, ...], np.ndarray]] = {}  # by text: slices have no hash
+    for index in where.addressable_devices_indices_map(shape).values():
+        size = [len(range(*cut.indices(n))) for cut, n in zip(index, shape, strict=True)]
+        parts.setdefault(str(index), (index, np.empty(size, dtype)))
+    for layer, row in enumerate(rows):
+        for index, part in parts.values():
+            if stacked:  # layers are never split
+                part[layer] = row[index[1:]]
+            else:
+                part[...] = row[index]
+    return jax.make_array_from_callback(shape, where, lambda index: parts[str(index)][1])
 
 
 def state_shardings(mesh: Mesh, abstract_state: Any, params_shardings: Any) -> Any:

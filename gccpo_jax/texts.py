@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gccpo_jax.distributed import divided
 from gccpo_jax.laws import Variant
 from gccpo_jax.readout import Candidates
 from gccpo_jax.tasks.base import Item, Task
@@ -27,11 +28,15 @@ def decode_all(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) ->
 
 def outcomes(task: Task, items: Sequence[Item], texts: np.ndarray) -> np.ndarray:
     """Verified outcomes [B, ...] in [0, 1] of response texts [B, ...]; NaN: unscorable."""
-    scores = np.empty(texts.shape, np.float32)
-    for index in np.ndindex(*texts.shape):
-        score = verified(task, items[index[0]], texts[index])
-        scores[index] = np.nan if score is None else score
-    return scores
+
+    def of_question(b: int) -> np.ndarray:
+        scores = np.empty(texts.shape[1:], np.float32)
+        for index in np.ndindex(*scores.shape):
+            score = verified(task, items[b], texts[b][index])
+            scores[index] = np.nan if score is None else score
+        return scores
+
+    return divided(of_question, len(items))
 
 
 def verified(task: Task, item: Item, text: str) -> float | None:

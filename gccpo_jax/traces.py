@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax import noise, texts
+from gccpo_jax.distributed import to_host
 from gccpo_jax.kit import Kit
 from gccpo_jax.law import Rule, entropy
 from gccpo_jax.logprobs import in_chunks
@@ -163,7 +164,7 @@ def _verified(
     *,
     keyed: bool,
 ) -> Traces:
-    tokens, lengths = np.asarray(rollout.tokens), np.asarray(rollout.length)
+    tokens, lengths = to_host(rollout.tokens), to_host(rollout.length)
     answers = texts.decode_all(kit.tokenizer, tokens, lengths)
     outcome = texts.outcomes(kit.task, items, answers)
     return Traces(

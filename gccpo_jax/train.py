@@ -20,6 +20,7 @@ from gccpo_jax import cli, sharding
 from gccpo_jax.collect import Experience, collect
 from gccpo_jax.config import Config
 from gccpo_jax.data import TrainBatches
+from gccpo_jax.distributed import held_by_first
 from gccpo_jax.errors import UserError
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
@@ -56,7 +57,7 @@ def train_and_evaluate(
     questions = partial(next_questions, batches, session.mesh)
     loss = policy_loss_fn(config, session.kit.policy)
     with (
-        claim(workdir, config, resume),
+        held_by_first(claim(workdir, config, resume)),
         open_run(config, session, params, loss, workdir, batches) as run,
     ):
 

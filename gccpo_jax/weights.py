@@ -18,13 +18,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from gccpo_jax import model
+from gccpo_jax import model, sharding
 from gccpo_jax.arch import Arch
+from gccpo_jax.distributed import is_first, to_host
 from gccpo_jax.errors import UserError, reading
 from gccpo_jax.locate import locate
 from gccpo_jax.types import Params
@@ -55,8 +55,8 @@ def load(
 ) -> tuple[Arch, Params]:
     """Loads a decoder from whatever `gccpo_jax.locate.locate` understands.
 
-    One stacked array at a time is built on the host, so the peak is the model
-    plus its largest array.
+    One stacked array at a time is built on the host, and of it only the parts that this
+    process's devices hold: the host's peak is those, and one tensor of one layer.
 
     Args:
       path_or_hub_id: a directory, a hub id, a `.gguf` file, or `smollm2`.
@@ -106,12 +106,9 @@ def assemble(arch: Arch, read: Read, shardings: Any = None) -> Params:
         shape = leaf.shape[1:] if stacked else leaf.shape
         rows = (_from_hf(source, read(source), shape) for source in sources)
         first = next(rows)  # before there is memory of the size that the config says
-        array = np.empty(leaf.shape, jnp.dtype(arch.dtype))
-        for target, row in zip(
-            array if stacked else [array], itertools.chain([first], rows), strict=True
-        ):
-            target[...] = row
-        flat[name] = jax.device_put(array, places.get(name))
+        rows = itertools.chain([first], rows)
+        where = places.get(name)
+        flat[name] = sharding.put_rows(rows, leaf.shape, jnp.dtype(arch.dtype), stacked, where)
     return model.nest(flat)
 
 
@@ -232,7 +229,8 @@ def save(
     """Writes a Hugging Face directory that `transformers` and `load` read.
 
     The directory appears complete or not at all: it is written beside its place
-    and then renamed. An earlier model in that place is replaced.
+    and then renamed. An earlier model in that place is replaced. The first process writes
+    it, from all of the model on its host; all processes call this.
 
     Args:
       directory: to be created; its parents too.
@@ -242,13 +240,16 @@ def save(
     Raises:
       UserError: the place holds something that is not a model.
     """
+    tensors = to_hf_tensors(arch, params)
     target = pathlib.Path(directory).expanduser().absolute()
+    if not is_first():
+        return target
     _check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         fresh = pathlib.Path(scratch) / "new"
         fresh.mkdir()
-        _write(fresh, arch, params, tokenizer)
+        _write(fresh, arch, str(params["embed"].dtype), tensors, tokenizer)
         if target.exists():
             os.rename(target, pathlib.Path(scratch) / "old")
         os.rename(fresh, target)
@@ -261,27 +262,33 @@ def _check_target(target: pathlib.Path) -> None:
         raise UserError(f"{target}: exists and is not a model; choose another directory")
 
 
-def _write(directory: pathlib.Path, arch: Arch, params: Params, tokenizer: Any) -> None:
+def _write(
+    directory: pathlib.Path, arch: Arch, dtype: str, tensors: dict[str, np.ndarray], tokenizer: Any
+) -> None:
     import safetensors.numpy
 
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     if tokenizer is not None:
         tokenizer.save(directory)
         special = tokenizer.special_ids()
-    dtype = str(params["embed"].dtype)
     config = arch.to_hf() | {"torch_dtype": dtype} | special
     for name, content in (("config", config), ("generation_config", special)):
         (directory / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     file = directory / "model.safetensors"
-    safetensors.numpy.save_file(to_hf_tensors(arch, params), file, metadata={"format": "pt"})
+    safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"})
 
 
 def to_hf_tensors(arch: Arch, params: Params) -> dict[str, np.ndarray]:
-    """The parameters under their Hugging Face names and in that orientation, on the host."""
+    """The parameters under their Hugging Face names and in that orientation, on the host.
+
+    Of several processes only the first keeps them, but all call it.
+    """
     flat = traverse_util.flatten_dict(params, sep="/")
     tensors = {}
     for name, sources in hf_names(arch).items():
-        array = np.asarray(flat[name])
+        array = to_host(flat[name])
         rows = array if name.startswith("layers/") else [array]
+        if not is_first():
+            continue
         tensors |= {s: _to_hf(s, row) for s, row in zip(sources, rows, strict=True)}
     return tensors
