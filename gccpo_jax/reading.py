@@ -25,7 +25,7 @@ from gccpo_jax.equivariance import equivariance
 from gccpo_jax.family import Arms, Family, pool
 from gccpo_jax.intervention import norm_energy
 from gccpo_jax.kit import Kit, behaviour_rule
-from gccpo_jax.laws import latent_laws, variant_laws
+from gccpo_jax.laws import latent_laws
 from gccpo_jax.measure import Reading
 from gccpo_jax.readout import Candidates
 from gccpo_jax.replacing import content_arms, equivalent_arms
@@ -35,6 +35,7 @@ from gccpo_jax.steps import find_steps, merge_steps, read_boundaries
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.traces import Traces, read_by
 from gccpo_jax.types import Array, Params, Spans
+from gccpo_jax.variants import variant_laws
 
 
 def read(
@@ -77,6 +78,7 @@ def read(
         laws, perturbed = latent_laws(
             kit.policy, who, seen.prompt, seen.rollout.segment, read_spans, seen.keys,
             kit.field, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
+            blocks=config.mesh.data * config.mesh.fsdp,
         )  # fmt: skip
         nuisance = latent_arms(laws, perturbed, read_spans)
         if c.surface_arms:
@@ -256,8 +258,12 @@ def surface_arms(
         np.argmax(same, axis=-1)[:, :, None, :], (*exists.shape, spans.end.shape[-1])
     )
     variants = dataclasses.replace(variants, ends=np.take_along_axis(variants.ends, index, axis=-1))
-    laws = variant_laws(kit.policy, params, prompts, prompt_mask, variants, kit.field, candidates)
-    usable = jnp.asarray(exists)[:, :, None, :] & spans.mask[..., None]
+    read = jnp.asarray(exists)[..., None] & spans.mask[:, :, None, :]
+    laws = variant_laws(
+        kit.policy, params, jnp.asarray(prompts), jnp.asarray(prompt_mask),
+        jax.tree.map(jnp.asarray, variants), read, kit.field, candidates,
+    )  # fmt: skip
+    usable = jnp.swapaxes(read, 2, 3)
     beside = jnp.broadcast_to(factual[..., None, :], laws.shape)
     return Arms(laws, usable, Family.NUISANCE, beside)
 

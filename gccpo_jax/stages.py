@@ -20,7 +20,7 @@ from gccpo_jax.arch import Arch
 from gccpo_jax.branches import continue_branches
 from gccpo_jax.config import Config
 from gccpo_jax.kit import behaviour_rule
-from gccpo_jax.laws import Variant, latent_laws, site_laws, step_log_likelihood, variant_laws
+from gccpo_jax.laws import latent_laws, site_laws, step_log_likelihood
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.noise import Tape
 from gccpo_jax.readout import AnswerField, Candidates
@@ -31,6 +31,7 @@ from gccpo_jax.traces import encode_responses
 from gccpo_jax.train import policy_loss_fn
 from gccpo_jax.types import Policy, Prompts, Spans, UpdateBatch
 from gccpo_jax.update import TrainState, make_update
+from gccpo_jax.variants import Variant, variant_laws
 
 CUE = 4
 """Tokens of the text that asks for an answer; tasks have about as many."""
@@ -215,7 +216,7 @@ def _variants(share: Share, name: str, count: int, group: int, arms: int, ends: 
     rows = (count, group, arms)
     texts = Variant(ints(*rows, size), flags(*rows, size), ints(*rows, ends))
     wanted = 2 if name == "equivariance" else c.counterfactual.max_candidates
-    asked = (ints(count, arms, width), flags(count, arms, width), texts)
+    asked = (ints(count, arms, width), flags(count, arms, width), texts, flags(*rows, ends))
     read = partial(variant_laws, share.policy)
     return Stage(name, read, (share.params, *asked, share.field, share.candidates(count, wanted)))
 
