@@ -201,11 +201,23 @@ def continued_values(
         kit, params, traces, answers, c.max_candidates,
         noise.keyed(tapes, kit.policy.vocab_size),
         rule=behaviour_rule(config), limit=config.sampling.max_tokens,
-        max_tokens=c.branch_tokens or config.sampling.max_tokens,
+        max_tokens=c.branch_tokens or config.sampling.max_tokens, slots=branch_slots(config),
     )  # fmt: skip
     found = read_sites(boundary_sites(traces, spans.end[..., :-1], where))
     after_last = np.full((*found.value.shape[:2], 1), np.nan, np.float32)
     return np.concatenate([found.value[..., 0], after_last], -1), found.tokens
+
+
+def branch_slots(config: Config) -> int:
+    """Branches decoded at a time; 0: all at once, since a queue serves one device.
+
+    The fewer, the fewer wait for the longest; a machine is kept busy by a quarter of the
+    rollouts, and by 32 if they are few.
+    """
+    if config.mesh.data * config.mesh.fsdp > 1:
+        return 0
+    c, rollouts = config.counterfactual, config.batch_size * config.group_size
+    return min(max(rollouts // 4, 32), rollouts * c.boundaries * c.draws)
 
 
 @jax.jit
