@@ -17,10 +17,10 @@ import numpy as np
 from gccpo_jax import texts
 from gccpo_jax.distributed import to_host
 from gccpo_jax.kit import Kit
-from gccpo_jax.laws import Variant, variant_laws
 from gccpo_jax.readout import Candidates
 from gccpo_jax.traces import Traces
 from gccpo_jax.types import Params, Spans
+from gccpo_jax.variants import Variant, variant_laws
 
 
 def equivariance(
@@ -71,7 +71,7 @@ def equivariance(
     variants = Variant(*(jnp.asarray(flat(x))[:, None] for x in (tokens, mask, ends)))
     laws = variant_laws(
         kit.policy, params, jnp.asarray(flat(prompts)), jnp.asarray(flat(prompt_mask)),
-        variants, kit.field, candidates,
+        variants, jnp.asarray(flat(exists))[:, None, :, None], kit.field, candidates,
     )  # fmt: skip
     found = to_host(laws)[:, 0, 0, 0, 0].reshape(batch, group, arms)
     known = exists.reshape(batch, group, arms)

@@ -21,6 +21,8 @@ Functions here are for one trajectory.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -36,11 +38,13 @@ def latent_noise(key: Array, like: Segment) -> Array:
     steps of a trajectory, since steps are disjoint.
     """
     layers, heads, size, head_dim = like.k.shape
-
-    def at(t: Array) -> Array:
-        return jax.random.normal(jax.random.fold_in(key, t), (2, layers, heads, head_dim))
-
+    at = partial(latent_noise_at, key, shape=(2, layers, heads, head_dim))
     return jax.vmap(at, out_axes=3)(jnp.arange(size))
+
+
+def latent_noise_at(key: Array, t: Array, shape: tuple[int, ...]) -> Array:
+    """`latent_noise` of one token: [2, L, K, D]."""
+    return jax.random.normal(jax.random.fold_in(key, t), shape)
 
 
 def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment:

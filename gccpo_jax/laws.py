@@ -1,7 +1,7 @@
 """The answer laws (scored reader) that steps induce, as they were and intervened on.
 
-`latent_laws` edits the cache, `site_laws` replaces a step's tokens, `variant_laws`
-reads a trajectory in other words.
+`latent_laws` edits the cache, `site_laws` replaces a step's tokens; `variants.py` reads a
+trajectory in other words.
 
 Written for one trajectory and mapped over perturbations, group and batch at the
 end of each public function. Nothing that the rollout encoded is encoded
@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import noise
-from gccpo_jax.intervention import latent, latent_noise, restrict
+from gccpo_jax.intervention import latent, latent_noise_at, restrict
 from gccpo_jax.law import Rule, log_law
 from gccpo_jax.masked import masked_mean
+from gccpo_jax.needed import differs, filled, where_needed
 from gccpo_jax.readout import AnswerField, Candidates, read_scored
-from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
+from gccpo_jax.sampling import SEGMENT_AXES
 from gccpo_jax.sites import Sites, boundary, context_of, enter, position_after
-from gccpo_jax.types import Array, Params, Policy, Segment, Spans, record
+from gccpo_jax.types import Array, Params, Policy, Segment, Spans
 
 
-@partial(jax.jit, static_argnames=("policy", "arms"))
+@partial(jax.jit, static_argnames=("policy", "arms", "blocks"))
 def latent_laws(
     policy: Policy,
     params: Params,
@@ -39,43 +40,97 @@ def latent_laws(
     sigma: Array,  # []
     *,
     arms: int,
+    blocks: int = 1,
 ) -> tuple[Array, Array]:
     """Answer laws after each step, as it was and under `arms` latent perturbations of it.
 
+    The factual law is the arm with sigma = 0 of one compiled batch, so sigma = 0 everywhere
+    gives bitwise equal laws. A step without tokens ends where the one before it does: it has
+    that step's law, and is not read again. Steps that do not exist are not read.
+
+    Args:
+      blocks: of consecutive questions, each read by itself (the shards of a mesh); divides B.
     Returns:
       The factual laws [B, G, E, C + 1] and the perturbed ones [B, G, E, P, C + 1].
-      The factual law is the arm with sigma = 0 of one compiled batch, so sigma = 0
-      everywhere gives bitwise equal laws.
     """
-
-    def trajectory(
-        prompt: Segment, segment: Segment, spans: Spans, key: Array, candidates: Candidates
-    ) -> Array:
-        length = jnp.sum(prompt.mask, dtype=jnp.int32)
-        position = jnp.arange(segment.mask.shape[0])
-        keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(arms))
-        drawn = jax.vmap(lambda key: latent_noise(key, segment))(keys)
-        noises = jnp.concatenate([jnp.zeros((1, *drawn.shape[1:])), drawn])  # arm 0: as it was
-        sigmas = jnp.append(0.0, jnp.full(arms, sigma))
-
-        def arm(start: Array, end: Array, noise: Array, sigma: Array) -> Array:
-            span = (position >= start) & (position < end)
-            before = restrict(segment, jnp.int32(0), start)
-            context = (prompt, before, latent(segment, span, sigma, noise))
-            return read_scored(policy, params, context, length + end, field, candidates)
-
-        def step(inputs: tuple[Array, Array]) -> Array:
-            return jax.vmap(arm, in_axes=(None, None, 0, 0))(*inputs, noises, sigmas)
-
-        # Steps one after the other: only one step's edited caches are alive at a time.
-        return jax.lax.map(step, (spans.start, spans.end))
-
-    group = spans.start.shape[1]
+    batch, group, steps = spans.start.shape
     keys = jax.vmap(lambda key: noise.stream_keys(key, noise.LATENT, group))(question_keys)
-    of_group = jax.vmap(trajectory, in_axes=(None, SEGMENT_AXES, 0, 0, None))
-    of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, SEGMENT_AXES, 0, 0, 0))
-    laws = of_batch(prompt, segment, spans, keys, candidates)
+    read = partial(
+        _latent_block, policy, params, field=field, sigma=sigma, arms=arms,
+        size=max(1, batch // blocks * group // 4),
+    )  # fmt: skip
+
+    def split(x: Array, axis: int = 0) -> Array:
+        of_block = (blocks, batch // blocks)
+        return x.reshape(*x.shape[:axis], *of_block, *x.shape[axis + 1 :])
+
+    caches = (Segment(split(x.k, 1), split(x.v, 1), split(x.mask)) for x in (prompt, segment))
+    rest = jax.tree.map(split, (spans, keys, candidates))
+    laws = jax.vmap(read, in_axes=(SEGMENT_AXES, SEGMENT_AXES, 0, 0, 0))(*caches, *rest)
+    laws = laws.reshape(batch, group, steps, *laws.shape[4:])
     return laws[:, :, :, 0], laws[:, :, :, 1:]
+
+
+def _latent_block(
+    policy: Policy,
+    params: Params,
+    prompt: Segment,
+    segment: Segment,
+    spans: Spans,
+    keys: Array,  # [B, G]
+    candidates: Candidates,
+    *,
+    field: AnswerField,
+    sigma: Array,
+    arms: int,
+    size: int,
+) -> Array:
+    """Laws [B, G, E, 1 + P, C + 1] of one block, `size` steps at a time; the first is factual."""
+    shape = spans.start.shape
+    layers, _, heads, _, width = prompt.k.shape
+    sigmas = jnp.append(0.0, jnp.full(arms, sigma))
+
+    def of_steps(rows: Array) -> Array:
+        q, g, e = jnp.unravel_index(rows, shape)
+        start, end = spans.start[q, g, e], spans.end[q, g, e]
+        of_arms = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+        arm_keys = jax.vmap(of_arms, in_axes=(0, None))(keys[q, g], jnp.arange(arms))  # [n, P]
+
+        def draw(j: Array, noises: Array) -> Array:
+            """Noise of the j-th token of every step; those of other tokens are not needed."""
+            at = partial(latent_noise_at, shape=(2, layers, heads, width))
+            drawn = jax.vmap(jax.vmap(at, in_axes=(0, None)))(arm_keys, start + j)
+            return noises.at[j].set(drawn)
+
+        tokens = segment.mask.shape[-1]
+        noises = jnp.zeros((tokens, len(rows), arms, 2, layers, heads, width))
+        noises = jax.lax.fori_loop(0, jnp.max(end - start), draw, noises)
+
+        def step(q: Array, g: Array, start: Array, end: Array, noises: Array) -> Array:
+            asked = Segment(prompt.k[:, q], prompt.v[:, q], prompt.mask[q])
+            own = Segment(segment.k[:, q, g], segment.v[:, q, g], segment.mask[q, g])
+            length = jnp.sum(asked.mask, dtype=jnp.int32)
+            position = jnp.arange(tokens)
+            span = (position >= start) & (position < end)
+            placed = jnp.moveaxis(noises[jnp.clip(position - start, 0, tokens - 1)], 0, 4)
+            as_it_was = jnp.zeros((1, *placed.shape[1:]))
+            chosen = jax.tree.map(lambda x: x[q], candidates)
+
+            def arm(noise: Array, sigma: Array) -> Array:
+                edited = latent(own, span, sigma, noise)
+                seen = restrict(Segment(edited.k, edited.v, own.mask), jnp.int32(0), end)
+                return read_scored(policy, params, (asked, seen), length + end, field, chosen)
+
+            return jax.vmap(arm)(jnp.concatenate([as_it_was, placed]), sigmas)
+
+        return jax.vmap(step, in_axes=(0, 0, 0, 0, 1))(q, g, start, end, noises)
+
+    needed = spans.mask & ((spans.end > spans.start) | differs(spans.end))
+    laws = where_needed(of_steps, needed.reshape(-1), size)
+    laws = laws.reshape(*shape, *laws.shape[1:])
+    factual = jax.vmap(jax.vmap(filled))(laws[..., :1, :], needed)
+    edited = (spans.end > spans.start)[..., None, None]  # no token, no noise
+    return jnp.where(edited, laws, factual)
 
 
 @partial(jax.jit, static_argnames=("policy",))
@@ -151,48 +206,3 @@ def step_log_likelihood(
     return jax.vmap(of_group, in_axes=(0, SEGMENT_AXES, 0, SEGMENT_AXES, 0))(
         prompt_tokens, prompt, tokens, segment, sites
     )
-
-
-@record
-class Variant:
-    """One trajectory in other words, token by token, with the places to read it at."""
-
-    tokens: Array  # [T] int32
-    mask: Array  # [T] bool
-    ends: Array  # [E] int32   prefix lengths at which the answer law is read
-
-
-@partial(jax.jit, static_argnames=("policy",))
-def variant_laws(
-    policy: Policy,
-    params: Params,
-    prompt_tokens: Array,  # [B, P, S] the questions in other words
-    prompt_mask: Array,  # [B, P, S] bool
-    variants: Variant,  # [B, G, P, T]
-    field: AnswerField,
-    candidates: Candidates,  # [B, C, A] the same as for the factual laws
-) -> Array:
-    """Answer laws [B, G, E, P, C + 1] of rewritten trajectories (`surface`, `number`).
-
-    The trajectory is encoded once a variant and all its steps are read from that.
-    """
-
-    def one(prompt: Segment, length: Array, variant: Variant, candidates: Candidates) -> Array:
-        positions = length + jnp.arange(variant.tokens.shape[0])
-        _, segment = policy.encode(params, variant.tokens, positions, variant.mask, (prompt,))
-
-        def at(end: Array) -> Array:
-            context = (prompt, restrict(segment, jnp.int32(0), end))
-            return read_scored(policy, params, context, length + end, field, candidates)
-
-        return jax.vmap(at)(variant.ends)
-
-    def question(tokens: Array, mask: Array, variants: Variant, candidates: Candidates) -> Array:
-        def arm(tokens: Array, mask: Array, variants: Variant) -> Array:
-            _, prompt, length = read_prompt(policy, params, tokens, mask)
-            of_group = jax.vmap(one, in_axes=(None, None, 0, None))
-            return of_group(prompt, length, variants, candidates)
-
-        return jax.vmap(arm, in_axes=(0, 0, 1), out_axes=2)(tokens, mask, variants)
-
-    return jax.vmap(question)(prompt_tokens, prompt_mask, variants, candidates)

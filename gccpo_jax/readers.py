@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gccpo_jax.branch_queue import queue_branches
 from gccpo_jax.branches import at_sites, continue_branches
 from gccpo_jax.distributed import divided, to_host
 from gccpo_jax.kit import Kit
@@ -76,8 +77,12 @@ def continued(
     max_tokens: int,
     limit: int,
     at_once: int = 0,
+    slots: int = 0,
 ) -> Reader:
     """The reader that goes on: a branch a tape, the same tapes at every site.
+
+    `slots` branches are decoded at a time and the others wait in a queue (`branch_queue.py`;
+    tapes without a recording, questions on one device); 0: there is no queue.
 
     `at_once` steps of each trajectory are decoded together, 0 all: branches from late
     steps are short, so step by step wastes fewer rows that have ended, and memory; all
@@ -105,11 +110,13 @@ def continued(
     def read_some(sites: Sites) -> Readout:
         shape = sites.keep.shape
         flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
-        branches = continue_branches(
-            kit.policy, params, traces.prompt, traces.rollout.segment, flat,
-            at_sites(tapes, flat.keep.shape[2]), kit.stop,
-            rule=rule, max_tokens=max_tokens, limit=limit,
-        )  # fmt: skip
+        noise = at_sites(tapes, flat.keep.shape[2])
+        given = (kit.policy, params, traces.prompt, traces.rollout.segment, flat)
+        options = {"rule": rule, "max_tokens": max_tokens, "limit": limit}
+        if slots:
+            branches = queue_branches(*given, noise.key, kit.stop, **options, slots=slots)
+        else:
+            branches = continue_branches(*given, noise, kit.stop, **options)
         found, scores = _endings(
             kit, traces, answers, count, flat, branches.tokens, branches.length
         )

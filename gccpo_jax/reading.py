@@ -26,7 +26,7 @@ from gccpo_jax.equivariance import equivariance
 from gccpo_jax.family import Arms, Family, pool
 from gccpo_jax.intervention import norm_energy
 from gccpo_jax.kit import Kit, behaviour_rule
-from gccpo_jax.laws import latent_laws, variant_laws
+from gccpo_jax.laws import latent_laws
 from gccpo_jax.measure import Reading
 from gccpo_jax.readout import Candidates
 from gccpo_jax.replacing import content_arms, equivalent_arms
@@ -36,6 +36,7 @@ from gccpo_jax.steps import find_steps, merge_steps, read_boundaries
 from gccpo_jax.stopwatch import Stopwatch
 from gccpo_jax.traces import Traces, read_by
 from gccpo_jax.types import Array, Params, Spans
+from gccpo_jax.variants import variant_laws
 
 
 def read(
@@ -80,6 +81,7 @@ def read(
         laws, perturbed = latent_laws(
             kit.policy, who, seen.prompt, seen.rollout.segment, read_spans, seen.keys,
             kit.field, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
+            blocks=config.mesh.data * config.mesh.fsdp,
         )  # fmt: skip
         nuisance = latent_arms(laws, perturbed, read_spans)
         if c.surface_arms:
@@ -202,11 +204,23 @@ def continued_values(
         kit, params, traces, answers, c.max_candidates,
         noise.keyed(tapes, kit.policy.vocab_size),
         rule=behaviour_rule(config), limit=config.sampling.max_tokens,
-        max_tokens=c.branch_tokens or config.sampling.max_tokens,
+        max_tokens=c.branch_tokens or config.sampling.max_tokens, slots=branch_slots(config),
     )  # fmt: skip
     found = read_sites(boundary_sites(traces, spans.end[..., :-1], where))
     after_last = np.full((*found.value.shape[:2], 1), np.nan, np.float32)
     return np.concatenate([found.value[..., 0], after_last], -1), found.tokens
+
+
+def branch_slots(config: Config) -> int:
+    """Branches decoded at a time; 0: all at once, since a queue serves one device.
+
+    The fewer, the fewer wait for the longest; a machine is kept busy by a quarter of the
+    rollouts, and by 32 if they are few.
+    """
+    if config.mesh.data * config.mesh.fsdp > 1:
+        return 0
+    c, rollouts = config.counterfactual, config.batch_size * config.group_size
+    return min(max(rollouts // 4, 32), rollouts * c.boundaries * c.draws)
 
 
 @jax.jit
@@ -259,8 +273,12 @@ def surface_arms(
         np.argmax(same, axis=-1)[:, :, None, :], (*exists.shape, spans.end.shape[-1])
     )
     variants = dataclasses.replace(variants, ends=np.take_along_axis(variants.ends, index, axis=-1))
-    laws = variant_laws(kit.policy, params, prompts, prompt_mask, variants, kit.field, candidates)
-    usable = jnp.asarray(exists)[:, :, None, :] & spans.mask[..., None]
+    read = jnp.asarray(exists)[..., None] & spans.mask[:, :, None, :]
+    laws = variant_laws(
+        kit.policy, params, jnp.asarray(prompts), jnp.asarray(prompt_mask),
+        jax.tree.map(jnp.asarray, variants), read, kit.field, candidates,
+    )  # fmt: skip
+    usable = jnp.swapaxes(read, 2, 3)
     beside = jnp.broadcast_to(factual[..., None, :], laws.shape)
     return Arms(laws, usable, Family.NUISANCE, beside)
 

@@ -79,16 +79,20 @@ def _read_one(
         params, cue, positions, jnp.ones(cue.shape[0], bool), context
     )
     answer_position = position + cue.shape[0]
+    first = policy.logits(params, hidden[-1]).astype(jnp.float32)  # the same for all candidates
+    norm, over = jax.nn.logsumexp(first), jax.nn.logsumexp(first, where=ends)
 
     def score(tokens: Array, mask: Array) -> Array:
         at = answer_position + jnp.arange(tokens.shape[0])
-        past = (*context, cue_segment)
-        inside, _ = policy.encode(params, tokens, at, mask, past)
-        states = jnp.concatenate([hidden[-1:], inside])
-        logp = jax.nn.log_softmax(policy.logits(params, states).astype(jnp.float32), axis=-1)
-        chosen = jnp.take_along_axis(logp[:-1], tokens[:, None], axis=1)[:, 0]
-        over = jax.nn.logsumexp(logp[jnp.sum(mask)], where=ends)
-        return masked_sum(chosen, mask) + over
+        inside, _ = policy.encode(params, tokens, at, mask, (*context, cue_segment))
+        logits = policy.logits(params, inside).astype(jnp.float32)  # [A, V]
+        norms = jnp.append(norm, jax.nn.logsumexp(logits, axis=-1))
+        chosen = jnp.take_along_axis(logits[:-1], tokens[1:, None], axis=1)[:, 0]
+        chosen = jnp.append(first[tokens[0]], chosen) - norms[:-1]
+        length = jnp.sum(mask)
+        last = logits[jnp.maximum(length - 1, 0)]
+        ended = jnp.where(length > 0, jax.nn.logsumexp(last, where=ends), over)
+        return masked_sum(chosen, mask) + ended - norms[length]
 
     log_prob = jax.vmap(score)(candidates.tokens, candidates.mask)
     prob = jnp.where(candidates.exists, jnp.exp(log_prob), 0.0)

@@ -17,12 +17,14 @@ import jax.numpy as jnp
 
 from gccpo_jax import liveness, model
 from gccpo_jax.arch import Arch
+from gccpo_jax.branch_queue import queue_branches
 from gccpo_jax.branches import continue_branches
 from gccpo_jax.config import Config
 from gccpo_jax.kit import behaviour_rule
-from gccpo_jax.laws import Variant, latent_laws, site_laws, step_log_likelihood, variant_laws
+from gccpo_jax.laws import latent_laws, site_laws, step_log_likelihood
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.noise import Tape
+from gccpo_jax.reading import branch_slots
 from gccpo_jax.readout import AnswerField, Candidates
 from gccpo_jax.rollout_queue import sampler
 from gccpo_jax.runner import keeps_average, optimizer_of
@@ -31,6 +33,7 @@ from gccpo_jax.traces import encode_responses
 from gccpo_jax.train import policy_loss_fn
 from gccpo_jax.types import Policy, Prompts, Spans, UpdateBatch
 from gccpo_jax.update import TrainState, make_update
+from gccpo_jax.variants import Variant, variant_laws
 
 CUE = 4
 """Tokens of the text that asks for an answer; tasks have about as many."""
@@ -168,7 +171,13 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         sites = _sites(batch, group, count, 1)
         return Stage(name, run, (*cache, sites, tapes, share.stop, *stops))
 
-    if f.value == "continued":
+    if f.value == "continued" and (slots := branch_slots(c)):
+        sizes = dict(rule=rule, max_tokens=f.branch_tokens or limit, limit=limit, slots=slots)
+        tapes = keys(batch, group, f.boundaries, f.draws)
+        sites = _sites(batch, group, f.boundaries, 1)
+        run = partial(queue_branches, policy, **sizes)
+        yield Stage("branches", run, (*cache, sites, tapes, share.stop))
+    elif f.value == "continued":
         yield branches("branches", f.boundaries, f.draws, f.branch_tokens or limit)
     if f.reader != "policy":
         read = partial(encode_responses, policy, rule=rule)
@@ -215,7 +224,7 @@ def _variants(share: Share, name: str, count: int, group: int, arms: int, ends: 
     rows = (count, group, arms)
     texts = Variant(ints(*rows, size), flags(*rows, size), ints(*rows, ends))
     wanted = 2 if name == "equivariance" else c.counterfactual.max_candidates
-    asked = (ints(count, arms, width), flags(count, arms, width), texts)
+    asked = (ints(count, arms, width), flags(count, arms, width), texts, flags(*rows, ends))
     read = partial(variant_laws, share.policy)
     return Stage(name, read, (share.params, *asked, share.field, share.candidates(count, wanted)))
 

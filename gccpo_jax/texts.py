@@ -7,15 +7,16 @@ leaves as arrays. Functions of ids and texts only, so a resumed run repeats them
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from gccpo_jax.distributed import divided
-from gccpo_jax.laws import Variant
 from gccpo_jax.readout import Candidates
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tokenizer import Tokenizer
+from gccpo_jax.variants import Variant
 
 
 def decode_all(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -171,6 +172,8 @@ def surface_variants(
     new_mask = np.zeros((batch, group, arms, size), bool)
     ends = np.zeros((batch, group, arms, mask.shape[-1]), np.int32)
     exists = np.zeros((batch, group, arms), bool)
+    encode = functools.cache(tokenizer.encode)  # a group says the same things again and again
+    render = functools.cache(lambda text: tokenizer.render(text, task.system, task.chat))
     for b, g, p in np.ndindex(batch, group, arms):
         item, kept = items[b], mask[b, g]
         steps = step_texts(tokenizer, tokens[b, g], starts[b, g][kept], read_ends[b, g][kept])
@@ -179,8 +182,8 @@ def surface_variants(
         if rewritten is None:
             continue
         question, lines = rewritten
-        prompt = tokenizer.render(task.prompt(question), task.system, task.chat)
-        pieces = [tokenizer.encode(line) for line in lines]
+        prompt = render(task.prompt(question))
+        pieces = [encode(line) for line in lines]
         ids = [token for piece in pieces for token in piece]
         if len(prompt) > prompt_tokens or len(ids) > size:
             continue

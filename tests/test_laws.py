@@ -9,10 +9,11 @@ from test_readout import ANSWERS, CUE, candidates, field
 from gccpo_jax import noise, reward
 from gccpo_jax.intervention import identity, latent, latent_noise, step_tokens_of
 from gccpo_jax.law import Rule
-from gccpo_jax.laws import Variant, latent_laws, site_laws, step_log_likelihood, variant_laws
+from gccpo_jax.laws import latent_laws, site_laws, step_log_likelihood
 from gccpo_jax.sampling import SEGMENT_AXES
 from gccpo_jax.sites import replaced
 from gccpo_jax.types import Segment, Spans
+from gccpo_jax.variants import Variant, variant_laws
 
 ROWS, G, T, E, ARMS = [0, 2], 2, 8, 3, 2
 ENDS = np.array([[[2, 5, 8], [3, 4, 7]], [[1, 6, 6], [4, 6, 8]]])  # [B, G, E]; one has 2 steps
@@ -137,7 +138,8 @@ def test_variants_are_read_like_any_other_text(caches):
     ends = np.stack([ENDS, np.maximum(ENDS - 1, 1)], 2)
     exists = np.arange(T) < ends.max(-1, keepdims=True)
     variants = Variant(jnp.asarray(steps), jnp.asarray(exists), jnp.asarray(ends))
-    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, field(), CANDIDATES)
+    read = np.ones((2, G, 2, E), bool)
+    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, read, field(), CANDIDATES)
     assert got.shape == (2, G, E, 2, len(ANSWERS) + 1)
     np.testing.assert_allclose(got[:, :, :, 0], laws(*caches, 0.5)[0], atol=1e-6)
     for b, g, k in np.ndindex(2, G, E):

