@@ -153,5 +153,8 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
     assert lines(part) == lines(whole) == 6
     for file in sorted((whole / "rollouts").glob("*.jsonl")):
         ours, theirs = (run / "rollouts" / file.name for run in (part, whole))
-        texts = [[json.loads(line)["text"] for line in f.open()] for f in (ours, theirs)]
+        texts = [
+            [json.loads(line)["text"] for line in f.read_text().splitlines()]
+            for f in (ours, theirs)
+        ]
         assert texts[0] == texts[1]

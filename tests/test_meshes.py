@@ -1,12 +1,14 @@
 """One device is eight virtual devices is two processes of four, for every kind of mesh.
 
-Rollouts are the same tokens. Parameters differ in the order in which sums are taken: each
-array by at most 1e-6 of its largest entry. The quickstart, made small, in processes of its own.
+Rollouts are the same tokens. Parameters differ by the order in which sums are taken: each
+array by at most 1e-6 of its norm. The quickstart, made small, in processes of its own.
 """
 
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 5
 OPTIONS = [
     f"--config.steps={STEPS}", "--config.batch_size=8", "--config.group_size=4",
-    "--config.task.options.train=200", "--config.eval.questions=8", "--config.eval.batch=8",
+    "--config.task.options.train=200", "--config.eval.questions=4", "--config.eval.batch=4",
+    "--config.eval.max_tokens=24",
     "--config.eval.ood_questions=0", "--config.log.rollouts_every=1", "--config.log.rollouts=8",
     "--config.checkpoint.every=2", "--config.checkpoint.keep=9", "--config.log.tensorboard=false",
 ]  # fmt: skip
@@ -32,26 +35,23 @@ LEAN = ["--config.counterfactual.value=scored", "--config.counterfactual.surface
 """What compiles in half the time; the mixed mesh runs the whole method."""
 
 
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
 def begin(workdir, devices, *more):
-    """The quickstart's process or processes, `devices` of each."""
+    """The quickstart's process or processes; `devices`: how many each has."""
     port = free_port()
-    return [
-        subprocess_of(workdir, count, *more, *(flags(port, n) if len(devices) > 1 else ()))
-        for n, count in enumerate(devices)
-    ]
-
-
-def subprocess_of(workdir, count, *more):
-    import subprocess
-    import sys
-
-    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     words = [sys.executable, "-m", "gccpo_jax.train", "--config", "configs/quickstart.py"]
-    return subprocess.Popen(
-        [*words, *OPTIONS, *more, "--workdir", str(workdir)], cwd=ROOT, text=True,
-        env=environment() | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {quick}"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    words += [*OPTIONS, *more, "--workdir", str(workdir)]
+    return [
+        subprocess.Popen(
+            [*words, *(flags(port, n, len(devices)) if len(devices) > 1 else ())],
+            env=environment()
+            | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={count}"},
+            cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )
+        for n, count in enumerate(devices)
+    ]  # fmt: skip
 
 
 def finish(*processes):
@@ -74,7 +74,7 @@ def same(ours, theirs):
     assert len(names) == STEPS
     for name in names:
         found, wanted = (
-            [json.loads(line) for line in (run / "rollouts" / name).open()]
+            [json.loads(line) for line in (run / "rollouts" / name).read_text().splitlines()]
             for run in (ours, theirs)
         )
         assert len(found) == len(wanted) == 8 * 4
@@ -89,8 +89,9 @@ def same(ours, theirs):
     ]
     assert arrays[0].keys() == arrays[1].keys()
     for name, wanted in arrays[1].items():
-        apart = np.abs(arrays[0][name] - wanted).max()
-        assert apart <= 1e-6 * np.abs(wanted).max(), name
+        apart = arrays[0][name] - wanted
+        assert np.linalg.norm(apart) <= 1e-6 * np.linalg.norm(wanted), name
+        assert np.abs(apart).max() < 3e-6, name  # Adam divides gradients near 0 by their size
     summaries = [json.loads((run / "summary.json").read_text()) for run in (ours, theirs)]
     assert summaries[0] == summaries[1]
 
