@@ -2,12 +2,13 @@
 
     python benchmarks/step.py [--shape tiny|smollm2] [--repeats 5] [--core 0] [--naive 1]
 
-`tiny` is `configs/quickstart.py` as it is; `smollm2` is `configs/smollm2_gsm8k_cpu.py` on written
-word problems (needs the extra `smollm2`). Both with the default budget, Phi at 2 boundaries x 2
-draws and R by the scored readout of the arms that the config has; GRPO is preset A0 of the same
-config. Every round runs both on the same questions, one after the other; the first two rounds
-compile. Beside them, on the same trajectories, the naive way of the same readings: each branch
-and each candidate answer is a new prompt, encoded from its first token (`step_naive.py`).
+`tiny` is `configs/quickstart.py` as it is; `smollm2` is `configs/smollm2_gsm8k_cpu.py` on one
+written word problem a step, 64 response tokens (needs the extra `smollm2`). Both with the default
+budget, Phi at 2 boundaries x 2 draws and R by the scored readout of the arms that the config has;
+GRPO is preset A0 of the same config. Every round runs both on the same questions, one after the
+other; the first round compiles. Beside them in `--naive` rounds, on the same trajectories, the
+naive way of the same readings: each branch and each candidate answer is a new prompt, encoded
+from its first token (`step_naive.py`).
 
 Prints one JSON line of medians: seconds by stage, `rest` is what no stage holds;
 `ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps;
@@ -32,7 +33,7 @@ from contest import ONE_THREAD
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 FILES = {"tiny": CONFIGS / "quickstart.py", "smollm2": CONFIGS / "smollm2_gsm8k_cpu.py"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
-WARM_UP = 2
+WARM_UP = 1
 
 QUESTION = (
     "{name} has {a} boxes with {b} {thing} each. {name} gives {c} {thing} to a friend and then "
@@ -64,7 +65,7 @@ def frozen(shape: str, preset: str, data: pathlib.Path) -> object:
         questions(data)
         config.data.path = str(data)
         config.task.options.held_out = 10
-        config.data.max_prompt_tokens = 160
+        config.batch_size, config.data.max_prompt_tokens, config.sampling.max_tokens = 1, 128, 64
     return freeze(config)
 
 
@@ -114,11 +115,12 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     )
     batches = TrainBatches(session.train, config.batch_size, config.seed)
     times: dict[str, list[dict[str, float]]] = {"gccpo": [], "grpo": [], "naive": []}
+    new, compile_seconds = 0, 0.0
     for step in range(WARM_UP + asked.repeats):
         items, prompts = next(batches)
         prompts = jax.tree.map(jnp.asarray, prompts)
-        if step == WARM_UP:
-            warm, compile_seconds = len(compiled), sum(compiled)
+        warm = len(compiled)
+        compile_seconds = compile_seconds if step > WARM_UP else sum(compiled)
         for name in configs if step % 2 else reversed(configs):
             watch, start = Stopwatch(), time.perf_counter()
             state, metrics = one_step(
@@ -126,10 +128,13 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
             )
             stages = watch.lap() | {"step_seconds": time.perf_counter() - start}
             times[name].append(stages | metrics)
-    recompiled = len(compiled) - warm
-    for step in range(asked.naive + 1 if asked.naive else 0):  # the last questions again
-        found = step_naive.read(session.kit, config, params, items, prompts, step, Stopwatch())
-        times["naive"].append(found)
+        new += len(compiled) - warm if step >= WARM_UP else 0
+        if 0 <= step - WARM_UP < asked.naive:  # twice on the same questions: the first compiles
+            for _ in range(2):
+                found = step_naive.read(
+                    session.kit, config, params, items, prompts, step, Stopwatch()
+                )
+            times["naive"].append(found)
     line: dict[str, object] = {
         "shape": asked.shape,
         "device": jax.devices()[0].device_kind,
@@ -140,9 +145,10 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
         "latent_arms": config.counterfactual.latent_arms,
         "surface_arms": config.counterfactual.surface_arms,
         "compile_seconds": round(compile_seconds, 1),
-        "compiled_in_timed_rounds": recompiled,
+        "compiled_in_timed_rounds": new,
     }
-    return line | summary({k: v[WARM_UP:] if k != "naive" else v[1:] for k, v in times.items()})
+    rows = {name: found if name == "naive" else found[WARM_UP:] for name, found in times.items()}
+    return line | summary(rows)
 
 
 def one_step(kit, config, params, items, prompts, step, watch, update, state):
