@@ -6,6 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import toy
+from test_noise import gumbels_of
 
 from gccpo_jax import noise
 from gccpo_jax.law import Rule
@@ -85,15 +86,15 @@ def test_lengths_and_stops(rollout):
 
 
 @jax.jit
-def tape_of(id_):
-    """Noise [G, T, V] of the factual tape, one id folded in after the other."""
+def words_of(id_):
+    """Words [G, T, V] of the factual tape, one id folded in after the other."""
     fold = jax.random.fold_in
     key = fold(fold(fold(ROOT, 0), id_), noise.TAPE)
     grid = jnp.arange(G * T)
-    draw = lambda n: jax.random.gumbel(  # noqa: E731
-        fold(fold(fold(key, n // T), 0), n % T), (toy.V,), mode="high"
+    words = lambda n: jax.random.bits(  # noqa: E731
+        fold(fold(fold(key, n // T), 0), n % T), (toy.V,), jnp.uint32
     )
-    return jax.vmap(draw)(grid).reshape(G, T, toy.V)
+    return jax.vmap(words)(grid).reshape(G, T, toy.V)
 
 
 @pytest.mark.parametrize("rule", [PLAIN, MASKED, GREEDY], ids=str)
@@ -101,7 +102,7 @@ def test_tokens_log_probabilities_and_entropies_are_those_of_the_masked_law(rule
     """X_t = argmax_v(log pi(v) + U_t(v)), pi the tempered, masked law of the known policy."""
     rollout = draw(rule=rule)[1]
     for b, row in enumerate(ROWS):
-        tape = np.asarray(tape_of(100 + row), np.float64)
+        tape = gumbels_of(words_of(100 + row))
         for g in range(G):
             text = list(toy.PROMPTS[row])
             for t in range(int(rollout.length[b, g])):
