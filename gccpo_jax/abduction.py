@@ -41,11 +41,11 @@ def posterior(key: Array, log_law: Array, token: Array, margin: float = 0.0) -> 
         token cannot be drawn. token: [] int. margin: see `condition`.
     Returns:
       [V]; marginally iid Gumbel(0, 1) if `token` is drawn from the law.
-    Both draws use `mode="high"`, as the tape does (`noise.gumbel`).
+    Both draws are those of the tape, `noise.gumbels`.
     """
     top_key, prior_key = jax.random.split(key)
-    top = jax.random.gumbel(top_key, (), mode="high")
-    prior = jax.random.gumbel(prior_key, log_law.shape, mode="high")
+    top = noise.gumbels(top_key, ())
+    prior = noise.gumbels(prior_key, log_law.shape)
     return condition(log_law, token, top, prior, margin)
 
 

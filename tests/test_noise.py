@@ -22,11 +22,17 @@ def one(step=5, question=11, stream=noise.TAPE, row=1, draw=1, t=1):
     key = ROOT
     for part in (step, question, stream, row, draw, t):
         key = jax.random.fold_in(key, part)
-    return jax.random.gumbel(key, (SIZE,), mode="high")
+    return gumbels_of(jax.random.bits(key, (SIZE,), jnp.uint32))
+
+
+def gumbels_of(words):
+    """-log(-log(1 - w)) of w = (word + 1/2) / 2^32 in float64."""
+    w = (np.asarray(words, np.float64) + 0.5) / 2**32
+    return -np.log(-np.log1p(-w))
 
 
 def test_noise_is_a_function_of_ids():
-    np.testing.assert_array_equal(tapes(jnp.uint32([11]))[0, 1], one())
+    np.testing.assert_allclose(tapes(jnp.uint32([11]))[0, 1], one(), atol=1e-6)
 
 
 def test_batch_size_and_order_change_nothing():
@@ -63,8 +69,8 @@ def test_every_id_gives_other_noise(other):
     key = noise.question_keys(ROOT, step, jnp.uint32([question]))[0]
     key = noise.stream_keys(key, stream, 3)[row]
     drawn = noise.gumbel(noise.tape(key, draw), t, SIZE)
-    np.testing.assert_array_equal(drawn, one(**other))
-    assert not np.any(drawn == one())
+    np.testing.assert_allclose(drawn, one(**other), atol=1e-6)
+    assert not np.any(np.abs(drawn - one()) < 1e-5)
 
 
 @pytest.mark.parametrize("recorded", [0, 3])
@@ -86,6 +92,17 @@ def test_moments_are_those_of_a_standard_gumbel(sample):
     assert abs(sample.mean() - np.euler_gamma) < 0.01
     assert abs(sample.var() - np.pi**2 / 6) < 0.02
     assert abs(np.mean(sample < 0) - np.exp(-1)) < 0.003
+
+
+def test_words_are_mapped_to_the_whole_range(monkeypatch):
+    """The ends are finite, and near the upper one every word gives another value."""
+    words = np.array([0, 1, 2, 3, 100, 101, 2**31, 2**32 - 2**9, 2**32 - 1], np.uint32)
+    monkeypatch.setattr(jax.random, "bits", lambda *_: jnp.asarray(words))
+    got = np.asarray(noise.gumbels(jax.random.key(0), words.shape), np.float64)
+    np.testing.assert_allclose(got[:-2], gumbels_of(words[:-2]), rtol=1e-6)
+    np.testing.assert_allclose(got[[0, 6]], [22.873857, 0.366513], atol=1e-5)
+    np.testing.assert_allclose(got[-2:], [-2.769, -2.812], atol=1e-3)
+    assert np.all(np.diff(got) <= 0) and np.all(np.diff(got[:7]) < 0)
 
 
 def test_the_upper_tail_is_not_a_lattice(sample):

@@ -6,10 +6,11 @@ import numpy as np
 import oracles
 import pytest
 import toy
+from test_noise import gumbels_of
 
 from gccpo_jax import noise
 from gccpo_jax.law import Rule
-from gccpo_jax.sampling import Row, open_row, run, sample
+from gccpo_jax.sampling import ROW_AXES, Row, open_row, run, sample
 from gccpo_jax.types import Segment
 
 ROWS, G, T = [0, 1, 2, 3], 3, 8
@@ -85,15 +86,15 @@ def test_lengths_and_stops(rollout):
 
 
 @jax.jit
-def tape_of(id_):
-    """Noise [G, T, V] of the factual tape, one id folded in after the other."""
+def words_of(id_):
+    """Words [G, T, V] of the factual tape, one id folded in after the other."""
     fold = jax.random.fold_in
     key = fold(fold(fold(ROOT, 0), id_), noise.TAPE)
     grid = jnp.arange(G * T)
-    draw = lambda n: jax.random.gumbel(  # noqa: E731
-        fold(fold(fold(key, n // T), 0), n % T), (toy.V,), mode="high"
+    words = lambda n: jax.random.bits(  # noqa: E731
+        fold(fold(fold(key, n // T), 0), n % T), (toy.V,), jnp.uint32
     )
-    return jax.vmap(draw)(grid).reshape(G, T, toy.V)
+    return jax.vmap(words)(grid).reshape(G, T, toy.V)
 
 
 @pytest.mark.parametrize("rule", [PLAIN, MASKED, GREEDY], ids=str)
@@ -101,7 +102,7 @@ def test_tokens_log_probabilities_and_entropies_are_those_of_the_masked_law(rule
     """X_t = argmax_v(log pi(v) + U_t(v)), pi the tempered, masked law of the known policy."""
     rollout = draw(rule=rule)[1]
     for b, row in enumerate(ROWS):
-        tape = np.asarray(tape_of(100 + row), np.float64)
+        tape = gumbels_of(words_of(100 + row))
         for g in range(G):
             text = list(toy.PROMPTS[row])
             for t in range(int(rollout.length[b, g])):
@@ -168,13 +169,13 @@ def test_the_cache_left_behind_is_that_of_the_whole_text(rollout):
 @pytest.mark.parametrize("stop_at, steps", [(2, 3), (99, T)])
 def test_the_loop_ends_when_every_row_has_stopped(stop_at, steps):
     segment = Segment(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 1, 1, 2)), jnp.ones(1, bool))
-    rows = jax.vmap(lambda hidden: open_row(segment, hidden, T))(jnp.zeros((2, 3)))
+    opened = jax.vmap(lambda hidden: open_row(segment, hidden, T), out_axes=ROW_AXES)
+    rows = opened(jnp.zeros((2, 3)))
 
     def count(t, rows):
         """The second row stops one step before the first."""
         stopped = rows.rollout.stopped | (t >= jnp.array([stop_at, stop_at - 1]))
         fields = {**vars(rows.rollout), "length": rows.rollout.length + 1, "stopped": stopped}
-        new = jax.tree.map(lambda x: jnp.zeros((2, *x.shape), x.dtype), segment)
-        return Row(rows.hidden, type(rows.rollout)(**fields)), new
+        return Row(rows.hidden, type(rows.rollout)(**fields))
 
     np.testing.assert_array_equal(run(count, rows, T).length, [steps, steps])
