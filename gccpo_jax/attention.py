@@ -44,14 +44,21 @@ def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ..
         return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None, :], is_causal=True)
     length = mask.shape[0]
     own = mask[None, :] & jnp.tril(jnp.ones((length, length), bool))
-    parts = [(keys, values, visible[None, :]) for keys, values, visible in past]
-    grouped = jnp.moveaxis(q.reshape(length, k.shape[0], -1, q.shape[2]), 0, 2)  # [K, R, S, D]
-    mixed = _merge(grouped, [*parts, (k, v, own)])
-    return jnp.moveaxis(mixed, 2, 0).reshape(q.shape)
+    return attend_to(q, (*((k, v, visible[None, :]) for k, v, visible in past), (k, v, own)))
 
 
-def _merge(q: Array, parts: list[KeysValues]) -> Array:
-    """Joint softmax over `parts` of (keys[K, J, D], values[K, J, D], visible[1 or S, J])."""
+def attend_to(q: Array, parts: tuple[KeysValues, ...]) -> Array:
+    """Exact softmax attention of queries [S, H, D] over parts, all of which are cached.
+
+    Args:
+      parts: (keys[K, J, D], values[K, J, D], visible[1 or S, J]) each; J may differ.
+    """
+    grouped = jnp.moveaxis(q.reshape(q.shape[0], len(parts[0][0]), -1, q.shape[2]), 0, 2)
+    return jnp.moveaxis(_merge(grouped, parts), 2, 0).reshape(q.shape)
+
+
+def _merge(q: Array, parts: tuple[KeysValues, ...]) -> Array:
+    """Joint softmax of queries [K, R, S, D] over `parts`."""
     scores = [_scores(q, keys, visible) for keys, _, visible in parts]
     # The softmax does not depend on the shift, so no gradient needs to pass through it.
     peak = functools.reduce(jnp.maximum, [score.max(-1, keepdims=True) for score in scores])

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import noise
+from gccpo_jax.decode import decoder_of, split
 from gccpo_jax.law import Rule
 from gccpo_jax.noise import Tape
 from gccpo_jax.sampling import (
     ROW_AXES,
     SEGMENT_AXES,
-    STEP_AXES,
     Row,
     open_row,
     run,
@@ -132,50 +132,40 @@ def continue_branches(
         row = stop_row(row, ~site.exists | ended | (site.keep + site.length >= limit))
         return jax.vmap(lambda _: row, out_axes=ROW_AXES)(jnp.arange(draws))
 
-    opened = _over_sites(open_draws, (None, None, None, 0), ROW_AXES)
+    opened = _over_sites(open_draws, (0,), ROW_AXES, cache=SEGMENT_AXES)
     rows = opened(prompt, lengths, segment, sites)
+    weights = decoder_of(policy).unroll(params)
 
     def one(
         t: Array, prompt: Segment, length: Array, prefix: Segment, site: Sites, tape: Tape, row: Row
-    ) -> tuple[Row, Segment]:
-        context = context_of(prompt, length, prefix, site)
+    ) -> Row:
+        past = context_of(prompt, length, prefix, site)
         at = position_after(length, site)
-        row, new = write_token(policy, params, rule, stop, t, context, at, tape, site.tape, row)
+        row = write_token(policy, weights, rule, stop, t, past, at, tape, site.tape, row)
         ends = site.keep + site.length + row.rollout.length >= limit
         if boundary is not None:
             ends |= boundary[row.rollout.tokens[t]] & (row.rollout.length >= min_tokens)
-        return stop_row(row, ends), new
+        return stop_row(row, ends)
 
-    def of_draws(
-        prompt: Segment,
-        length: Array,
-        prefix: Segment,
-        site: Sites,
-        tapes: Tape,
-        row: Row,
-        t: Array,
-    ) -> tuple[Row, Segment]:
-        axes = (None, None, None, None, None, 0, ROW_AXES)
-        mapped = jax.vmap(one, in_axes=axes, out_axes=STEP_AXES)
-        return mapped(t, prompt, length, prefix, site, tapes, row)
+    of_draws = jax.vmap(one, in_axes=(None, None, None, None, None, 0, 0))
+    cached = split(prompt), lengths, split(segment)
 
-    def step(t: Array, rows: Row) -> tuple[Row, Segment]:
-        axes = (None, None, None, 0, Tape(0, None), ROW_AXES)
-        mapped = _over_sites(partial(of_draws, t=t), axes, STEP_AXES)
-        return mapped(prompt, lengths, segment, sites, tapes, rows)
+    def step(t: Array, rows: Row) -> Row:
+        mapped = _over_sites(partial(of_draws, t), (0, Tape(0, None), 0), 0, cache=0)
+        return mapped(*cached, sites, tapes, rows)
 
     result = run(step, rows, max_tokens)
     return Branches(tokens=result.tokens, length=result.length)
 
 
-def _over_sites(one: Callable[..., Any], axes: tuple[Any, ...], out: Any) -> Callable[..., Any]:
+def _over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) -> Callable:
     """Maps a function of (prompt, length, prefix, *rest) over E, then G, then B.
 
-    `axes` are its axes over the sites of one trajectory. Above them the prompt and its
-    length are shared by the group; everything else has a row a trajectory. `out` are the
-    axes of its results, the same three times.
+    `axes` are those of `rest` over the sites of one trajectory; above them all of it has a
+    row a trajectory. The prompt and its length are shared by the group. `out` are the axes
+    of the results, and `cache` those of segments, the same three times.
     """
-    rest = [ROW_AXES if axis is ROW_AXES else 0 for axis in axes[3:]]  # Tape(0, None) included
-    of_sites = jax.vmap(one, in_axes=axes, out_axes=out)
-    of_group = jax.vmap(of_sites, in_axes=(None, None, SEGMENT_AXES, *rest), out_axes=out)
-    return jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, SEGMENT_AXES, *rest), out_axes=out)
+    rest = [0] * len(axes)
+    of_sites = jax.vmap(one, in_axes=(None, None, None, *axes), out_axes=out)
+    of_group = jax.vmap(of_sites, in_axes=(None, None, cache, *rest), out_axes=out)
+    return jax.vmap(of_group, in_axes=(cache, 0, cache, *rest), out_axes=out)

@@ -6,9 +6,10 @@ Per layer, with RMSNorm n(x) = x / sqrt(mean(x^2) + eps) * scale,
     x <- x + down(silu(gate(n x)) * up(n x))
 
 and logits = unembed(n x). All layers of a kind are one array with a leading axis
-L, run by `lax.scan`, so the layer compiles once whatever the depth. RMSNorm,
-rotary positions, softmax and logits are float32; everything else has the dtype
-of the parameters it is given.
+L, run by `lax.scan`, so the layer compiles once whatever the depth; decoding, which
+reads all weights for each token, has them apart and turned. RMSNorm, rotary
+positions, softmax and logits are float32; everything else has the dtype of the
+parameters it is given.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from gccpo_jax.arch import Arch, Llama3Rope
-from gccpo_jax.attention import attend
-from gccpo_jax.types import Array, Context, Params, Policy, Segment
+from gccpo_jax.attention import attend, attend_to
+from gccpo_jax.decode import put
+from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Segment
 
 __all__ = ["Arch", "Leaf", "Llama3Rope", "abstract", "init", "layout", "logical_axes"]
 __all__ += ["make_policy"]
@@ -141,7 +143,11 @@ def make_policy(arch: Arch, remat: bool = False) -> Policy:
         def layer(x: Array, inputs: tuple[Params, tuple]) -> tuple[Array, tuple[Array, Array]]:
             weights, cached = inputs
             context = tuple((k, v, m) for (k, v), m in zip(cached, masks, strict=True))
-            return _layer(arch, weights, x, rotation, mask, context)
+
+            def attention(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
+                return attend(q, k, v, mask, context), (k, v)
+
+            return _layer(arch, weights, x, rotation, _times, attention)
 
         cached = tuple((segment.k, segment.v) for segment in past)
         body: Callable = jax.checkpoint(layer) if remat else layer
@@ -150,30 +156,97 @@ def make_policy(arch: Arch, remat: bool = False) -> Policy:
 
     def logits(params: Params, hidden: Array) -> Array:
         table = params["embed"] if arch.tied else params["unembed"]
+        if hidden.ndim == 1:  # decoding
+            return _times_turned(hidden[None], table)[0]
         return jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
 
-    return Policy(encode, logits, arch.vocab_size)
+    return Policy(encode, logits, arch.vocab_size, _decoder(arch))
+
+
+def _decoder(arch: Arch) -> Decoder:
+    def unroll(params: Params) -> Params:
+        def turned(name: str, w: Array) -> Array:
+            if name not in _MATRICES:
+                return w
+            inputs = -1 if name in ("o", "down") else arch.width
+            return w.reshape(inputs, arch.width if inputs == -1 else -1).T
+
+        layers = tuple(
+            {name: turned(name, stacked[layer]) for name, stacked in params["layers"].items()}
+            for layer in range(arch.depth)
+        )
+        return params | {"layers": layers}
+
+    def read(
+        params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
+    ) -> tuple[Array, Segment]:
+        x = jnp.take(params["embed"], token[None], axis=0, mode="clip")  # [1, M]
+        rotation = _rotation(arch, position[None])
+        written = []
+        for layer, weights in enumerate(params["layers"]):
+            parts = tuple((s.k[layer], s.v[layer], s.mask[None]) for s in past)
+            old = own.k[layer], own.v[layer]
+
+            def attention(
+                q: Array, k: Array, v: Array, parts: tuple = parts, old: tuple = old
+            ) -> tuple[Array, tuple[Array, Array]]:
+                k, v = put(old[0], k, slot), put(old[1], v, slot)
+                return attend_to(q, (*parts, (k, v, own.mask[None]))), (k, v)
+
+            x, cache = _layer(arch, weights, x, rotation, _times_turned, attention)
+            written.append(cache)
+        k, v = zip(*written, strict=True)
+        return _norm(x, params["norm"], arch.norm_eps)[0], Segment(k, v, own.mask)
+
+    return Decoder(unroll, read)
+
+
+_MATRICES = frozenset(("q", "k", "v", "o", "gate", "up", "down"))
+
+
+def _times(x: Array, w: Array) -> Array:
+    """x [S, I] times weights whose first axes are the inputs: [S, O]."""
+    return x @ w.reshape(x.shape[1], -1)
+
+
+def _times_turned(x: Array, w: Array) -> Array:
+    """x [S, I] times weights [O, I]: [S, O].
+
+    Made as [O, S], which the barrier keeps: for few rows XLA's CPU product is a quarter faster
+    with the weights on the left, as they lie in memory.
+    """
+    product = jax.lax.dot_general(
+        w, x, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    return jax.lax.optimization_barrier(product).T
 
 
 def _layer(
-    arch: Arch, w: Params, x: Array, rotation: tuple[Array, Array], mask: Array, past: tuple
+    arch: Arch,
+    w: Params,
+    x: Array,
+    rotation: tuple[Array, Array],
+    times: Callable[[Array, Array], Array],
+    attention: Callable[[Array, Array, Array], tuple[Array, tuple[Array, Array]]],
 ) -> tuple[Array, tuple[Array, Array]]:
-    """One layer: the new residual stream [S, M] and the layer's new keys and values."""
+    """One layer: the new residual stream [S, M] and what `attention` keeps.
+
+    `times` applies a matrix; `attention(q[S, H, D], k[K, S, D], v[K, S, D])` mixes the heads.
+    """
     h = _norm(x, w["attention_norm"], arch.norm_eps)
-    q, k, v = (_project(arch, w, name, h) for name in "qkv")
+    q, k, v = (_project(arch, w, name, times(h, w[name])) for name in "qkv")
     q, k = _rotate(q, rotation), _rotate(k, rotation)
-    k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)  # [K, S, D], as segments keep them
-    heads = attend(q, k, v, mask, past)
+    heads, kept = attention(q, k.swapaxes(0, 1), v.swapaxes(0, 1))  # as segments keep them
     # One axis of heads and their sizes: contracted as two, the weights are transposed first.
-    mixed = heads.reshape(x.shape[0], -1) @ w["o"].reshape(-1, x.shape[1])
+    mixed = times(heads.reshape(x.shape[0], -1), w["o"])
     x = x + (mixed + w["o_bias"][None] if arch.out_bias else mixed)
     h = _norm(x, w["mlp_norm"], arch.norm_eps)
-    return x + (jax.nn.silu(h @ w["gate"]) * (h @ w["up"])) @ w["down"], (k, v)
+    return x + times(jax.nn.silu(times(h, w["gate"])) * times(h, w["up"]), w["down"]), kept
 
 
-def _project(arch: Arch, w: Params, name: str, h: Array) -> Array:
-    """[S, M] to [S, heads, D], with the bias and the head norm that the family has."""
-    y = jnp.einsum("sm,mhd->shd", h, w[name])
+def _project(arch: Arch, w: Params, name: str, y: Array) -> Array:
+    """A product [S, heads D] as [S, heads, D], with the bias and the head norm of the family."""
+    y = y.reshape(y.shape[0], -1, arch.head_dim)
     if arch.qkv_bias:
         y = y + w[f"{name}_bias"][None]
     if arch.qk_norm and name != "v":

@@ -8,7 +8,8 @@ in which attention adds.
 
 All slots write their cache at the same place of a ring of T tokens, so that one update
 serves them all; which places belong to the slot's rollout is a mask. Keys carry their
-positions (RoPE), so their order in the ring does not matter.
+positions (RoPE), so their order in the ring does not matter. Where a rollout ends, its ring
+is turned to begin with its first token and copied to where results are.
 """
 
 from __future__ import annotations
@@ -19,26 +20,30 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from gccpo_jax.decode import decoder_of, join, split
 from gccpo_jax.law import Rule
 from gccpo_jax.noise import Tape
-from gccpo_jax.sampling import SEGMENT_AXES, Draw, append, begin, draw_token, sample
+from gccpo_jax.sampling import Draw, begin, draw_token, sample
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout, Segment, record
 
 
 @record
 class Slot:
-    """A place in the batch and the rollout that is written in it."""
+    """A place in the batch and the rollout that is written in it; segments have split layers."""
 
     row: Array  # [] int32   question * G + trajectory; B * G: the slot is free
     length: Array  # [] int32  tokens that are written
     hidden: Array  # [M]  the state that the next token is read from
     start: Array  # [] int32   tokens of the prompt
     tape: Tape
-    prompt: Segment  # [L, K, S, D]
-    ring: Segment  # [L, K, T, D]  the rollout's own keys and values, in any order
+    prompt: Segment  # [K, S, D] a layer
+    ring: Segment  # [K, T, D] a layer: the rollout's own keys and values
+    begun: Array  # [] int32   place of its first token in the ring
+    ended: Array  # [] bool   it waits for being put away
 
 
-SLOT_AXES = Slot(0, 0, 0, 0, 0, SEGMENT_AXES, SEGMENT_AXES)  # type: ignore[arg-type]
+State = tuple[Array, Array, Slot, Rollout]
+"""The time, the next rollout of the queue, the slots and what is written."""
 
 
 def sampler(slots: int) -> Callable[..., tuple[Segment, Rollout]]:
@@ -66,79 +71,67 @@ def sample_queue(
     """
     prompt, hidden, start, tapes = begin(policy, params, prompts, question_keys, group, draw)
     questions, count = len(prompts.tokens), len(prompts.tokens) * group
+    weights, asked = decoder_of(policy).unroll(params), split(prompt)
     keys = tapes.key.reshape(count)
 
-    def fill(next_row: Array, slot: Slot) -> tuple[Array, Slot]:
-        """Gives each free slot the next row of the queue, while there are some."""
-        free = slot.row == count
-        row = jnp.minimum(jnp.where(free, next_row + jnp.cumsum(free) - 1, slot.row), count)
-        row = row.astype(jnp.int32)
+    def load(row: Array, begun: Array, ring: Segment) -> Slot:
+        """A slot with rollout `row`, of which nothing is written; free if there is none."""
         question = jnp.minimum(row // group, questions - 1)
-
-        def take(old: Array, new: Array, axis: int = 0) -> Array:
-            where = jnp.expand_dims(free, [a for a in range(new.ndim) if a != axis])
-            return jnp.where(where, new, old)
-
-        filled = Slot(
+        return Slot(
             row=row,
-            length=take(slot.length, jnp.zeros_like(slot.length)),
-            hidden=take(slot.hidden, hidden[question]),
-            start=take(slot.start, start[question]),
-            tape=Tape(keys[jnp.minimum(row, count - 1)], slot.tape.recorded),
-            prompt=Segment(
-                k=take(slot.prompt.k, prompt.k[:, question], 1),
-                v=take(slot.prompt.v, prompt.v[:, question], 1),
-                mask=take(slot.prompt.mask, prompt.mask[question]),
-            ),
-            ring=Segment(slot.ring.k, slot.ring.v, slot.ring.mask & ~free[:, None]),
+            length=jnp.int32(0),
+            hidden=hidden[question],
+            start=start[question],
+            tape=Tape(keys[jnp.minimum(row, count - 1)], jnp.zeros((0, policy.vocab_size))),
+            prompt=jax.tree.map(lambda x: x[question], asked),
+            ring=Segment(ring.k, ring.v, jnp.zeros_like(ring.mask)),
+            begun=begun,
+            ended=jnp.bool_(False),
         )
-        return jnp.minimum(next_row + jnp.sum(free), count).astype(jnp.int32), filled
 
-    def write(slot: Slot) -> tuple[Draw, Array, Segment]:
+    def write(t: Array, slot: Slot) -> tuple[Draw, Array, Segment]:
         return draw_token(
-            policy, params, rule, (slot.prompt, slot.ring), slot.start + slot.length, slot.tape,
-            slot.length, slot.hidden, slot.row < count,
+            policy, weights, rule, (slot.prompt,), slot.ring, t % max_tokens,
+            slot.start + slot.length, slot.tape, slot.length, slot.hidden, slot.row < count,
         )  # fmt: skip
 
-    of_slots = jax.vmap(write, in_axes=(SLOT_AXES,), out_axes=(0, 0, SEGMENT_AXES))
+    def change(state: State) -> State:
+        """Puts one rollout that has ended away and gives its slot to the next in the queue."""
+        t, next_row, at_work, out = state
+        at = jnp.argmax(at_work.ended)
+        old = jax.tree.map(lambda x: x[at], at_work)
+        new = load(next_row, t % max_tokens, old.ring)
+        at_work = jax.tree.map(lambda x, one: x.at[at].set(one), at_work, new)
+        return t, jnp.minimum(next_row + 1, count), at_work, _put_away(out, old)
 
-    def body(state: tuple[Array, Array, Slot, Rollout]) -> tuple[Array, Array, Slot, Rollout]:
-        t, next_row, slot, out = state
-        waiting = jnp.any(slot.row == count) & (next_row < count)
-        next_row, slot = jax.lax.cond(waiting, fill, lambda *same: same, next_row, slot)
-        drawn, hidden, new = of_slots(slot)
-        out = record_tokens(out, slot, drawn, new, stop)
-        ended = stop[drawn.token] | (slot.length + 1 == max_tokens)
-        slot = Slot(
-            row=jnp.where(ended, count, slot.row),
-            length=slot.length + 1,
-            hidden=hidden,
-            start=slot.start,
-            tape=slot.tape,
-            prompt=slot.prompt,
-            ring=append(slot.ring, new, t % max_tokens),
-        )
-        return t + 1, next_row, slot, out
+    def body(state: State) -> State:
+        t, next_row, at_work, out = state
+        drawn, hidden, ring = jax.vmap(write, in_axes=(None, 0))(t, at_work)
+        out = _record(out, at_work, drawn, stop)
+        ended = stop[drawn.token] | (at_work.length + 1 == max_tokens)
+        changes = {"hidden": hidden, "ring": ring, "length": at_work.length + 1}
+        changes["ended"] = ended & (at_work.row < count)
+        state = t + 1, next_row, Slot(**{**vars(at_work), **changes}), out
+        return jax.lax.while_loop(lambda state: jnp.any(state[2].ended), change, state)
 
-    def going(state: tuple[Array, Array, Slot, Rollout]) -> Array:
-        _, next_row, slot, _ = state
-        return (next_row < count) | jnp.any(slot.row < count)
+    def going(state: State) -> Array:
+        return jnp.any(state[2].row < count)
 
-    empty = _free(slots, count, prompt, hidden, tapes, max_tokens)
-    state = (jnp.int32(0), jnp.int32(0), empty, _blank(prompt, count, max_tokens))
+    layer = jnp.zeros((asked.k[0].shape[1], max_tokens, asked.k[0].shape[3]), asked.k[0].dtype)
+    ring = Segment((layer,) * len(asked.k), (layer,) * len(asked.v), jnp.zeros(max_tokens, bool))
+    rows = jnp.minimum(jnp.arange(slots, dtype=jnp.int32), count)
+    at_work = jax.vmap(load, in_axes=(0, None, None))(rows, jnp.int32(0), ring)
+    state = (jnp.int32(0), jnp.int32(min(slots, count)), at_work, _blank(ring, count))
     out = jax.lax.while_loop(going, body, state)[-1]
     return prompt, _by_question(out, questions, group)
 
 
-def record_tokens(out: Rollout, slot: Slot, drawn: Draw, new: Segment, stop: Array) -> Rollout:
+def _record(out: Rollout, slot: Slot, drawn: Draw, stop: Array) -> Rollout:
     """Writes one token of every slot to its row of `out` [R, T]; free slots write nowhere."""
     row, at = slot.row, slot.length
 
     def put(buffer: Array, value: Array) -> Array:
         return buffer.at[row, at].set(value, mode="drop")
-
-    def cache(buffer: Array, value: Array) -> Array:  # [L, R, K, T, D], [L, n, K, 1, D]
-        return buffer.at[:, row, :, at].set(jnp.moveaxis(value[..., 0, :], 1, 0), mode="drop")
 
     return Rollout(
         tokens=put(out.tokens, drawn.token),
@@ -146,57 +139,33 @@ def record_tokens(out: Rollout, slot: Slot, drawn: Draw, new: Segment, stop: Arr
         entropy=put(out.entropy, drawn.entropy),
         length=out.length.at[row].set(at + 1, mode="drop"),
         stopped=out.stopped.at[row].set(stop[drawn.token], mode="drop"),
-        segment=Segment(
-            k=cache(out.segment.k, new.k),
-            v=cache(out.segment.v, new.v),
-            mask=put(out.segment.mask, jnp.ones(len(row), bool)),
-        ),
+        segment=out.segment,
     )
 
 
-def _free(
-    slots: int, count: int, prompt: Segment, hidden: Array, tapes: Tape, max_tokens: int
-) -> Slot:
-    """`slots` slots without a rollout."""
-    zeros = jnp.zeros(slots, jnp.int32)
-    layers, _, heads, width, size = prompt.k.shape
-    of_prompt = jnp.zeros((layers, slots, heads, width, size), prompt.k.dtype)
-    ring = jnp.zeros((layers, slots, heads, max_tokens, size), prompt.k.dtype)
-    vocab_size = tapes.recorded.shape[-1]
-    return Slot(
-        row=zeros + count,
-        length=zeros,
-        hidden=jnp.zeros((slots, hidden.shape[-1]), hidden.dtype),
-        start=zeros,
-        tape=Tape(
-            jnp.broadcast_to(tapes.key.reshape(-1)[:1], slots), jnp.zeros((slots, 0, vocab_size))
-        ),
-        prompt=Segment(of_prompt, of_prompt, jnp.zeros((slots, width), bool)),
-        ring=Segment(ring, ring, jnp.zeros((slots, max_tokens), bool)),
-    )
+def _put_away(out: Rollout, slot: Slot) -> Rollout:
+    """Copies the keys and values of one slot's rollout to its row of `out`, in their order."""
+
+    def copy(buffer: Array, ring: Array) -> Array:  # [R, K, T, D], [K, T, D]
+        twice = jnp.concatenate([ring, ring], axis=1)
+        turned = jax.lax.dynamic_slice_in_dim(twice, slot.begun, ring.shape[1], axis=1)
+        return buffer.at[slot.row].set(turned)
+
+    done, ring = out.segment, slot.ring
+    mask = done.mask.at[slot.row].set(jnp.arange(done.mask.shape[1]) < slot.length)
+    segment = Segment(*jax.tree.map(copy, (done.k, done.v), (ring.k, ring.v)), mask)
+    return Rollout(**{**vars(out), "segment": segment})
 
 
-def _blank(prompt: Segment, count: int, max_tokens: int) -> Rollout:
+def _blank(ring: Segment, count: int) -> Rollout:
     """`count` rollouts [R, T] of which nothing is written."""
-    layers, _, heads, _, size = prompt.k.shape
-    cache = jnp.zeros((layers, count, heads, max_tokens, size), prompt.k.dtype)
-    zeros = jnp.zeros((count, max_tokens), jnp.float32)
-    return Rollout(
-        tokens=zeros.astype(jnp.int32),
-        logp=zeros,
-        entropy=zeros,
-        length=jnp.zeros(count, jnp.int32),
-        stopped=jnp.zeros(count, bool),
-        segment=Segment(cache, cache, jnp.zeros((count, max_tokens), bool)),
-    )
+    rows = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), ring)
+    zeros = jnp.zeros(rows.mask.shape, jnp.float32)
+    nothing = jnp.zeros(count, bool)
+    return Rollout(zeros.astype(jnp.int32), zeros, zeros, jnp.int32(nothing), nothing, rows)
 
 
 def _by_question(out: Rollout, questions: int, group: int) -> Rollout:
-    """Rows [R, ...] as groups [B, G, ...]; the cache's layers stay in front."""
-    rows = lambda x: x.reshape(questions, group, *x.shape[1:])  # noqa: E731
-    layers = lambda x: x.reshape(x.shape[0], questions, group, *x.shape[2:])  # noqa: E731
-    segment = out.segment
-    return Rollout(
-        **{name: rows(x) for name, x in vars(out).items() if name != "segment"},
-        segment=Segment(layers(segment.k), layers(segment.v), rows(segment.mask)),
-    )
+    """Rows [R, ...] with split layers as groups [B, G, ...] and a cache of all layers."""
+    groups = jax.tree.map(lambda x: x.reshape(questions, group, *x.shape[1:]), out)
+    return Rollout(**{**vars(groups), "segment": join(groups.segment)})

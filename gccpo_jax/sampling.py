@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax import noise
+from gccpo_jax.decode import decoder_of, join, split
 from gccpo_jax.law import Rule, entropy, first_best, log_law
 from gccpo_jax.noise import Tape
 from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
@@ -37,7 +38,7 @@ class Row:
 
 
 ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
-STEP_AXES = (ROW_AXES, SEGMENT_AXES)
+"""`vmap` axes of rows before the loop; inside, layers are apart and every axis is 0."""
 
 
 def open_row(begun: Segment, hidden: Array, max_tokens: int) -> Row:
@@ -81,44 +82,43 @@ class Draw:
 
 def draw_token(
     policy: Policy,
-    params: Params,
+    weights: Params,  # unrolled
     rule: Rule,
-    context: Context,  # all that precedes the token
+    past: Context,  # what precedes the row's own tokens; layers split
+    own: Segment,  # the row's own tokens, layers split
+    slot: Array,  # []     where the new one is written, the same for all rows
     position: Array,  # []     its absolute position
     tape: Tape,
     t: Array,  # []     its position on the tape
     hidden: Array,  # [M]    the state that it is read from
     active: Array,  # [] bool  whether it counts
 ) -> tuple[Draw, Array, Segment]:
-    """Draws a token and reads it: the token, the state behind it, its segment [L, K, 1, D]."""
-    law = log_law(policy.logits(params, hidden), rule)
+    """Draws a token and reads it: the token, the state behind it, the row's own segment."""
+    law = log_law(policy.logits(weights, hidden), rule)
     token = first_best(law + noise.read(tape, t, policy.vocab_size))
-    hidden, new = policy.encode(params, token[None], position[None], active[None], context)
-    return Draw(token, law[token], entropy(law)), hidden[0], new
+    own = Segment(own.k, own.v, own.mask.at[slot].set(active))
+    hidden, own = decoder_of(policy).read(weights, token, position, past, own, slot)
+    return Draw(token, law[token], entropy(law)), hidden, own
 
 
 def write_token(
     policy: Policy,
-    params: Params,
+    weights: Params,  # unrolled
     rule: Rule,
     stop: Array,  # [V] bool  tokens that end a response
     t: Array,  # []     loop counter, the same for all rows
-    context: Context,  # what precedes the row's own tokens
+    past: Context,  # what precedes the row's own tokens; layers split
     start: Array,  # []     absolute position of the row's first token
     tape: Tape,
     tape_start: Array,  # []     tape position of the row's first token
-    row: Row,
-) -> tuple[Row, Segment]:
-    """Draws token t of one row and reads it; a stopped row stays as it is.
-
-    Returns the row and the token's segment [L, K, 1, D], which `run` writes to the cache of
-    all rows at once: written a row at a time under `vmap`, the whole cache would change its
-    layout, and be copied, for each token.
-    """
+    row: Row,  # layers split
+) -> Row:
+    """Draws token t of one row and reads it; a stopped row stays as it is."""
     out = row.rollout
     active = ~out.stopped
-    drawn, hidden, new = draw_token(
-        policy, params, rule, (*context, out.segment), start + t, tape, tape_start + t,
+    begun = out.segment.mask.shape[0] - out.tokens.shape[0]  # tokens that the row began with
+    drawn, hidden, segment = draw_token(
+        policy, weights, rule, past, out.segment, begun + t, start + t, tape, tape_start + t,
         row.hidden, active,
     )  # fmt: skip
 
@@ -131,24 +131,19 @@ def write_token(
         entropy=put(out.entropy, drawn.entropy),
         length=out.length + active,
         stopped=out.stopped | stop[drawn.token],
-        segment=out.segment,
+        segment=segment,
     )
-    return Row(hidden, rollout), new
+    return Row(hidden, rollout)
 
 
-def append(segment: Segment, new: Segment, slot: Array) -> Segment:
-    """Writes segments of one token behind `slot` tokens, whatever axes both have in common."""
-    return jax.tree.map(
-        lambda buffer, value, axis: jax.lax.dynamic_update_slice_in_dim(buffer, value, slot, axis),
-        segment,
-        new,
-        Segment(k=-2, v=-2, mask=-1),
-    )
+def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
+    """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`.
 
+    Inside, the layers of the rows' segments are split (`decode.py`).
+    """
 
-def run(step: Callable[[Array, Row], tuple[Row, Segment]], rows: Row, max_tokens: int) -> Rollout:
-    """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`."""
-    begun = rows.rollout.segment.mask.shape[-1] - max_tokens  # tokens that rows began with
+    def with_segment(rollout: Rollout, segment: Segment) -> Rollout:
+        return Rollout(**{**vars(rollout), "segment": segment})
 
     def going(state: tuple[Array, Row]) -> Array:
         t, rows = state
@@ -156,11 +151,11 @@ def run(step: Callable[[Array, Row], tuple[Row, Segment]], rows: Row, max_tokens
 
     def body(state: tuple[Array, Row]) -> tuple[Array, Row]:
         t, rows = state
-        rows, new = step(t, rows)
-        segment = append(rows.rollout.segment, new, begun + t)
-        return t + 1, Row(rows.hidden, Rollout(**{**vars(rows.rollout), "segment": segment}))
+        return t + 1, step(t, rows)
 
-    return jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
+    rows = Row(rows.hidden, with_segment(rows.rollout, split(rows.rollout.segment)))
+    rollout = jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
+    return with_segment(rollout, join(rollout.segment))
 
 
 def read_prompt(
@@ -233,13 +228,13 @@ def sample(
     of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, None), out_axes=ROW_AXES)
     rows = of_batch(prompt_segment, hidden, jnp.arange(group))
 
-    def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> tuple[Row, Segment]:
-        zero = jnp.int32(0)
-        return write_token(policy, params, rule, stop, t, (segment,), start, tape, zero, row)
+    weights, layers = decoder_of(policy).unroll(params), split(prompt_segment)
 
-    of_group = jax.vmap(one, in_axes=(None, None, None, 0, ROW_AXES), out_axes=STEP_AXES)
-    of_batch = jax.vmap(of_group, in_axes=(None, SEGMENT_AXES, 0, 0, ROW_AXES), out_axes=STEP_AXES)
-    rollout = run(
-        lambda t, rows: of_batch(t, prompt_segment, length, tapes, rows), rows, max_tokens
-    )
+    def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> Row:
+        zero = jnp.int32(0)
+        return write_token(policy, weights, rule, stop, t, (segment,), start, tape, zero, row)
+
+    of_group = jax.vmap(one, in_axes=(None, None, None, 0, 0))
+    of_batch = jax.vmap(of_group, in_axes=(None, 0, 0, 0, 0))
+    rollout = run(lambda t, rows: of_batch(t, layers, length, tapes, rows), rows, max_tokens)
     return prompt_segment, rollout

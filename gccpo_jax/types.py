@@ -71,6 +71,23 @@ Context = tuple[Segment, ...]
 
 
 @dataclasses.dataclass(frozen=True)
+class Decoder:
+    """A policy that reads one token at a time and writes it to the row's own cache.
+
+    Segments are *split* here: `k` and `v` are tuples of L arrays [K, S, D].
+
+    `unroll(params) -> params`
+        once before a loop: the parameters as `read` wants them. `Policy.logits` takes both.
+    `read(params, token[], position[], past, own, slot[]) -> (hidden[M], own)`
+        reads a token after `past` and `own`: writes its keys and values at `slot` of `own`,
+        whose mask already says whether the token exists, and attends to all unmasked ones.
+    """
+
+    unroll: Callable[[Params], Params]
+    read: Callable[[Params, Array, Array, Context, Segment, Array], tuple[Array, Segment]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Policy:
     """A language model as two pure functions of its parameters, for one sequence.
 
@@ -89,6 +106,7 @@ class Policy:
     encode: Callable[[Params, Array, Array, Array, Context], tuple[Array, Segment]]
     logits: Callable[[Params, Array], Array]
     vocab_size: int
+    decoder: Decoder | None = None  # a faster form of `encode` for one token; None: made from it
 
 
 @record

@@ -10,7 +10,7 @@ from test_noise import gumbels_of
 
 from gccpo_jax import noise
 from gccpo_jax.law import Rule
-from gccpo_jax.sampling import Row, open_row, run, sample
+from gccpo_jax.sampling import ROW_AXES, Row, open_row, run, sample
 from gccpo_jax.types import Segment
 
 ROWS, G, T = [0, 1, 2, 3], 3, 8
@@ -169,13 +169,13 @@ def test_the_cache_left_behind_is_that_of_the_whole_text(rollout):
 @pytest.mark.parametrize("stop_at, steps", [(2, 3), (99, T)])
 def test_the_loop_ends_when_every_row_has_stopped(stop_at, steps):
     segment = Segment(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 1, 1, 2)), jnp.ones(1, bool))
-    rows = jax.vmap(lambda hidden: open_row(segment, hidden, T))(jnp.zeros((2, 3)))
+    opened = jax.vmap(lambda hidden: open_row(segment, hidden, T), out_axes=ROW_AXES)
+    rows = opened(jnp.zeros((2, 3)))
 
     def count(t, rows):
         """The second row stops one step before the first."""
         stopped = rows.rollout.stopped | (t >= jnp.array([stop_at, stop_at - 1]))
         fields = {**vars(rows.rollout), "length": rows.rollout.length + 1, "stopped": stopped}
-        new = jax.tree.map(lambda x: jnp.zeros((2, *x.shape), x.dtype), segment)
-        return Row(rows.hidden, type(rows.rollout)(**fields)), new
+        return Row(rows.hidden, type(rows.rollout)(**fields))
 
     np.testing.assert_array_equal(run(count, rows, T).length, [steps, steps])
