@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from gccpo_jax.law import EXCLUDED, Rule, entropy, log_law
+from gccpo_jax.law import EXCLUDED, Rule, entropy, first_best, log_law
 
 RULES = [
     Rule(),
@@ -77,3 +77,27 @@ def test_gradient_is_that_of_the_masked_law():
 def test_half_precision_logits_give_a_float32_law():
     law = log_law(jnp.array([1.0, 2.0, 3.0], jnp.bfloat16), Rule())
     np.testing.assert_allclose(np.exp(law), oracles.law([1, 2, 3]), atol=1e-6)
+
+
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize(
+    "scores, best",
+    [
+        ([1.0, 3.0, 2.0], 1),
+        ([1.0, 3.0, 3.0, 3.0], 1),  # ties: the first
+        ([-2.0, -2.0], 0),
+        ([-INF, EXCLUDED, -INF], 1),
+        ([-INF, -INF], 0),
+        ([0.0, INF, INF], 1),
+        ([0.0, NAN, 1.0], 2),  # nothing equals NaN: a token that exists, the last
+        ([NAN, NAN], 1),
+    ],
+    ids=str,
+)
+def test_the_best_is_the_first_of_equal_ones_and_always_a_token(scores, best):
+    got = jax.jit(first_best)(jnp.array(scores))
+    assert got.dtype == jnp.int32 and got == best
+    if not np.any(np.isnan(scores)):
+        assert got == np.argmax(scores)
