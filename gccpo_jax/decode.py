@@ -7,6 +7,8 @@ read, the old array is dead at once and nothing is copied.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -36,7 +38,7 @@ def decoder_of(policy: Policy) -> Decoder:
     return policy.decoder or Decoder(lambda params: params, _by_encode(policy))
 
 
-def _by_encode(policy: Policy):
+def _by_encode(policy: Policy) -> Callable:
     def read(
         params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
     ) -> tuple[Array, Segment]:
