@@ -35,11 +35,12 @@ def test_memory_is_flat(tmp_path, monkeypatch):
         lengths.add(metrics["length"])
 
     monkeypatch.setattr(Run, "finish_step", look)
-    config = small(steps=STEPS, checkpoint__every=0, log__rollouts_every=0)
+    config = small(steps=STEPS, checkpoint__every=0, log__rollouts_every=0, optim__lr=1e-5)
     train.train_and_evaluate(config, "flat", tmp_path / "run")
     assert len(held) == STEPS and len(lengths) > 20, "the lengths should vary"
     quarter = (STEPS - WARM) // 4
-    first, last = slice(WARM, WARM + quarter), slice(-quarter, None)
+    first, last = slice(WARM, WARM + quarter), slice(-quarter - 1, -1)
+    # The last step is left out: the state that it saves is alive twice while it is written.
     assert max(held[last]) <= max(held[first]), "bytes of arrays that are alive"
     assert max(arrays[last]) <= max(arrays[first]), "arrays that are alive"
     grown = np.median(memory[last]) - np.median(memory[first])
