@@ -174,7 +174,7 @@ def open_run(
 
 
 def _in_order(kind: type[BaseException] | None) -> bool:
-    """Whether a run ends with all its processes: one that fails must not wait for the others."""
+    """Whether all processes end: one that fails must not wait for the others."""
     return alone() or kind is None or issubclass(kind, Preempted)
 
 
