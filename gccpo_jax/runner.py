@@ -191,8 +191,8 @@ def explain_skip(
     rows = bad_questions(partial(is_good, state.params), batch)
     described = describe_bad(rows, items, batch, session.kit.tokenizer)
     file = directory / f"step_{step:06d}.json"
-    if is_first():
-        with writing("what was not finite", file):
+    with writing("what was not finite", file):
+        if is_first():
             directory.mkdir(exist_ok=True)
             write_json(file, described)
     return file
@@ -294,7 +294,6 @@ def evaluate_before(
     if known := from_first(lambda: json.loads(file.read_text()) if file.exists() else None):
         return known
     before = evaluate(config, session, run.state.params, run.log)
-    if is_first():
-        with writing("the evaluation", file):
-            write_json(file, before)
+    with writing("the evaluation", file):
+        from_first(lambda: write_json(file, before))
     return before
