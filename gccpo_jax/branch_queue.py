@@ -8,8 +8,7 @@ result is that of `branches.continue_branches`, up to the order in which attenti
 A slot holds a copy of its prompt's keys and values and a ring for prefix and branch, which
 together are never longer than a response. All slots write at the same place of their rings,
 so that one update serves them all: a prefix is copied to where the ring will go on. Keys
-carry their positions (RoPE), so their order in the ring does not matter. Copying is what a
-queue costs; slots are filled when a quarter of them is free, not one by one.
+carry their positions (RoPE), so their order in the ring does not matter.
 """
 
 from __future__ import annotations
@@ -20,23 +19,28 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.branches import Branches
+from gccpo_jax.decode import decoder_of, split
 from gccpo_jax.intervention import restrict
 from gccpo_jax.law import Rule
 from gccpo_jax.noise import Tape
-from gccpo_jax.sampling import SEGMENT_AXES, append, draw_token
+from gccpo_jax.sampling import SEGMENT_AXES, draw_token
 from gccpo_jax.sites import Sites, enter, last_hidden, position_after
 from gccpo_jax.types import Array, Params, Policy, Segment, record
 
 
 @record
 class Slot:
-    """A place in the batch and the branch that is written in it."""
+    """A place in the batch and the branch that is written in it; segments have split layers."""
 
     row: Array  # [] int32   which branch; the number of branches: the slot is free
     length: Array  # [] int32  tokens that are written
     hidden: Array  # [M]  the state that the next token is read from
-    prompt: Segment  # [L, K, S, D]
-    ring: Segment  # [L, K, R, D]  keys and values of prefix and branch, in any order
+    prompt: Segment  # [K, S, D] a layer
+    ring: Segment  # [K, R, D] a layer: keys and values of prefix and branch, in any order
+
+
+State = tuple[Array, Array, Slot, Branches]
+"""The time, how many of the queue were taken, the slots and what is written."""
 
 
 @partial(jax.jit, static_argnames=("policy", "rule", "max_tokens", "limit", "slots"))
@@ -75,62 +79,54 @@ def queue_branches(
     queue = jnp.lexsort((before, ~alive))  # rows that go on; the longest may be first
     total = jnp.sum(alive, dtype=jnp.int32)
 
-    def load(t: Array, row: Array) -> tuple[Array, Segment, Segment]:
-        """What a slot begins with if its branch's first token is written at place t."""
+    weights = decoder_of(policy).unroll(params)
+    asked, written, entered = split(prompt), split(segment), split(begun)
+
+    def load(t: Array, row: Array) -> Slot:
+        """A slot with a branch whose first token is written at place t."""
         b, i, k = q[row], g[row], e[row]
-        asked = restrict(
-            Segment(prompt.k[:, b], prompt.v[:, b], prompt.mask[b]),
-            jnp.int32(0), prompts[b] + jnp.minimum(own.keep[row], 0),
-        )  # fmt: skip
         n = (jnp.arange(size) - t + before[row]) % size  # token of the prefix at each place
         kept = jnp.maximum(own.keep[row], 0)
 
-        def placed(prefix: Array, site: Array) -> Array:
-            a = prefix[:, :, jnp.minimum(n, tokens - 1)]
-            z = site[:, :, jnp.clip(n - kept, 0, width - 1)]
-            return jnp.where((n < kept)[None, None, :, None], a, z)
+        def placed(prefix: Array, site: Array) -> Array:  # [B, G, K, T, D], [B, G, E, K, W, D]
+            a = prefix[b, i][:, jnp.minimum(n, tokens - 1)]
+            z = site[b, i, k][:, jnp.clip(n - kept, 0, width - 1)]
+            return jnp.where((n < kept)[None, :, None], a, z)
 
-        ring = Segment(
-            k=placed(segment.k[:, b, i], begun.k[:, b, i, k]),
-            v=placed(segment.v[:, b, i], begun.v[:, b, i, k]),
-            mask=n < before[row],
+        own_prompt = jax.tree.map(lambda x: x[b], asked)
+        ring = jax.tree.map(placed, (written.k, written.v), (entered.k, entered.v))
+        return Slot(
+            row=row.astype(jnp.int32),
+            length=jnp.int32(0),
+            hidden=hidden[b, i, k],
+            prompt=restrict(own_prompt, jnp.int32(0), prompts[b] + jnp.minimum(own.keep[row], 0)),
+            ring=Segment(*ring, mask=n < before[row]),
         )
-        return hidden[b, i, k], asked, ring
 
-    def fill(t: Array, taken: Array, slot: Slot) -> tuple[Array, Slot]:
-        """Gives free slots the next branches of the queue, while there are some."""
-        free = slot.row == count
-        turn = taken + jnp.cumsum(free) - 1
-        row = jnp.where(turn < total, queue[jnp.minimum(turn, count)], count)
-        new = Slot(row, jnp.zeros_like(slot.length), *jax.vmap(
-            partial(load, t), out_axes=(0, SEGMENT_AXES, SEGMENT_AXES)
-        )(row))  # fmt: skip
-
-        def take(old: Array, new: Array, axis: int) -> Array:
-            where = jnp.expand_dims(free, [a for a in range(new.ndim) if a != axis])
-            return jnp.where(where, new, old)
-
-        slot = jax.tree.map(take, slot, new, SLOT_AXES)
-        return jnp.minimum(taken + jnp.sum(free), total).astype(jnp.int32), slot
-
-    def write(slot: Slot) -> tuple[Array, Array, Segment]:
-        at = Sites(*(x[slot.row] for x in vars(own).values()))
-        drawn, state, new = draw_token(
-            policy, params, rule, (slot.prompt, slot.ring),
-            position_after(prompts[q[slot.row]], at) + slot.length,
-            Tape(keys[slot.row], jnp.zeros((0, policy.vocab_size))), at.tape + slot.length,
+    def write(t: Array, slot: Slot) -> tuple[Array, Array, Segment]:
+        site = Sites(*(x[slot.row] for x in vars(own).values()))
+        drawn, state, ring = draw_token(
+            policy, weights, rule, (slot.prompt,), slot.ring, t % size,
+            position_after(prompts[q[slot.row]], site) + slot.length,
+            Tape(keys[slot.row], jnp.zeros((0, policy.vocab_size))), site.tape + slot.length,
             slot.hidden, slot.row < count,
         )  # fmt: skip
-        return drawn.token, state, new
+        return drawn.token, state, ring
 
-    of_slots = jax.vmap(write, in_axes=(SLOT_AXES,), out_axes=(0, 0, SEGMENT_AXES))
+    def waiting(state: State) -> Array:
+        _, taken, slot, _ = state
+        return (taken < total) & jnp.any(slot.row == count)
 
-    def body(state: tuple[Array, Array, Slot, Branches]) -> tuple[Array, Array, Slot, Branches]:
+    def change(state: State) -> State:
+        """Gives one free slot the next branch of the queue."""
         t, taken, slot, out = state
-        free = jnp.sum(slot.row == count)
-        due = (taken < total) & ((4 * free >= slots) | (free == slots))
-        taken, slot = jax.lax.cond(due, partial(fill, t), lambda *same: same, taken, slot)
-        token, hidden, new = of_slots(slot)
+        at = jnp.argmax(slot.row == count)
+        slot = jax.tree.map(lambda x, one: x.at[at].set(one), slot, load(t, queue[taken]))
+        return t, taken + 1, slot, out
+
+    def body(state: State) -> State:
+        t, taken, slot, out = jax.lax.while_loop(waiting, change, state)
+        token, hidden, ring = jax.vmap(write, in_axes=(None, 0))(t, slot)
         length = slot.length + 1
         out = Branches(
             tokens=out.tokens.at[slot.row, slot.length].set(token, mode="drop"),
@@ -139,26 +135,16 @@ def queue_branches(
         ended = stop[token] | (length == max_tokens)
         ended |= own.keep[slot.row] + own.length[slot.row] + length >= limit
         row = jnp.where(ended, count, slot.row)
-        slot = Slot(row, length, hidden, slot.prompt, append(slot.ring, new, t % size))
-        return t + 1, taken, slot, out
+        return t + 1, taken, Slot(row, length, hidden, slot.prompt, ring), out
 
-    def going(state: tuple[Array, Array, Slot, Branches]) -> Array:
+    def going(state: State) -> Array:
         _, taken, slot, _ = state
         return (taken < total) | jnp.any(slot.row < count)
 
-    nothing = jax.vmap(partial(load, jnp.int32(0)), out_axes=(0, SEGMENT_AXES, SEGMENT_AXES))
-    empty = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype),
-        jax.eval_shape(nothing, jnp.zeros(slots, jnp.int32)),
-    )
-    slot = Slot(jnp.full(slots, count), jnp.zeros(slots, jnp.int32), *empty)
+    none = jax.vmap(load, in_axes=(None, 0))(jnp.int32(0), jnp.full(slots, count))
     out = Branches(jnp.zeros((count, max_tokens), jnp.int32), jnp.zeros(count, jnp.int32))
-    state = (jnp.int32(0), jnp.int32(0), slot, out)
-    out = jax.lax.while_loop(going, body, state)[-1]
+    out = jax.lax.while_loop(going, body, (jnp.int32(0), jnp.int32(0), none, out))[-1]
     return Branches(out.tokens.reshape(*shape, max_tokens), out.length.reshape(shape))
-
-
-SLOT_AXES = Slot(0, 0, 0, SEGMENT_AXES, SEGMENT_AXES)  # type: ignore[arg-type]
 
 
 def _enter_all(

@@ -60,9 +60,8 @@ def evaluate_before(
     if known := from_first(lambda: json.loads(file.read_text()) if file.exists() else None):
         return known
     before = evaluate(config, session, run.state.params, run.log)
-    if is_first():
-        with writing("the evaluation", file):
-            write_json(file, before)
+    with writing("the evaluation", file):
+        from_first(lambda: write_json(file, before))
     return before
 
 

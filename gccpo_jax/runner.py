@@ -170,7 +170,7 @@ def open_run(
 
 
 def _in_order(kind: type[BaseException] | None) -> bool:
-    """Whether a run ends with all its processes: one that fails must not wait for the others."""
+    """Whether all processes end: one that fails must not wait for the others."""
     return alone() or kind is None or issubclass(kind, Preempted)
 
 
@@ -187,8 +187,8 @@ def explain_skip(
     rows = bad_questions(partial(is_good, state.params), batch)
     described = describe_bad(rows, items, batch, session.kit.tokenizer)
     file = directory / f"step_{step:06d}.json"
-    if is_first():
-        with writing("what was not finite", file):
+    with writing("what was not finite", file):
+        if is_first():
             directory.mkdir(exist_ok=True)
             write_json(file, described)
     return file

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gccpo_jax.intervention import restrict
 from gccpo_jax.needed import differs, filled, where_needed
 from gccpo_jax.readout import AnswerField, Candidates, read_scored
-from gccpo_jax.sampling import SEGMENT_AXES, append, read_prompt
+from gccpo_jax.sampling import SEGMENT_AXES, read_prompt
 from gccpo_jax.types import Array, Params, Policy, Segment, record
 
 _PIECE = 8
@@ -70,7 +70,7 @@ def variant_laws(
 
             axes = (0, 0, 0, 0, SEGMENT_AXES)
             new = jax.vmap(one, axes, SEGMENT_AXES)(q, p, tokens, mask, known)
-            return append(known, new, n * _PIECE)
+            return jax.tree.map(partial(_write, n * _PIECE), known, new, Segment(-2, -2, -1))
 
         longest = jnp.max(jnp.sum(mask, axis=-1))
         known = Segment(empty, empty, jnp.zeros_like(mask))
@@ -98,3 +98,7 @@ def variant_laws(
     laws = laws.reshape(*shape, -1)
     laws = jax.vmap(jax.vmap(jax.vmap(filled)))(laws, needed)
     return jnp.swapaxes(jnp.where(read[..., None], laws, 0.0), 2, 3)
+
+
+def _write(at: Array, buffer: Array, new: Array, axis: int) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(buffer, new, at, axis)

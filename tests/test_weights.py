@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gccpo_jax import locate, model, weights
+from gccpo_jax import locate, model, sharding, weights
 from gccpo_jax.errors import UserError
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -225,3 +225,41 @@ def test_save_does_not_overwrite_what_is_not_a_model(tmp_path):
     with pytest.raises(UserError, match="not a model"):
         weights.save(tmp_path, *weights.load(GOLDEN / "qwen2"))
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 4, 2), (2, 2, 2)], ids=str)
+def test_loaded_onto_a_mesh_is_the_same(sizes):
+    mesh = sharding.make_mesh(*sizes)
+
+    def places(arch):
+        axes = model.logical_axes(arch)
+        return sharding.parameter_shardings(mesh, model.abstract(arch), axes)
+
+    arch, wanted = weights.load(GOLDEN / "qwen2")
+    _, found = weights.load(GOLDEN / "qwen2", shardings=places)
+    same(found, wanted)
+    for array, where in zip(jax.tree.leaves(found), jax.tree.leaves(places(arch)), strict=True):
+        assert array.sharding == where
+
+
+def test_a_host_holds_the_parts_of_its_own_devices_only(monkeypatch):
+    """As with several processes: of eight devices' parts two are this one's."""
+    mesh = sharding.make_mesh(1, 4, 2)
+    where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "fsdp", "tensor"))
+    shape, full = (3, 8, 4), np.arange(96, dtype=np.float32).reshape(3, 8, 4)
+    own = dict(list(where.addressable_devices_indices_map(shape).items())[:2])
+
+    class Half:
+        def addressable_devices_indices_map(self, _):
+            return own
+
+    made = []
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda *given: made.append(given[0]) or empty(*given))
+    monkeypatch.setattr(
+        jax, "make_array_from_callback", lambda shape, _, of: [of(index) for index in own.values()]
+    )
+    parts = sharding.put_rows(iter(full), shape, np.dtype("float32"), True, Half())
+    assert made == [[3, 2, 2]] * 2
+    for part, index in zip(parts, own.values(), strict=True):
+        np.testing.assert_array_equal(part, full[index])
