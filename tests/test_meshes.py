@@ -83,7 +83,8 @@ def same(ours, theirs):
                 assert a[key] == b[key], name
             pieces = [[step["text"] for step in row["steps"]] for row in (a, b)]
             assert pieces[0] == pieces[1]
-            assert a["advantage"] == pytest.approx(b["advantage"], abs=2e-5)
+            # From laws that differ in their last bits, by way of logarithms; some are above 1.
+            assert a["advantage"] == pytest.approx(b["advantage"], abs=1e-4)
     arrays = [
         safetensors.numpy.load_file(run / "policy" / "model.safetensors") for run in (ours, theirs)
     ]
