@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,8 @@ class Readout:
 
 
 Reader = Callable[[Sites], Readout]
+CandidateTexts = Sequence[Sequence[str]]
+"""Candidate answers [B][C] as `texts.candidates_of` returns them."""
 
 
 def scored(kit: Kit, params: Params, traces: Traces, candidates: Candidates) -> Reader:
@@ -69,7 +72,7 @@ def continued(
     kit: Kit,
     params: Params,
     traces: Traces,
-    answers: Sequence[Sequence[str]],  # [B][C] as `texts.candidates_of` returns them
+    answers: CandidateTexts,
     count: int,  # C
     tapes: Tape,  # [B, G, N], or [B, G, E, N]: others at each site (P is 1, at_once is 0)
     *,
@@ -77,12 +80,8 @@ def continued(
     max_tokens: int,
     limit: int,
     at_once: int = 0,
-    slots: int = 0,
 ) -> Reader:
     """The reader that goes on: a branch a tape, the same tapes at every site.
-
-    `slots` branches are decoded at a time and the others wait in a queue (`branch_queue.py`;
-    tapes without a recording, questions on one device); 0: there is no queue.
 
     `at_once` steps of each trajectory are decoded together, 0 all: branches from late
     steps are short, so step by step wastes fewer rows that have ended, and memory; all
@@ -92,13 +91,17 @@ def continued(
     scored are left out. It is unbiased, but divergences of such laws are not (plug-in
     JSD is positive between equal laws): use values and `reward.agreement`.
     """
+    begin = partial(
+        begin_branches, kit, params, traces, tapes, rule=rule, max_tokens=max_tokens, limit=limit
+    )
 
     def read(sites: Sites) -> Readout:
         columns = sites.keep.shape[2]
         size = at_once or columns
         starts = range(0, columns, size)
         parts = [
-            read_some(jax.tree.map(lambda x, e=e: x[:, :, e : e + size], sites)) for e in starts
+            begin(jax.tree.map(lambda x, e=e: x[:, :, e : e + size], sites))(answers, count)
+            for e in starts
         ]
         return Readout(
             laws=np.concatenate([part.laws for part in parts], 2),
@@ -107,27 +110,51 @@ def continued(
             tokens=sum(part.tokens for part in parts),
         )
 
-    def read_some(sites: Sites) -> Readout:
-        shape = sites.keep.shape
-        flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
-        noise = at_sites(tapes, flat.keep.shape[2])
-        given = (kit.policy, params, traces.prompt, traces.rollout.segment, flat)
-        options = {"rule": rule, "max_tokens": max_tokens, "limit": limit}
-        if slots:
-            branches = queue_branches(*given, noise.key, kit.stop, **options, slots=slots)
-        else:
-            branches = continue_branches(*given, noise, kit.stop, **options)
-        found, scores = _endings(
-            kit, traces, answers, count, flat, branches.tokens, branches.length
-        )
+    return read
+
+
+def begin_branches(
+    kit: Kit,
+    params: Params,
+    traces: Traces,
+    tapes: Tape,
+    sites: Sites,
+    *,
+    rule: Rule,
+    max_tokens: int,
+    limit: int,
+    slots: int = 0,
+) -> Callable[[CandidateTexts, int], Readout]:
+    """`continued` in two halves: starts the branches, returns what reads their endings.
+
+    The first half waits for nothing, so the host can find candidates meanwhile; the second,
+    given the candidate answers and C, waits for the branches, and what was started after them
+    runs while their endings are checked.
+
+    `slots` branches are decoded at a time and the others wait in a queue (`branch_queue.py`;
+    tapes without a recording, questions on one device); 0: there is no queue.
+    """
+    shape = sites.keep.shape
+    flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
+    noise = at_sites(tapes, flat.keep.shape[2])
+    given = (kit.policy, params, traces.prompt, traces.rollout.segment, flat)
+    options = {"rule": rule, "max_tokens": max_tokens, "limit": limit}
+    if slots:
+        branches = queue_branches(*given, noise.key, kit.stop, **options, slots=slots)
+    else:
+        branches = continue_branches(*given, noise, kit.stop, **options)
+    tokens, length = branches.tokens, branches.length  # not their caches
+
+    def read_endings(answers: CandidateTexts, count: int) -> Readout:
+        found, scores = _endings(kit, traces, answers, count, flat, tokens, length)
         return Readout(
             laws=_shares(found, count).reshape(*shape, count + 1),
             value=_means(scores).reshape(shape),
             answers=found.reshape(*shape, -1),
-            tokens=int(to_host(branches.length).sum()),
+            tokens=int(to_host(length).sum()),
         )
 
-    return read
+    return read_endings
 
 
 def on_device(sites: Sites) -> Sites:

@@ -12,6 +12,7 @@ would only repeat it. So the answer step is read from what precedes its answer.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -61,6 +62,10 @@ def read(
         max_steps=s.max_steps, min_tokens=s.min_tokens, max_tokens=s.max_tokens,
         boundaries=c.boundaries,
     )  # fmt: skip
+    branches = None
+    if c.value == "continued":
+        with watch("branches"):
+            branches = begin_values(kit, config, params, traces, spans)
     candidates, answers = texts.candidates_of(
         kit.task, kit.tokenizer, traces.items, traces.texts,
         count=c.max_candidates, max_tokens=c.max_answer_tokens,
@@ -71,10 +76,6 @@ def read(
         kit.task, kit.tokenizer, traces.tokens, traces.lengths, traces.texts
     )
     read_spans = before_answer(spans, starts)
-    branch_tokens = 0
-    if c.value == "continued":
-        with watch("branches"):
-            value, branch_tokens = continued_values(kit, config, params, traces, spans, answers)
     with watch("readout"):
         who = params if reader is None else reader
         seen = traces if reader is None else read_by(kit, reader, traces, behaviour_rule(config))
@@ -87,6 +88,11 @@ def read(
         if c.surface_arms:
             surface = surface_arms(kit, config, who, seen, steps, spans, starts, candidates, laws)
             nuisance = pool(nuisance, surface)
+    value, branch_tokens = None, 0
+    if branches is not None:
+        with watch("branches"):  # their endings are checked while the device reads laws
+            value, branch_tokens = branches(answers)
+    with watch("readout"):
         found: dict[str, float] = {}
         if c.equivalent_arms:
             arms, kept = equivalent_arms(
@@ -101,7 +107,7 @@ def read(
             kit, who, seen, read_spans,
             arms=c.equivariance_arms, max_answer_tokens=c.max_answer_tokens,
         )  # fmt: skip
-    if c.value == "scored":
+    if value is None:
         value = _scored_values(laws, candidates, spans)
     reading = Reading(
         outcome=jnp.asarray(np.nan_to_num(traces.outcome)),
@@ -181,17 +187,13 @@ def varied(traces: Traces) -> np.ndarray:
     return (traces.texts != traces.texts[:, :1]).any(1)[:, None, None, None]
 
 
-def continued_values(
-    kit: Kit,
-    config: Config,
-    params: Params,
-    traces: Traces,
-    spans: Spans,
-    answers: list[list[str]],
-) -> tuple[np.ndarray, int]:
-    """Phi after each macro-step [B, G, E], NaN after the last and where it is unknown.
+def begin_values(
+    kit: Kit, config: Config, params: Params, traces: Traces, spans: Spans
+) -> Callable[[readers.CandidateTexts], tuple[np.ndarray, int]]:
+    """Starts the branches of each macro-step and returns what waits for their values.
 
-    Also returns how many tokens were decoded.
+    That is, given the candidate answers: Phi after each macro-step [B, G, E], NaN after the
+    last and where it is unknown, and how many tokens were decoded.
     """
     c = config.counterfactual
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
@@ -200,15 +202,19 @@ def continued_values(
         tapes = fresh_tapes(traces.keys, group, c.draws)
     else:
         tapes = independent_tapes(traces.keys, group, sites, c.draws)
-    read_sites = readers.continued(
-        kit, params, traces, answers, c.max_candidates,
-        noise.keyed(tapes, kit.policy.vocab_size),
+    read_endings = readers.begin_branches(
+        kit, params, traces, noise.keyed(tapes, kit.policy.vocab_size),
+        boundary_sites(traces, spans.end[..., :-1], where),
         rule=behaviour_rule(config), limit=config.sampling.max_tokens,
         max_tokens=c.branch_tokens or config.sampling.max_tokens, slots=branch_slots(config),
     )  # fmt: skip
-    found = read_sites(boundary_sites(traces, spans.end[..., :-1], where))
-    after_last = np.full((*found.value.shape[:2], 1), np.nan, np.float32)
-    return np.concatenate([found.value[..., 0], after_last], -1), found.tokens
+
+    def values(answers: readers.CandidateTexts) -> tuple[np.ndarray, int]:
+        found = read_endings(answers, c.max_candidates)
+        after_last = np.full((*found.value.shape[:2], 1), np.nan, np.float32)
+        return np.concatenate([found.value[..., 0], after_last], -1), found.tokens
+
+    return values
 
 
 def branch_slots(config: Config) -> int:

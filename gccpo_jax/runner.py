@@ -48,10 +48,17 @@ class Run:
     explain: Callable[[int, TrainState, UpdateBatch, Sequence[Item]], pathlib.Path]
 
     def learn(
-        self, config: Config, step: int, batch: UpdateBatch, items: Sequence[Item]
+        self,
+        config: Config,
+        step: int,
+        batch: UpdateBatch,
+        items: Sequence[Item],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
         """The updates of a step; metrics of the last one, and how many were `skipped`.
 
+        Args:
+          meanwhile: work of the host that is done while the device updates.
         Raises:
           UserError: `optim.max_skipped` in a row were not finite.
         """
@@ -59,6 +66,7 @@ class Run:
         for _ in range(config.optim.epochs):
             self.state, metrics = self.update(self.state, batch)
             flags.append(metrics["skipped"])
+        meanwhile()
         found = {key: float(value) for key, value in metrics.items()}
         found["skipped"] = float(sum(map(float, flags)))
         if not found["skipped"]:

@@ -71,13 +71,8 @@ def train_and_evaluate(
             with run.watch("update"):
                 anchor = reference if config.objective.beta > 0 else None
                 batch = update_batch(experience.prompts, experience, anchor, reference_logp)
-                metrics = run.learn(config, step, batch, experience.items)
-            if config.log.rollouts_every and (
-                step % config.log.rollouts_every == 0 or step in (1, config.steps)
-            ):
-                write_rollouts(
-                    workdir, step, experience, session.kit.tokenizer, config.log.rollouts
-                )
+                show = partial(show_rollouts, config, workdir, step, experience, session)
+                metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
             return experience.metrics | metrics
 
         return run_steps(config, name, session, run, batches, workdir, take)
@@ -87,6 +82,15 @@ def next_questions(batches: TrainBatches, mesh: jax.sharding.Mesh) -> tuple[list
     """The next batch of questions, its prompts placed on the mesh."""
     items, prompts = next(batches)
     return items, sharding.put_batch(mesh, prompts)
+
+
+def show_rollouts(
+    config: Config, workdir: pathlib.Path, step: int, experience: Experience, session: Session
+) -> None:
+    """Writes rollouts of the step, if they are due."""
+    every = config.log.rollouts_every
+    if every and (step % every == 0 or step in (1, config.steps)):
+        write_rollouts(workdir, step, experience, session.kit.tokenizer, config.log.rollouts)
 
 
 def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:
