@@ -3,6 +3,9 @@
 A loop that updates one array of all layers, and reads a layer of it in between, makes
 XLA copy the array for each token. Split, with every layer's new keys written before they are
 read, the old array is dead at once and nothing is copied.
+
+Texts that are read rather than decoded go a few tokens at a time, up to the length that they
+have (`room`, `extend`).
 """
 
 from __future__ import annotations
@@ -31,6 +34,24 @@ def put(cache: Array, new: Array, slot: Array) -> Array:
     Under `vmap` the slot must be the same for all rows: then it stays one update in place.
     """
     return jax.lax.dynamic_update_slice_in_dim(cache, new, slot, axis=1)
+
+
+def room(like: Segment, tokens: int) -> Segment:
+    """An empty segment for so many tokens, of the layers and heads of another one."""
+
+    def empty(x: Array) -> Array:
+        return jnp.zeros((*x.shape[:-2], tokens, x.shape[-1]), x.dtype)
+
+    return Segment(empty(like.k), empty(like.v), jnp.zeros((*like.mask.shape[:-1], tokens), bool))
+
+
+def extend(known: Segment, new: Segment, at: Array) -> Segment:
+    """`known` with the tokens of `new` from place `at` on; both with any axes in front."""
+
+    def write(old: Array, x: Array, axis: int) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), at, axis)
+
+    return jax.tree.map(write, known, new, Segment(-2, -2, -1))
 
 
 def decoder_of(policy: Policy) -> Decoder:

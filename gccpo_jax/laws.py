@@ -26,6 +26,9 @@ from gccpo_jax.sampling import SEGMENT_AXES
 from gccpo_jax.sites import Sites, boundary, context_of, enter, position_after
 from gccpo_jax.types import Array, Params, Policy, Segment, Spans
 
+_AT_ONCE = 4
+"""Steps whose laws are read together, at least: fewer have too few rows for a product."""
+
 
 @partial(jax.jit, static_argnames=("policy", "arms", "blocks"))
 def latent_laws(
@@ -57,7 +60,7 @@ def latent_laws(
     keys = jax.vmap(lambda key: noise.stream_keys(key, noise.LATENT, group))(question_keys)
     read = partial(
         _latent_block, policy, params, field=field, sigma=sigma, arms=arms,
-        size=max(1, batch // blocks * group // 4),
+        size=max(_AT_ONCE, batch // blocks * group // 4),
     )  # fmt: skip
 
     def split(x: Array, axis: int = 0) -> Array:

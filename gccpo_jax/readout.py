@@ -18,8 +18,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gccpo_jax.decode import extend, room
+from gccpo_jax.intervention import restrict
 from gccpo_jax.masked import masked_sum
-from gccpo_jax.types import Array, Context, Params, Policy, record
+from gccpo_jax.types import Array, Context, Params, Policy, Segment, record
+
+_PIECE = 2
+"""Tokens of an answer that are read together: most are short, and the longest sets the width."""
 
 
 @record
@@ -83,16 +88,32 @@ def _read_one(
     norm, over = jax.nn.logsumexp(first), jax.nn.logsumexp(first, where=ends)
 
     def score(tokens: Array, mask: Array) -> Array:
-        at = answer_position + jnp.arange(tokens.shape[0])
-        inside, _ = policy.encode(params, tokens, at, mask, (*context, cue_segment))
-        logits = policy.logits(params, inside).astype(jnp.float32)  # [A, V]
-        norms = jnp.append(norm, jax.nn.logsumexp(logits, axis=-1))
-        chosen = jnp.take_along_axis(logits[:-1], tokens[1:, None], axis=1)[:, 0]
-        chosen = jnp.append(first[tokens[0]], chosen) - norms[:-1]
-        length = jnp.sum(mask)
-        last = logits[jnp.maximum(length - 1, 0)]
-        ended = jnp.where(length > 0, jax.nn.logsumexp(last, where=ends), over)
-        return masked_sum(chosen, mask) + ended - norms[length]
+        missing = -tokens.shape[0] % _PIECE
+        tokens, mask = jnp.pad(tokens, (0, missing + 1)), jnp.pad(mask, (0, missing))
+        length = jnp.sum(mask, dtype=jnp.int32)
+        read = (*context, cue_segment)
+
+        def encode(at: Array, *known: Segment) -> tuple[Array, Segment]:
+            inside = tokens[at], answer_position + at, mask[at]
+            return policy.encode(params, *inside, (*read, *known))
+
+        def piece(n: Array, state: tuple[Array, Segment]) -> tuple[Array, Segment]:
+            log_prob, known = state
+            at = n * _PIECE + jnp.arange(_PIECE)
+            hidden, new = encode(at, restrict(known, jnp.int32(0), at[0]))
+            logits = policy.logits(params, hidden).astype(jnp.float32)  # [_PIECE, V]
+            norms = jax.nn.logsumexp(logits, axis=-1)
+            following = jnp.take_along_axis(logits, tokens[at + 1][:, None], axis=1)[:, 0]
+            log_prob += masked_sum(following - norms, at + 1 < length)
+            last = jnp.clip(length - 1 - at[0], 0, _PIECE - 1)
+            ended = jax.nn.logsumexp(logits[last], where=ends) - norms[last]
+            log_prob += jnp.where(at[last] == length - 1, ended, 0.0)
+            return log_prob, extend(known, new, at[0])
+
+        _, of_piece = jax.eval_shape(encode, jnp.arange(_PIECE))
+        log_prob = jnp.where(length > 0, first[tokens[0]], over) - norm
+        state = log_prob, room(of_piece, mask.shape[0])
+        return jax.lax.fori_loop(0, -(-length // _PIECE), piece, state)[0]
 
     log_prob = jax.vmap(score)(candidates.tokens, candidates.mask)
     prob = jnp.where(candidates.exists, jnp.exp(log_prob), 0.0)

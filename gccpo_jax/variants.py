@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from gccpo_jax.decode import extend
 from gccpo_jax.intervention import restrict
 from gccpo_jax.needed import differs, filled, where_needed
 from gccpo_jax.readout import AnswerField, Candidates, read_scored
@@ -70,7 +71,7 @@ def variant_laws(
 
             axes = (0, 0, 0, 0, SEGMENT_AXES)
             new = jax.vmap(one, axes, SEGMENT_AXES)(q, p, tokens, mask, known)
-            return jax.tree.map(partial(_write, n * _PIECE), known, new, Segment(-2, -2, -1))
+            return extend(known, new, n * _PIECE)
 
         longest = jnp.max(jnp.sum(mask, axis=-1))
         known = Segment(empty, empty, jnp.zeros_like(mask))
@@ -98,7 +99,3 @@ def variant_laws(
     laws = laws.reshape(*shape, -1)
     laws = jax.vmap(jax.vmap(jax.vmap(filled)))(laws, needed)
     return jnp.swapaxes(jnp.where(read[..., None], laws, 0.0), 2, 3)
-
-
-def _write(at: Array, buffer: Array, new: Array, axis: int) -> Array:
-    return jax.lax.dynamic_update_slice_in_dim(buffer, new, at, axis)
