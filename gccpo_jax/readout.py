@@ -97,23 +97,28 @@ def _read_one(
             inside = tokens[at], answer_position + at, mask[at]
             return policy.encode(params, *inside, (*read, *known))
 
-        def piece(n: Array, state: tuple[Array, Segment]) -> tuple[Array, Segment]:
-            log_prob, known = state
-            at = n * _PIECE + jnp.arange(_PIECE)
-            hidden, new = encode(at, restrict(known, jnp.int32(0), at[0]))
+        def piece(at: Array, *known: Segment) -> tuple[Array, Segment]:
+            hidden, new = encode(at, *known)
             logits = policy.logits(params, hidden).astype(jnp.float32)  # [_PIECE, V]
             norms = jax.nn.logsumexp(logits, axis=-1)
             following = jnp.take_along_axis(logits, tokens[at + 1][:, None], axis=1)[:, 0]
-            log_prob += masked_sum(following - norms, at + 1 < length)
+            log_prob = masked_sum(following - norms, at + 1 < length)
             last = jnp.clip(length - 1 - at[0], 0, _PIECE - 1)
             ended = jax.nn.logsumexp(logits[last], where=ends) - norms[last]
-            log_prob += jnp.where(at[last] == length - 1, ended, 0.0)
-            return log_prob, extend(known, new, at[0])
+            return log_prob + jnp.where(at[last] == length - 1, ended, 0.0), new
 
-        _, of_piece = jax.eval_shape(encode, jnp.arange(_PIECE))
-        log_prob = jnp.where(length > 0, first[tokens[0]], over) - norm
-        state = log_prob, room(of_piece, mask.shape[0])
-        return jax.lax.fori_loop(0, -(-length // _PIECE), piece, state)[0]
+        def go_on(n: Array, state: tuple[Array, Segment]) -> tuple[Array, Segment]:
+            log_prob, known = state
+            at = n * _PIECE + jnp.arange(_PIECE)
+            more, new = piece(at, restrict(known, jnp.int32(0), at[0]))
+            return log_prob + more, extend(known, new, at[0])
+
+        begun, new = piece(jnp.arange(_PIECE))
+        log_prob = begun + jnp.where(length > 0, first[tokens[0]], over) - norm
+        if mask.shape[0] == _PIECE:
+            return log_prob
+        state = log_prob, extend(room(new, mask.shape[0]), new, jnp.int32(0))
+        return jax.lax.fori_loop(1, -(-length // _PIECE), go_on, state)[0]
 
     log_prob = jax.vmap(score)(candidates.tokens, candidates.mask)
     prob = jnp.where(candidates.exists, jnp.exp(log_prob), 0.0)
