@@ -86,5 +86,11 @@ def _merge(q: Array, parts: tuple[KeysValues, ...]) -> Array:
 
 def _scores(q: Array, keys: Array, visible: Array) -> Array:
     """float32 [K, R, S, J] scaled products, `_LOW` where the key is not visible."""
-    products = jnp.einsum("krsd,kjd->krsj", q, keys, preferred_element_type=jnp.float32)
+    if q.shape[2] == 1:
+        # Keys on the left as they lie: on the right, XLA keeps a decoder's caches as [D, J] and
+        # writes each new key with strides.
+        products = jnp.einsum("kjd,krsd->kjrs", keys, q, preferred_element_type=jnp.float32)
+        products = jnp.moveaxis(products, 1, 3)
+    else:
+        products = jnp.einsum("krsd,kjd->krsj", q, keys, preferred_element_type=jnp.float32)
     return jnp.where(visible[None, None], products / q.shape[-1] ** 0.5, _LOW)
