@@ -33,20 +33,17 @@ def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ..
     Args:
       q: [S, H, D] queries; H is a multiple of K, consecutive heads share a key head.
       k, v: [K, S, D] keys and values of the new tokens.
-      mask: [S] bool, True on new tokens that exist; or int32, 0 where there is none, and
-        tokens see those of the new ones that have their own number.
+      mask: [S] bool, True on new tokens that exist.
       past: per segment (keys, values, mask), any number, any lengths.
 
     Returns:
       [S, H, D]. A row that may attend to nothing is finite and meaningless.
     """
-    numbered = mask.dtype != bool
-    if not past and not numbered:
+    if not past:
         k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)
         return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None, :], is_causal=True)
     length = mask.shape[0]
-    seen = (mask[None, :] == mask[:, None]) & (mask > 0)[None, :] if numbered else mask[None, :]
-    own = seen & jnp.tril(jnp.ones((length, length), bool))
+    own = mask[None, :] & jnp.tril(jnp.ones((length, length), bool))
     return attend_to(q, (*((k, v, visible[None, :]) for k, v, visible in past), (k, v, own)))
 
 

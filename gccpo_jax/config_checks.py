@@ -52,11 +52,6 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
             f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
         ),
         (
-            c.optim.packed_rows > c.group_size,
-            f"config.optim.packed_rows = {c.optim.packed_rows}: expected at most group_size = "
-            f"{c.group_size}, the rows that a question's responses take",
-        ),
-        (
             c.sampling.slots >= rollouts,
             f"config.sampling.slots = {c.sampling.slots}: expected fewer than the batch_size x "
             f"group_size = {rollouts} rollouts of a step, or 0 for all at once",

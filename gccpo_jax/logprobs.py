@@ -8,16 +8,14 @@ made again in the backward pass.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gccpo_jax.law import Rule, entropy, log_law
-from gccpo_jax.packing import Rows, into_rows
 from gccpo_jax.sampling import read_prompt
-from gccpo_jax.types import Array, Params, Policy, Segment
+from gccpo_jax.types import Array, Params, Policy
 
 
 def response_states(
@@ -48,20 +46,15 @@ def token_logp(
     *,
     rule: Rule,
     chunk: int = 1024,
-    rows: int = 0,
 ) -> Array:
     """Log-probabilities [B, G, T] in float32 of the tokens under `rule`'s law; 0 where masked.
 
     `chunk` tokens' logits exist at a time (each chunk is recomputed in the backward
     pass), so memory is chunk x V instead of B x G x T x V.
-
-    Args:
-      rows: lays responses end to end and reads so many rows of each question at a time, up to
-        the last that has a token (`packing.py`); 0: a row a response, padding is computed.
-        The same values up to rounding.
     """
-    inputs = (policy, params, prompt, prompt_mask, tokens, mask)
-    return _read(*inputs, _chosen, rule=rule, chunk=chunk, rows=rows)
+    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
+    logp = in_chunks(policy, params, states, tokens, _chosen, rule=rule, chunk=chunk)
+    return jnp.where(mask, logp, 0.0)
 
 
 def token_logp_and_entropy(
@@ -74,87 +67,21 @@ def token_logp_and_entropy(
     *,
     rule: Rule,
     chunk: int = 1024,
-    rows: int = 0,
 ) -> tuple[Array, Array]:
     """`token_logp` and the entropy [B, G, T] in nats of the law at each token; 0 where masked.
 
     Both come from the same chunks of logits, and both carry a gradient.
     """
+    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
 
     def both(law: Array, tokens: Array) -> tuple[Array, Array]:
         return _chosen(law, tokens), entropy(law)
 
-    inputs = (policy, params, prompt, prompt_mask, tokens, mask)
-    return _read(*inputs, both, rule=rule, chunk=chunk, rows=rows)
-
-
-def _read(
-    policy: Policy,
-    params: Params,
-    prompt: Array,
-    prompt_mask: Array,
-    tokens: Array,
-    mask: Array,
-    statistic: Callable[[Array, Array], Any],
-    *,
-    rule: Rule,
-    chunk: int,
-    rows: int,
-) -> Any:
-    """`statistic` of every response token [B, G, T], 0 where masked."""
-    count = partial(in_chunks, policy, params, statistic=statistic, rule=rule, chunk=chunk)
-    if rows:
-        found = _packed(policy, params, prompt, prompt_mask, tokens, mask, count, rows)
-    else:
-        states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))
-        found = count(states(policy, params, prompt, prompt_mask, tokens, mask), tokens)
+    found = in_chunks(policy, params, states, tokens, both, rule=rule, chunk=chunk)
     return jax.tree.map(lambda x: jnp.where(mask, x, 0.0), found)
 
 
-def _packed(
-    policy: Policy,
-    params: Params,
-    prompt: Array,
-    prompt_mask: Array,
-    tokens: Array,
-    mask: Array,
-    count: Callable[[Array, Array], Any],
-    rows: int,
-) -> Any:
-    """`count(states, tokens)` of every response token [B, G, T], `rows` packed rows at a time."""
-    batch, group, width = tokens[..., 1:].shape  # the prompt predicts the first token
-    last, segment, length = jax.vmap(partial(read_prompt, policy, params))(prompt, prompt_mask)
-    first = jnp.broadcast_to(last[:, None, None], (batch, group, 1, last.shape[-1]))
-
-    known = jnp.maximum(jnp.sum(mask, axis=-1, dtype=jnp.int32) - 1, 0)  # tokens that predict one
-    laid = jax.vmap(partial(into_rows, width=width))(known)
-    position = length[:, None, None] + laid.source % width
-    given = (jax.vmap(Rows.lay)(laid, x) for x in (tokens[..., :-1], tokens[..., 1:]))
-
-    def split(x: Array) -> Array:  # [B, G, W] to [passes, B, rows, W]
-        x = jnp.pad(x, ((0, 0), (0, -group % rows), (0, 0)))
-        return jnp.moveaxis(x.reshape(batch, -1, rows, width), 1, 0)
-
-    def read(tokens: Array, following: Array, position: Array, response: Array) -> Any:
-        def one(segment: Segment, tokens: Array, position: Array, response: Array) -> Array:
-            return policy.encode(params, tokens, position, response, (segment,))[0]
-
-        of_rows = jax.vmap(one, in_axes=(None, 0, 0, 0))
-        states = jax.vmap(of_rows)(segment, tokens, position, response)
-        return count(states, following)
-
-    def one_pass(inputs: tuple[Array, ...]) -> Any:
-        skipped = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(read, *inputs))
-        return jax.lax.cond(jnp.any(inputs[-1] > 0), read, lambda *_: skipped, *inputs)
-
-    passes = tuple(map(split, (*given, position, laid.response)))
-
-    def join(first: Array, x: Array) -> Array:  # [B, G, 1] and [passes, B, rows, W]
-        x = jnp.moveaxis(x, 0, 1).reshape(batch, -1, width)[:, :group]
-        return jnp.concatenate([first, jax.vmap(Rows.take)(laid, x)], axis=-1)
-
-    found = jax.lax.map(one_pass, passes)
-    return jax.tree.map(join, count(first, tokens[..., :1]), found)
+_batch_states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))
 
 
 def _chosen(law: Array, tokens: Array) -> Array:

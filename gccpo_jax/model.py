@@ -160,7 +160,7 @@ def make_policy(arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None 
         cached = tuple((segment.k, segment.v) for segment in past)
         body: Callable = jax.checkpoint(layer) if remat else layer
         x, (k, v) = jax.lax.scan(body, x, (params["layers"], cached))
-        return _norm(x, params["norm"], arch.norm_eps), Segment(k, v, mask != 0)
+        return _norm(x, params["norm"], arch.norm_eps), Segment(k, v, mask)
 
     def logits(params: Params, hidden: Array) -> Array:
         name = "embed" if arch.tied else "unembed"

@@ -36,18 +36,12 @@ def fine_tune(
 
     Raises:
       UserError: see `session.open_session` and `workdir.claim`; or a question without
-        a worked solution, or one longer than `sampling.max_tokens`; or alarms or packed rows
-        were asked for.
+        a worked solution, or one longer than `sampling.max_tokens`; or alarms were asked for.
     """
     if config.log.kl_alarm or config.log.entropy_alarm:
         raise UserError(
             f"config.log.kl_alarm = {config.log.kl_alarm}, entropy_alarm = "
             f"{config.log.entropy_alarm}: demonstrations have neither; leave them at 0"
-        )
-    if config.optim.packed_rows:
-        raise UserError(
-            f"config.optim.packed_rows = {config.optim.packed_rows}: a question has one "
-            "demonstration, so there is nothing to lay beside it; leave it at 0"
         )
     session, params = open_session(config)
     check_demonstrations(session.train, session.kit, config.sampling.max_tokens)

@@ -232,8 +232,7 @@ def _variants(share: Share, name: str, count: int, group: int, arms: int, ends: 
 def reference(share: Share) -> Stage:
     """Log-probabilities of the whole batch under the reference policy."""
     batch = update_batch(share)
-    rule, rows = behaviour_rule(share.config), share.config.optim.packed_rows
-    read = partial(token_logp, share.policy, rule=rule, rows=rows)
+    read = partial(token_logp, share.policy, rule=behaviour_rule(share.config))
     given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
     return Stage("reference", read, (share.params, *given))
 

@@ -53,8 +53,7 @@ def train_and_evaluate(
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
     rule = behaviour_rule(config)
-    rows = config.optim.packed_rows
-    reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule, rows=rows))
+    reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
     questions = partial(next_questions, batches, session.mesh)
     loss = policy_loss_fn(config, session.kit.policy)
     with (
@@ -122,13 +121,12 @@ def check_task(config: Config, session: Session) -> None:
 
 def policy_loss_fn(config: Config, policy: Policy) -> LossFn:
     """The objective of the config on a policy."""
-    rule, rows = behaviour_rule(config), config.optim.packed_rows
+    rule = behaviour_rule(config)
     options = dataclasses.asdict(config.objective)
     scale = options.pop("gvpo_scale")
     if config.objective.loss == "gvpo":
-        return group_loss(policy, rule=rule, scale=scale, rows=rows)
-    limit = config.sampling.max_tokens
-    return rl_loss(policy, rule=rule, max_tokens=limit, rows=rows, **options)
+        return group_loss(policy, rule=rule, scale=scale)
+    return rl_loss(policy, rule=rule, max_tokens=config.sampling.max_tokens, **options)
 
 
 def update_batch(

@@ -95,8 +95,6 @@ class Policy:
         reads the tokens after the context `past`. Token s attends to every
         unmasked token of `past` and to unmasked tokens s' <= s of its own. The
         returned segment holds the new keys and values (its mask is `mask`).
-        For `optim.packed_rows` the mask may be int32: 0 where there is no token, and
-        a token attends to those of its own that have the same number.
         Hidden states of masked positions are finite and meaningless.
     `logits(params, hidden[..., M]) -> float32[..., V]`
         unnormalised log-probabilities of the next token.

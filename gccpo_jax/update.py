@@ -83,42 +83,38 @@ def rl_loss(
     rule: Rule,
     entropy_bonus: float = 0.0,
     chunk: int = 1024,
-    rows: int = 0,
     **options: Any,
 ) -> LossFn:
     """`objective.policy_loss` on a batch, as a function of the parameters.
 
-    `options` are those of `policy_loss`, `rows` as in `token_logp`. Entropies are computed for a
-    bonus > 0 only.
+    `options` are those of `policy_loss`. Entropies are computed for a bonus > 0 only.
     """
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
         inputs = (policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
-        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         entropy = None
         if entropy_bonus > 0:
-            logp, entropy = token_logp_and_entropy(*inputs, rule=rule, chunk=chunk, rows=rows)
-            entropy = flat(entropy)
+            logp, entropy = token_logp_and_entropy(*inputs, rule=rule, chunk=chunk)
+            entropy = rows(entropy)
         else:
-            logp = token_logp(*inputs, rule=rule, chunk=chunk, rows=rows)
+            logp = token_logp(*inputs, rule=rule, chunk=chunk)
         return policy_loss(
-            flat(logp), flat(batch.behaviour_logp), flat(batch.reference_logp),
-            flat(batch.advantage), flat(batch.mask), entropy,
+            rows(logp), rows(batch.behaviour_logp), rows(batch.reference_logp),
+            rows(batch.advantage), rows(batch.mask), entropy,
             entropy_bonus=entropy_bonus, **options,
         )  # fmt: skip
 
     return loss
 
 
-def group_loss(
-    policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024, rows: int = 0
-) -> LossFn:
+def group_loss(policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024) -> LossFn:
     """`objective.gvpo_loss` on a batch with rewards; micro-batches hold whole groups."""
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
         logp = token_logp(
             policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
-            rule=rule, chunk=chunk, rows=rows,
+            rule=rule, chunk=chunk,
         )  # fmt: skip
         return gvpo_loss(logp, batch.behaviour_logp, batch.reward, batch.mask, scale=scale)
 
