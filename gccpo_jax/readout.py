@@ -91,14 +91,10 @@ def _read_one(
         missing = -tokens.shape[0] % _PIECE
         tokens, mask = jnp.pad(tokens, (0, missing + 1)), jnp.pad(mask, (0, missing))
         length = jnp.sum(mask, dtype=jnp.int32)
-        read = (*context, cue_segment)
-
-        def encode(at: Array, *known: Segment) -> tuple[Array, Segment]:
-            inside = tokens[at], answer_position + at, mask[at]
-            return policy.encode(params, *inside, (*read, *known))
 
         def piece(at: Array, *known: Segment) -> tuple[Array, Segment]:
-            hidden, new = encode(at, *known)
+            inside = tokens[at], answer_position + at, mask[at]
+            hidden, new = policy.encode(params, *inside, (*context, cue_segment, *known))
             logits = policy.logits(params, hidden).astype(jnp.float32)  # [_PIECE, V]
             norms = jax.nn.logsumexp(logits, axis=-1)
             following = jnp.take_along_axis(logits, tokens[at + 1][:, None], axis=1)[:, 0]
