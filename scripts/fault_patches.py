@@ -65,11 +65,13 @@ def nan_logp(last: int = STEP) -> None:
 
     learn = Run.learn
 
-    def patched(self: Run, config: Any, step: int, batch: Any, items: Any) -> Any:
+    def patched(
+        self: Run, config: Any, step: int, batch: Any, *arguments: Any, **options: Any
+    ) -> Any:
         if STEP <= step <= last:
             logp = batch.behaviour_logp.at[1, 0, 0].set(jnp.nan)
             batch = dataclasses.replace(batch, behaviour_logp=logp)
-        return learn(self, config, step, batch, items)
+        return learn(self, config, step, batch, *arguments, **options)
 
     Run.learn = patched
 
