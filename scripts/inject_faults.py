@@ -53,6 +53,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
+    if options.out:  # a page that cannot take the table is told of before the runs, not after them
+        replace_between(options.out.read_text(encoding="utf-8"), "")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         lab = Lab(pathlib.Path(folder))
         with Progress(console=Console(stderr=True)) as progress:
