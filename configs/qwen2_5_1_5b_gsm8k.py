@@ -4,8 +4,8 @@ Command   python -m pip install -e '.[cuda]'      (or '.[tpu]')
           python -m gccpo_jax.train --config configs/qwen2_5_1_5b_gsm8k.py \
               --config.data.path=gsm8k_train.jsonl --config.data.eval_path=gsm8k_test.jsonl
           on eight devices add --config.mesh.fsdp=8 --config.optim.micro_batch=8
-Hardware  planned, docs/scaling.md: 109 GiB on one device, 66 GiB with --config.batch_size=16,
-          14 GiB on each of eight; reading steps takes the most
+Hardware  planned, docs/scaling.md: 41 GiB on one device, 11 GiB on each of eight; the update takes
+          the most
 Hours     expected 8-12 on one H100-class GPU for 300 steps (an estimate, see below)
 
 Untested: no part of this recipe has been run at this size. Family, tokenizer and weights
@@ -24,7 +24,8 @@ def get_config(preset="A7"):
     config.batch_size = 32
     config.group_size = 8
     config.policy.path = "Qwen/Qwen2.5-1.5B-Instruct"
-    config.policy.dtype = "float32"  # of the weights: at lr 1e-6 bfloat16 rounds updates away
+    config.policy.dtype = "float32"  # what is trained: at lr 1e-6 bfloat16 rounds updates away
+    config.policy.compute = "bfloat16"
     config.policy.remat = True
     config.task.name = "gsm8k"
     config.data.max_prompt_tokens = 320

@@ -37,7 +37,8 @@ class ScratchConfig:
 class PolicyConfig:
     path: str = "tiny"  # "tiny" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
     init: str = choice("load", "scratch")  # "scratch" (sft, task "chain"): random weights
-    dtype: str = choice("", "float32", "bfloat16")  # "": as stored
+    dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
+    compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
     remat: bool = False  # recompute layers in the backward pass: less memory, more time
     scratch: ScratchConfig = section(ScratchConfig)
 

@@ -9,7 +9,7 @@ and logits = unembed(n x). All layers of a kind are one array with a leading axi
 L, run by `lax.scan`, so the layer compiles once whatever the depth; decoding, which
 reads all weights for each token, has them apart and turned. RMSNorm, rotary
 positions, softmax and logits are float32; everything else has the dtype of the
-parameters it is given.
+parameters it is given, or the one that they are rounded to in use (`make_policy`).
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def logical_axes(arch: Arch) -> Params:
 
 
 @functools.cache
-def make_policy(arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None = None) -> Policy:
+def make_policy(
+    arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None = None, compute: str = ""
+) -> Policy:
     """The decoder as a `Policy` for one sequence; callers add axes with `vmap`.
 
     Cached: a policy is a static argument of `jit`, so the same shape must give the same
@@ -132,24 +134,30 @@ def make_policy(arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None 
       arch: the shape that the parameters have.
       remat: recompute each layer in the backward pass instead of storing its activations.
       mesh: where the parameters lie; those split over `fsdp` are gathered layer by layer.
+      compute: dtype that parameters are rounded to where they are used, "" for none. The
+        results are those of a rounded copy, bit by bit; no such copy of all layers is
+        kept in the update, and gradients have the dtype of the parameters.
     """
+    narrow = _rounded(compute)
     axes = logical_axes(arch)
     of_layer = {name: of[1:] for name, of in axes["layers"].items()}  # one slice of the stack
 
     def whole(params: Params, name: str) -> Array:
-        return sharding.gather(mesh, params[name], axes[name])
+        return sharding.gather(mesh, narrow(params[name]), axes[name])
 
     def encode(
         params: Params, tokens: Array, positions: Array, mask: Array, past: Context
     ) -> tuple[Array, Segment]:
         # "clip": a padding id outside the vocabulary must not become NaN.
-        x = jnp.take(whole(params, "embed"), tokens, axis=0, mode="clip")  # [S, M]
+        # Rounded after it is taken: a token that comes often adds up its gradients in float32.
+        table = sharding.gather(mesh, params["embed"], axes["embed"])
+        x = narrow(jnp.take(table, tokens, axis=0, mode="clip"))  # [S, M]
         rotation = _rotation(arch, positions)
         masks = tuple(segment.mask for segment in past)
 
         def layer(x: Array, inputs: tuple[Params, tuple]) -> tuple[Array, tuple[Array, Array]]:
             weights, cached = inputs
-            weights = sharding.gather(mesh, weights, of_layer)
+            weights = sharding.gather(mesh, narrow(weights), of_layer)
             context = tuple((k, v, m) for (k, v), m in zip(cached, masks, strict=True))
 
             def attention(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -169,10 +177,17 @@ def make_policy(arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None 
         table = whole(params, name)
         return jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
 
-    return Policy(encode, logits, arch.vocab_size, _decoder(arch, mesh))
+    return Policy(encode, logits, arch.vocab_size, _decoder(arch, mesh, narrow))
 
 
-def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None) -> Decoder:
+def _rounded(dtype: str) -> Callable[[Any], Any]:
+    """A tree of arrays in that dtype; as it is for ""."""
+    if not dtype:
+        return lambda tree: tree
+    return lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
+
+
+def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None, narrow: Callable[[Any], Any]) -> Decoder:
     def unroll(params: Params) -> Params:
         def turned(name: str, w: Array) -> Array:
             if name not in _MATRICES:
@@ -181,7 +196,7 @@ def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None) -> Decoder:
             return w.reshape(inputs, arch.width if inputs == -1 else -1).T
 
         # Whole over `fsdp` for the loop: gathered in it, they would travel for each token.
-        whole = sharding.gather(mesh, params, logical_axes(arch))
+        whole = sharding.gather(mesh, narrow(params), logical_axes(arch))
         layers = tuple(
             {name: turned(name, stacked[layer]) for name, stacked in whole["layers"].items()}
             for layer in range(arch.depth)

@@ -56,7 +56,8 @@ def open_session(config: Config) -> tuple[Session, Params]:
         )
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
-    kit = make_kit(model.make_policy(arch, config.policy.remat, mesh), task, tokenizer)
+    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
+    kit = make_kit(policy, task, tokenizer)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
         mesh=mesh,

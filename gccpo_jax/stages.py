@@ -70,7 +70,9 @@ class Share:
     @property
     def policy(self) -> Policy:
         """The device's part of the decoder as functions."""
-        return model.make_policy(self.arch, self.config.policy.remat)
+        return model.make_policy(
+            self.arch, self.config.policy.remat, compute=self.config.policy.compute
+        )
 
     @property
     def params(self) -> Any:

@@ -18,10 +18,10 @@ B, G, S, T = 16, 4, 5, 128  # micro-batches of 8: more tokens than one chunk of 
 COLLECTIVE = re.compile(r"= (\(?\S.*?\)?) (all-gather|all-reduce|all-to-all|reduce-scatter)\(")
 
 
-def collectives(data, fsdp, tensor):
+def collectives(data, fsdp, tensor, compute=""):
     """(kind, shapes) of every collective of an update's compiled program."""
     mesh = sharding.make_mesh(data, fsdp, tensor)
-    policy = model.make_policy(ARCH, True, mesh)
+    policy = model.make_policy(ARCH, True, mesh, compute)
     places = sharding.parameter_shardings(mesh, model.abstract(ARCH), model.logical_axes(ARCH))
     optimizer = make_optimizer(lr=1e-2, steps=5)
     moments = jax.eval_shape(optimizer.init, model.abstract(ARCH))
@@ -46,9 +46,10 @@ def collectives(data, fsdp, tensor):
     return found
 
 
+@pytest.mark.parametrize("compute", ["", "bfloat16"])
 @pytest.mark.parametrize("mesh", [(8, 1, 1), (1, 8, 1), (2, 4, 1)], ids=str)
-def test_only_parameters_and_their_gradients_travel(mesh):
-    found = collectives(*mesh)
+def test_only_parameters_and_their_gradients_travel(mesh, compute):
+    found = collectives(*mesh, compute)
     layers = [leaf.shape for leaf in jax.tree.leaves(model.abstract(ARCH))]
     allowed = {size for shape in layers for size in (np.prod(shape), np.prod(shape[1:]))}
     assert {kind for kind, _ in found} <= {"all-gather", "all-reduce", "reduce-scatter"}

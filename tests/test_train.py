@@ -264,3 +264,18 @@ def test_fine_tuning_from_scratch_learns_its_demonstrations(tmp_path):
     rows = metrics(tmp_path / "sft")
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     assert (tmp_path / "sft" / "policy" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_computes_in_bfloat16_trains_float32_weights(tmp_path):
+    c = small(steps=2, policy__compute="bfloat16")
+    train.train_and_evaluate(c, "small", tmp_path)
+    start = weights.load(c.policy.path)[1]
+    arch, params = weights.load(tmp_path / "policy")
+    assert arch.dtype == "float32"
+    assert np.any(params["embed"] != params["embed"].astype("bfloat16")), "written as trained"
+    assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (start, params)), strict=True))
+    for row in metrics(tmp_path):
+        assert row["skipped"] == 0
+        assert np.isfinite([row["loss"], row["grad_norm"], row["D_abs"]]).all()
+        assert 0.8 < row["ratio"] < 1.2, "sampled and updated in bfloat16: nearly one law"

@@ -1,0 +1,100 @@
+"""Weights kept in float32 and rounded in use: what a rounded copy gives, and updates that count."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gccpo_jax import model, noise
+from gccpo_jax.arch import Arch
+from gccpo_jax.law import Rule
+from gccpo_jax.rollout_queue import sampler
+from gccpo_jax.types import Prompts, UpdateBatch
+from gccpo_jax.update import TrainState, gradient, make_optimizer, make_update, rl_loss
+
+B, G, S, T, V = 2, 3, 6, 9, 40
+WIDE = Arch(V, 32, 2, 4, 2, 8, 48, qkv_bias=True)
+NARROW = dataclasses.replace(WIDE, dtype="bfloat16")
+PROMPTS = Prompts(
+    jax.random.randint(jax.random.key(1), (B, S), 1, V),
+    jnp.arange(S)[None] < jnp.array([S, S - 2])[:, None],
+    jnp.arange(B, dtype=jnp.uint32),
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return model.init(WIDE, jax.random.key(0))
+
+
+def rounded(params):
+    return jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+
+
+def batch_of(rollout):
+    inside = jnp.arange(T)[None, None] < rollout.length[..., None]
+    return UpdateBatch(
+        prompt=PROMPTS.tokens,
+        prompt_mask=PROMPTS.mask,
+        tokens=rollout.tokens,
+        mask=inside,
+        behaviour_logp=rollout.logp,
+        reference_logp=rollout.logp,
+        advantage=jnp.where(inside, jnp.linspace(-1, 1, B * G).reshape(B, G, 1), 0.0),
+    )
+
+
+def sampled(policy, params, slots):
+    keys = noise.question_keys(jax.random.key(3), 0, PROMPTS.ids)
+    stop = jnp.zeros(V, bool).at[7].set(True)
+    draw = sampler(slots)
+    return draw(policy, params, PROMPTS, keys, stop, group=G, rule=Rule(1.0), max_tokens=T)[1]
+
+
+@pytest.mark.parametrize("slots", [0, 2])
+def test_rollouts_are_those_of_a_rounded_copy(params, slots):
+    found = sampled(model.make_policy(WIDE, compute="bfloat16"), params, slots)
+    copy = sampled(model.make_policy(NARROW), rounded(params), slots)
+    assert found.segment.k.dtype == jnp.bfloat16
+    jax.tree.map(np.testing.assert_array_equal, found, copy)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_gradients_are_those_of_a_rounded_copy_in_float32(params, remat):
+    batch = batch_of(sampled(model.make_policy(WIDE), params, 0))
+
+    def found(policy, params):
+        return gradient(rl_loss(policy, rule=Rule(1.0), max_tokens=T), params, batch, B)
+
+    wide, loss = found(model.make_policy(WIDE, remat, compute="bfloat16"), params)
+    narrow, same = found(model.make_policy(NARROW, remat), rounded(params))
+    assert {x.dtype for x in jax.tree.leaves(wide)} == {jnp.dtype("float32")}
+    assert loss.total == same.total, "the forward pass is the same"
+    # The sums over places where a weight is used are added up in float32 here.
+    for ours, theirs in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
+        assert np.linalg.norm(ours - theirs) < 0.02 * np.linalg.norm(theirs)
+    exact, _ = found(model.make_policy(WIDE, remat), params)
+    for ours, theirs in zip(jax.tree.leaves(wide), jax.tree.leaves(exact), strict=True):
+        assert 0 < np.linalg.norm(ours - theirs) < 0.1 * np.linalg.norm(theirs)
+
+
+def moved(arch, params, compute=""):
+    """The share of weights that an update at a small learning rate changes."""
+    policy = model.make_policy(arch, compute=compute)
+    batch = batch_of(sampled(policy, params, 0))
+    before = jax.tree.map(np.asarray, params)
+    optimizer = make_optimizer(lr=1e-6, steps=1)
+    loss = rl_loss(policy, rule=Rule(1.0), max_tokens=T)
+    state = TrainState(params, optimizer.init(params), jnp.int32(0))
+    after = make_update(loss, optimizer, micro_batch=1)(state, batch)[0].params
+    changed = jax.tree.map(lambda a, b: np.sum(np.asarray(a) != b), after, before)
+    return sum(jax.tree.leaves(changed)) / sum(math.prod(x.shape) for x in jax.tree.leaves(before))
+
+
+def test_a_small_update_is_not_rounded_away(params):
+    copy = jax.tree.map(jnp.copy, params)  # the update donates its state
+    assert moved(NARROW, rounded(params)) < 0.1
+    assert moved(WIDE, copy, "bfloat16") > 0.9
