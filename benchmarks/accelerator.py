@@ -1,0 +1,167 @@
+"""Decoding and update on a GPU or TPU beside what its memory and matrix units reach.
+
+    python benchmarks/accelerator.py [--shape qwen2_5_1_5b] [--questions 32] [--group 8]
+        [--prompt 256] [--response 256] [--compute bfloat16] [--micro-batch 1] [--remat]
+        [--repeats 3]
+
+Weights are random and float32, as they are trained, and rounded to `--compute` in use. The
+command can be tried on a CPU with smaller shapes and sizes, better in float32.
+Decoding is a run of `sampling.sample` less one of a single token. The limits, a large
+product in that dtype and a large copy, are measured between the runs. Prints one JSON line:
+
+  share_of_bandwidth  the least bytes that a token of all rows needs (every weight once, each
+                      question's prompt once, half of each row's own tokens) a second, of those
+                      that the copy reads and writes
+  mfu                 the least products that an update needs (prompts once a group, nothing
+                      computed twice, attention left out) a second, of those of the large product
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from shapes import SHAPES, matmul_flops
+
+from gccpo_jax import model, noise
+from gccpo_jax.arch import Arch
+from gccpo_jax.law import Rule
+from gccpo_jax.sampling import sample
+from gccpo_jax.types import Params, Policy, Prompts, UpdateBatch
+from gccpo_jax.update import TrainState, make_optimizer, make_update, rl_loss
+
+RULE = Rule(1.0)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--shape", choices=SHAPES, default="qwen2_5_1_5b")
+    sizes = dict(questions=32, group=8, prompt=256, response=256, repeats=3)
+    for name, size in (sizes | {"micro-batch": 1}).items():
+        options.add_argument(f"--{name}", type=int, default=size)
+    options.add_argument("--compute", choices=("bfloat16", "float32"), default="bfloat16")
+    options.add_argument("--remat", action="store_true", help="recompute layers when going back")
+    asked = options.parse_args()
+    if asked.shape == "qwen2_5_1_5b" and jax.default_backend() == "cpu":
+        sys.exit("no GPU or TPU here: ask for --shape tiny or smollm2 to try the command")
+    if asked.response < 2 or asked.questions % asked.micro_batch:
+        sys.exit("--response: at least 2; --micro-batch: a divisor of --questions")
+    print(json.dumps(measure(asked)))
+
+
+def measure(asked: argparse.Namespace) -> dict[str, object]:
+    """The line that is printed."""
+    arch, dtype = SHAPES[asked.shape], jnp.dtype(asked.compute)
+    policy = model.make_policy(arch, asked.remat, compute=asked.compute)
+    params = jax.jit(model.init, static_argnums=0)(arch, jax.random.key(0))
+    runs = limits(dtype) | decoding(asked, arch, policy, params)
+    s = alternately(asked.repeats, runs)
+    runs = limits(dtype) | {"update": updating(asked, arch, policy, params)}
+    late = alternately(asked.repeats, runs)
+    token = (s["all"] - s["one"]) / (asked.response - 1)
+    rows = asked.questions * asked.group
+    kept = asked.questions * asked.prompt + rows * (asked.response + 1) / 2
+    weights = matmul_flops(arch, 1, 1) / 2
+    least = (weights + 2 * arch.depth * arch.kv_heads * arch.head_dim * kept) * dtype.itemsize
+    encoded = asked.questions * asked.prompt + rows * asked.response
+    flops = 3 * matmul_flops(arch, encoded, rows * asked.response)
+    limit = 2 * side() ** 3 / late["matmul"]
+    device = jax.local_devices()[0]
+    return {
+        **vars(asked), "device": device.device_kind,
+        "copy_gbs": COPIED / s["copy"] / 1e9, "matmul_tflops": limit / 1e12,
+        "decode_milliseconds": 1e3 * token, "decode_tokens_per_second": rows / token,
+        "share_of_bandwidth": least / token / (COPIED / s["copy"]),
+        "update_seconds": late["update"], "mfu": flops / late["update"] / limit,
+        "peak_gib": (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**30 or None,
+    }  # fmt: skip
+
+
+COPIED = 2 * 2**28  # bytes read and written
+
+
+def side() -> int:
+    """Of the square matrices that are multiplied."""
+    return 2048 if jax.default_backend() == "cpu" else 8192
+
+
+def limits(dtype: jnp.dtype) -> dict[str, Callable[[], object]]:
+    """A large product and a large copy."""
+    x = jnp.ones((side(), side()), dtype)
+    y = jnp.ones(COPIED // 8, jnp.float32)
+    product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
+    return {"matmul": lambda: product(x), "copy": lambda: copy(y)}
+
+
+def decoding(
+    asked: argparse.Namespace, arch: Arch, policy: Policy, params: Params
+) -> dict[str, Callable[[], object]]:
+    """Rollouts of full length, and of one token."""
+    prompts = prompts_of(asked, arch)
+    keys = noise.question_keys(jax.random.key(1), 0, prompts.ids)
+    never = jnp.zeros(arch.vocab_size, bool)
+
+    def run(tokens: int) -> Callable[[], object]:
+        size = dict(group=asked.group, rule=RULE, max_tokens=tokens)
+        return lambda: sample(policy, params, prompts, keys, never, **size)[1].length
+
+    return {"all": run(asked.response), "one": run(1)}
+
+
+def updating(
+    asked: argparse.Namespace, arch: Arch, policy: Policy, params: Params
+) -> Callable[[], object]:
+    """One AdamW step of the clipped objective after another; the state is donated."""
+    optimizer = make_optimizer(lr=1e-6, steps=1000)
+    loss = rl_loss(policy, rule=RULE, max_tokens=asked.response)
+    update = make_update(loss, optimizer, micro_batch=asked.micro_batch)
+    prompts, rows = prompts_of(asked, arch), (asked.questions, asked.group, asked.response)
+    random = np.random.default_rng(0)
+    batch = UpdateBatch(
+        prompt=prompts.tokens,
+        prompt_mask=prompts.mask,
+        tokens=jnp.asarray(random.integers(1, arch.vocab_size, rows), jnp.int32),
+        mask=jnp.ones(rows, bool),
+        behaviour_logp=jnp.full(rows, -np.log(arch.vocab_size), jnp.float32),
+        reference_logp=jnp.zeros(rows, jnp.float32),
+        advantage=jnp.asarray(random.normal(size=rows), jnp.float32),
+    )
+    state = TrainState(params, jax.jit(optimizer.init)(params), jnp.int32(0))
+
+    def run() -> object:
+        nonlocal state
+        state, metrics = update(state, batch)
+        assert not float(metrics["skipped"]), "the update is not finite"
+        return metrics
+
+    return run
+
+
+def prompts_of(asked: argparse.Namespace, arch: Arch) -> Prompts:
+    """Random prompts of full length."""
+    size = (asked.questions, asked.prompt)
+    tokens = np.random.default_rng(0).integers(1, arch.vocab_size, size)
+    ids = jnp.arange(asked.questions, dtype=jnp.uint32)
+    return Prompts(jnp.asarray(tokens, jnp.int32), jnp.ones(size, bool), ids)
+
+
+def alternately(repeats: int, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, by turns; the first round compiles and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+if __name__ == "__main__":
+    main()
