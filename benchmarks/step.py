@@ -90,10 +90,10 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     import step_naive
 
     from gccpo_jax.data import TrainBatches
+    from gccpo_jax.policy_loss import policy_loss_fn
     from gccpo_jax.runner import optimizer_of
     from gccpo_jax.session import open_session
     from gccpo_jax.stopwatch import Stopwatch
-    from gccpo_jax.train import policy_loss_fn
     from gccpo_jax.update import TrainState, make_update
 
     compiled: list[float] = []

@@ -206,6 +206,7 @@ class OptimConfig:
     clip_norm: float = least(0, 1.0)  # global gradient norm; 0 does not clip
     epochs: int = least(1, 1)  # mu: optimizer updates on each batch of rollouts
     micro_batch: int = least(0, 0)  # questions in memory at once in the update; 0: all
+    memory_gib: float = least(0, 0.0)  # of a device, for the largest micro_batch that fits; 0: off
     max_skipped: int = least(0, 10)  # updates in a row, not finite, that end the run; 0: never
 
 

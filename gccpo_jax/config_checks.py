@@ -52,6 +52,11 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
             f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
         ),
         (
+            bool(c.optim.memory_gib and c.optim.micro_batch),
+            f"config.optim.memory_gib = {c.optim.memory_gib} with micro_batch = "
+            f"{c.optim.micro_batch}: the one is found from the other; set either to 0",
+        ),
+        (
             c.sampling.slots >= rollouts,
             f"config.sampling.slots = {c.sampling.slots}: expected fewer than the batch_size x "
             f"group_size = {rollouts} rollouts of a step, or 0 for all at once",

@@ -93,18 +93,64 @@ def plan(config: Config, arch: Arch) -> Plan:
     if config.objective.beta > 0:
         found = stages.reference(share)
         add(found.name, found.work, batch)
-    # Traced with whole gradients: their float32 sum and those of a micro-batch; fsdp splits both.
-    whole = sum(4 * x.size + nbytes(x) for x in jax.tree.leaves(share.params))
-    own = whole // config.mesh.fsdp
-    found = stages.update(share)
-    add(found.name, found.work - whole, batch, own)
+    rows.append(_update(share, always))
     kept = (
         *state,
         Row("caches of prompts and rollouts", caches, CACHED),
         Row("batch", batch, UPDATED),
-        Row("gradients", own, UPDATED),
+        Row("gradients", _gradients(share) // config.mesh.fsdp, UPDATED),
     )
     return Plan(kept, tuple(rows))
+
+
+def plan_update(config: Config, arch: Arch) -> Row:
+    """The update alone: what it adds, and all that is alive on each device at its peak."""
+    always = sum(row.size for row in state_rows(config, arch))
+    return _update(stages.share_of(config, arch), always)
+
+
+def fitted(config: Config, arch: Arch) -> Config:
+    """The config with the micro-batch that `optim.memory_gib` asks for; without it, as it is.
+
+    It is the largest divisor of `batch_size` that the mesh divides and whose update is planned
+    (`plan_update`) to keep each device within so many GiB, parameters, moments and gradients
+    included. It depends on the config and the shape alone, never on the device that is there, so a
+    run that resumes sums the same gradients in the same order.
+
+    Args:
+      arch: shape of the policy.
+    Raises:
+      UserError: the smallest does not fit; says how much it is planned to take.
+    """
+    optim, shards = config.optim, config.mesh.data * config.mesh.fsdp
+    if not optim.memory_gib:
+        return config
+    sizes = [n for n in range(shards, config.batch_size + 1, shards) if config.batch_size % n == 0]
+    for size in reversed(sizes):
+        chosen = dataclasses.replace(optim, micro_batch=size, memory_gib=0.0)
+        found = dataclasses.replace(config, optim=chosen)
+        planned = plan_update(found, arch).total or 0
+        if planned <= optim.memory_gib * 2**30:
+            return found
+    raise UserError(
+        f"config.optim.memory_gib = {optim.memory_gib}: an update of micro-batches of {sizes[0]} "
+        f"questions, the smallest on this mesh, is planned to take {gib(planned)} GiB on each "
+        "device; give it more, set config.policy.remat, or lower config.group_size or "
+        "config.sampling.max_tokens"
+    )
+
+
+def _update(share: stages.Share, always: int) -> Row:
+    """It is traced with whole gradients; fsdp splits them."""
+    found, whole = stages.update(share), _gradients(share)
+    work = found.work - whole
+    alive = size_of(stages.update_batch(share)) + whole // share.config.mesh.fsdp
+    return Row(found.name, work, "", always + alive + work)
+
+
+def _gradients(share: stages.Share) -> int:
+    """Whole gradients: their float32 sum and those of a micro-batch."""
+    return sum(4 * x.size + nbytes(x) for x in jax.tree.leaves(share.params))
 
 
 def state_rows(config: Config, arch: Arch) -> tuple[Row, ...]:
@@ -183,7 +229,9 @@ def render(found: Plan, config: Config) -> Any:
 
     sizes = " x ".join(map(str, dataclasses.astuple(config.mesh)))
     peak = found.peak
-    table = Table(caption=f"peak {gib(peak.total)} GiB in {peak.name}; mesh {sizes}, each device")
+    micro = config.optim.micro_batch or config.batch_size
+    caption = f"peak {gib(peak.total)} GiB in {peak.name}; mesh {sizes}, each device; "
+    table = Table(caption=f"{caption}micro-batches of {micro} of {config.batch_size} questions")
     table.add_column("what")
     for name in ("GiB", "all that is alive"):
         table.add_column(name, justify="right")
@@ -206,7 +254,9 @@ def show(
     from rich.console import Console
 
     check_devices(config, devices)
-    Console().print(name, render(plan(config, shape_of(config)), config), sep="\n")
+    arch = shape_of(config)
+    config = fitted(config, arch)
+    Console().print(name, render(plan(config, arch), config), sep="\n")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -211,7 +211,8 @@ def last_good(directory: pathlib.Path) -> str:
 def optimizer_of(config: Config) -> optax.GradientTransformation:
     """The optimizer that `config.optim` describes."""
     fields = dataclasses.asdict(config.optim)
-    del fields["micro_batch"], fields["max_skipped"]
+    for name in ("micro_batch", "memory_gib", "max_skipped"):
+        del fields[name]
     updates = config.steps * fields.pop("epochs")
     return make_optimizer(steps=updates, **fields)
 

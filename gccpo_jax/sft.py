@@ -36,12 +36,18 @@ def fine_tune(
 
     Raises:
       UserError: see `session.open_session` and `workdir.claim`; or a question without
-        a worked solution, or one longer than `sampling.max_tokens`; or alarms were asked for.
+        a worked solution, or one longer than `sampling.max_tokens`; or alarms or
+        `optim.memory_gib` were asked for.
     """
     if config.log.kl_alarm or config.log.entropy_alarm:
         raise UserError(
             f"config.log.kl_alarm = {config.log.kl_alarm}, entropy_alarm = "
             f"{config.log.entropy_alarm}: demonstrations have neither; leave them at 0"
+        )
+    if config.optim.memory_gib:
+        raise UserError(
+            f"config.optim.memory_gib = {config.optim.memory_gib}: updates from demonstrations are "
+            "not planned; leave it at 0 and set config.optim.micro_batch"
         )
     session, params = open_session(config)
     check_demonstrations(session.train, session.kit, config.sampling.max_tokens)

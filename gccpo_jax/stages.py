@@ -24,13 +24,13 @@ from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.laws import latent_laws, site_laws, step_log_likelihood
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.noise import Tape
+from gccpo_jax.policy_loss import policy_loss_fn
 from gccpo_jax.reading import branch_slots
 from gccpo_jax.readout import AnswerField, Candidates
 from gccpo_jax.rollout_queue import sampler
 from gccpo_jax.runner import keeps_average, optimizer_of
 from gccpo_jax.sites import Sites
 from gccpo_jax.traces import encode_responses
-from gccpo_jax.train import policy_loss_fn
 from gccpo_jax.types import Policy, Prompts, Spans, UpdateBatch
 from gccpo_jax.update import TrainState, make_update
 from gccpo_jax.variants import Variant, variant_laws

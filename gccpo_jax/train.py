@@ -7,7 +7,6 @@ before the first step, and the working directory is claimed last.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import sys
 from functools import partial
@@ -25,12 +24,13 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.kit import behaviour_rule
 from gccpo_jax.logprobs import token_logp
 from gccpo_jax.loop import run_steps
+from gccpo_jax.plan import fitted
+from gccpo_jax.policy_loss import policy_loss_fn
 from gccpo_jax.report import write_rollouts
 from gccpo_jax.runner import Run, open_run
 from gccpo_jax.session import Session, open_session
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Params, Policy, Prompts, UpdateBatch
-from gccpo_jax.update import LossFn, group_loss, rl_loss
+from gccpo_jax.types import Params, Prompts, UpdateBatch
 from gccpo_jax.user_function import load_function
 from gccpo_jax.workdir import claim
 
@@ -46,6 +46,7 @@ def train_and_evaluate(
     judge = load_function(config.reward.process, "config.reward.process")
     session, params = open_session(config)
     check_task(config, session)
+    fitting = fitted(config, session.arch)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
     keep = config.objective.beta > 0 or reads
@@ -58,8 +59,13 @@ def train_and_evaluate(
     loss = policy_loss_fn(config, session.kit.policy)
     with (
         held_by_first(claim(workdir, config, resume)),
-        open_run(config, session, params, loss, workdir, batches) as run,
+        open_run(fitting, session, params, loss, workdir, batches) as run,
     ):
+        if fitting is not config:
+            run.log.say(
+                f"optim.memory_gib = {config.optim.memory_gib}: micro-batches of "
+                f"{fitting.optim.micro_batch} of {config.batch_size} questions"
+            )
 
         def take(step: int) -> dict[str, Any]:
             items, placed = questions()
@@ -117,16 +123,6 @@ def check_task(config: Config, session: Session) -> None:
                 f"config.counterfactual.{name}_arms = {arms}: task {task.name!r} has no "
                 f"{name!r} rewrites; set it to 0"
             )
-
-
-def policy_loss_fn(config: Config, policy: Policy) -> LossFn:
-    """The objective of the config on a policy."""
-    rule = behaviour_rule(config)
-    options = dataclasses.asdict(config.objective)
-    scale = options.pop("gvpo_scale")
-    if config.objective.loss == "gvpo":
-        return group_loss(policy, rule=rule, scale=scale)
-    return rl_loss(policy, rule=rule, max_tokens=config.sampling.max_tokens, **options)
 
 
 def update_batch(

@@ -60,6 +60,8 @@ def test_a_step_warns_counts_and_goes_on(tmp_path, capsys):
 def test_demonstrations_have_no_alarms(tmp_path):
     with pytest.raises(UserError, match="entropy_alarm = 0.5: demonstrations have neither"):
         sft.fine_tune(small(log__entropy_alarm=0.5), "sft", tmp_path / "run")
+    with pytest.raises(UserError, match="memory_gib = 1.0: updates from demonstrations are not"):
+        sft.fine_tune(small(optim__memory_gib=1.0), "sft", tmp_path / "run")
 
 
 def test_an_alarm_of_what_is_not_measured_is_refused():

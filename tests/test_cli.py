@@ -49,6 +49,8 @@ def refused(capsys, tmp_path, *arguments, says, config=QUICKSTART):
         ("--config.mesh.data=3", ("batch_size = 16", "3 x 1")),
         ("--config.mesh.data=16 --config.optim.micro_batch=0", ("needs 16 devices", "8 present")),
         ("--config.optim.micro_batch=5", ("micro_batch = 5", "batch_size = 16")),
+        ("--config.optim.memory_gib=1", ("memory_gib = 1", "micro_batch = 8", "either")),
+        ("--config.optim.memory_gib=1e-4 --config.optim.micro_batch=0", ("of 1 questions", "GiB")),
         (
             "--config.checkpoint.keep_best=2 --config.eval.every=0",
             ("keep_best = 2", "eval.every is 0"),

@@ -159,6 +159,35 @@ def test_recomputing_layers_and_small_micro_batches_lower_the_update():
     assert update(optim__micro_batch=1) < 0.5 * whole
 
 
+def test_the_largest_micro_batch_that_fits():
+    fields = dict(data__max_prompt_tokens=64, sampling__max_tokens=64)
+    peaks = {
+        size: plan.plan_update(config_of(**fields, optim__micro_batch=size), ARCH).total
+        for size in (1, 2, 4)
+    }
+    assert peaks[1] < peaks[2] < peaks[4]
+    for size, peak in peaks.items():
+        whole = plan.plan(config_of(**fields, optim__micro_batch=size), ARCH)
+        assert whole.stages[-1].total == peak
+        for spare, expected in ((0, size), (-1, size // 2)):
+            config = config_of(**fields, optim__memory_gib=(peak + spare) / 2**30)
+            if expected:
+                assert plan.fitted(config, ARCH).optim.micro_batch == expected
+                continue
+            with pytest.raises(UserError, match=r"micro-batches of 1 questions.* take 0\.\d+ GiB"):
+                plan.fitted(config, ARCH)
+    asked = config_of(**fields, optim__micro_batch=2)
+    assert plan.fitted(asked, ARCH) is asked
+
+
+def test_a_micro_batch_that_fits_is_divided_by_the_mesh():
+    config = dataclasses.replace(config_of(optim__memory_gib=1.0), mesh=MeshConfig(data=2))
+    assert plan.fitted(config, ARCH).optim.micro_batch == 4
+    config = dataclasses.replace(config_of(optim__memory_gib=1e-9), mesh=MeshConfig(data=2))
+    with pytest.raises(UserError, match="micro-batches of 2 questions, the smallest on this mesh"):
+        plan.fitted(config, ARCH)
+
+
 def test_mistakes(tmp_path):
     tensor = dataclasses.replace(config_of(), mesh=MeshConfig(tensor=4))
     with pytest.raises(UserError, match=r"2 does not divide over mesh.tensor = 4"):

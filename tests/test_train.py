@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gccpo_jax import checkpoint, config, sft, train, weights
+from gccpo_jax.plan import plan_update, shape_of
 from gccpo_jax.runner import Run
 
 
@@ -101,6 +102,21 @@ def test_other_losses_train(tmp_path, options):
     rows = metrics(tmp_path / "run")
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert rows[0]["update_norm"] > 0
+
+
+def test_micro_batches_that_fit_a_memory_train_as_if_asked_for(tmp_path, capsys):
+    c = small(credit__kind="outcome", steps=1)
+    sizes = [
+        plan_update(small(credit__kind="outcome", optim__micro_batch=n), shape_of(c)).total
+        for n in (1, 2)
+    ]
+    changes = [dict(optim__micro_batch=1), dict(optim__memory_gib=sum(sizes) / 2 / 2**30)]
+    for n, change in enumerate(changes):
+        run = small(credit__kind="outcome", steps=1, **change)
+        train.train_and_evaluate(run, "fits", tmp_path / str(n))
+    first, second = (metrics(tmp_path / str(n))[0] for n in (0, 1))
+    assert first["update_norm"] == second["update_norm"] > 0
+    assert "micro-batches of 1 of 2 questions" in capsys.readouterr().out
 
 
 def test_rollouts_show_steps_that_add_up(finished):
