@@ -6,7 +6,7 @@
 
 Weights are random and float32, as they are trained, and rounded to `--compute` in use. The
 command can be tried on a CPU with smaller shapes and sizes, better in float32.
-Decoding is a run of `sampling.sample` less one of a single token. The limits, a large
+Decoding is a run of `rollouts.sample` less one of a single token. The limits, a large
 product in that dtype and a large copy, are measured between the runs. Prints one JSON line:
 
   share_of_bandwidth  the least bytes that a token of all rows needs (every weight once, each
@@ -30,12 +30,13 @@ import jax.numpy as jnp
 import numpy as np
 from shapes import SHAPES, matmul_flops
 
-from gccpo_jax import model, noise
-from gccpo_jax.arch import Arch
-from gccpo_jax.law import Rule
-from gccpo_jax.sampling import sample
-from gccpo_jax.types import Params, Policy, Prompts, UpdateBatch
-from gccpo_jax.update import TrainState, make_optimizer, make_update, rl_loss
+from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.types import Params, Policy, Prompts, TrainState, UpdateBatch
 
 RULE = Rule(1.0)
 

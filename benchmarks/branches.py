@@ -25,15 +25,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import model, noise
-from gccpo_jax.arch import Arch
-from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
-from gccpo_jax.law import Rule
-from gccpo_jax.laws import latent_laws
-from gccpo_jax.readout import AnswerField, Candidates
-from gccpo_jax.sampling import sample
-from gccpo_jax.sites import boundary
-from gccpo_jax.types import Prompts, Spans
+from gccpo_jax.counterfactual.answer_laws import latent_laws
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.sampling.sites import boundary
+from gccpo_jax.types import AnswerField, Candidates, Prompts, Spans
 
 SHAPES = {
     "tiny": Arch(136, 128, 3, 4, 4, 32, 384),

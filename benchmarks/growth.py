@@ -60,7 +60,7 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, dict[str, float]]:
     """Seconds and MB of each stage."""
     import jax
 
-    from gccpo_jax import stages
+    from gccpo_jax.training.planning import stages
 
     programs = stages.of_step(share(sizes))
     found = {}
@@ -84,8 +84,8 @@ def share(sizes: dict[str, int]) -> Any:
     """What a device has of a config with these sizes."""
     from shapes import SHAPES
 
-    from gccpo_jax import stages
     from gccpo_jax.config import default, freeze
+    from gccpo_jax.training.planning import stages
 
     c = default()
     c.batch_size, c.group_size = 4, sizes["G"]

@@ -13,12 +13,13 @@ import numpy as np
 from entrant import serve
 from shapes import SHAPES
 
-from gccpo_jax import model, noise
-from gccpo_jax.advantage import group_zscore
-from gccpo_jax.law import Rule
-from gccpo_jax.sampling import sample
-from gccpo_jax.types import Array, Prompts, UpdateBatch
-from gccpo_jax.update import TrainState, make_optimizer, make_update, rl_loss
+from gccpo_jax.advantage.baselines import group_zscore
+from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
+from gccpo_jax.policy import model
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.types import Array, Prompts, TrainState, UpdateBatch
 
 what, shape, *sizes = sys.argv[1:]
 questions, group, prompt, response, micro_batch = map(int, sizes)

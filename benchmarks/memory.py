@@ -19,9 +19,11 @@ import time
 
 import jax
 
-from gccpo_jax import cli, stages
 from gccpo_jax.config import Config
-from gccpo_jax.plan import plan, shape_of
+from gccpo_jax.plan import shape_of
+from gccpo_jax.runtime import cli
+from gccpo_jax.training.planning import stages
+from gccpo_jax.training.planning.memory import plan
 
 
 def compiled(stage: stages.Stage) -> int:

@@ -1,4 +1,4 @@
-"""Contestant: `sampling.sample`, a group of rollouts for each of a few questions.
+"""Contestant: `rollouts.sample`, a group of rollouts for each of a few questions.
 
 python benchmarks/rollout_ours.py SHAPE QUESTIONS GROUP PROMPT RESPONSE
 """
@@ -13,9 +13,10 @@ import numpy as np
 from entrant import serve
 from shapes import SHAPES
 
-from gccpo_jax import model, noise
-from gccpo_jax.law import Rule
-from gccpo_jax.sampling import sample
+from gccpo_jax.policy import model
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.types import Prompts
 
 shape, *sizes = sys.argv[1:]

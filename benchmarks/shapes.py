@@ -2,8 +2,8 @@
 
 import math
 
-from gccpo_jax import model
-from gccpo_jax.arch import Arch
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
 
 SHAPES = {
     "tiny": Arch(136, 128, 3, 4, 4, 32, 384),

@@ -89,12 +89,11 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     import jax.numpy as jnp
     import step_naive
 
-    from gccpo_jax.data import TrainBatches
-    from gccpo_jax.policy_loss import policy_loss_fn
-    from gccpo_jax.runner import optimizer_of
-    from gccpo_jax.session import open_session
-    from gccpo_jax.stopwatch import Stopwatch
-    from gccpo_jax.update import TrainState, make_update
+    from gccpo_jax.objective.update import make_update, optimizer_of, policy_loss_fn
+    from gccpo_jax.runtime.timing import Stopwatch
+    from gccpo_jax.sampling.questions import TrainBatches
+    from gccpo_jax.training.session import open_session
+    from gccpo_jax.types import TrainState
 
     compiled: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -153,8 +152,8 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
 
 def one_step(kit, config, params, items, prompts, step, watch, update, state):
     """One step as `train.py` does it, without log and evaluation."""
-    from gccpo_jax.collect import collect
     from gccpo_jax.train import update_batch
+    from gccpo_jax.training.experience import collect
 
     found = collect(kit, config, params, items, prompts, step, watch)
     with watch("update"):

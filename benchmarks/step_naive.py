@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import noise
-from gccpo_jax.kit import behaviour_rule
-from gccpo_jax.law import Rule, log_law
-from gccpo_jax.reading import cut
-from gccpo_jax.sampling import sample
-from gccpo_jax.traces import Traces, sample_traces
+from gccpo_jax.counterfactual.read import cut
+from gccpo_jax.policy.token_law import Rule, behaviour_rule, log_law
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.sampling.traces import Traces, sample_traces
 from gccpo_jax.types import Prompts
 
 

@@ -16,9 +16,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from gccpo_jax.analysis_settings import Settings
+from gccpo_jax.analysis import files
+from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.analysis.suites import run
 from gccpo_jax.errors import UserError, exit_code
-from gccpo_jax.suites import files, run
 
 _HELP = {
     "seed": "root seed of every draw",

@@ -11,46 +11,13 @@ log the same scores; baselines read nothing that they do not need.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from typing import Any
 
-from gccpo_jax.cli import load_config
-from gccpo_jax.config import CreditConfig, ObjectiveConfig, freeze
-from gccpo_jax.cost import at_the_limits
+from gccpo_jax.config import freeze
 from gccpo_jax.errors import UserError, exit_code
-from gccpo_jax.preset_list import PRESETS, Preset
-
-
-def find(name: str) -> Preset:
-    """The preset of a name.
-
-    Raises:
-      UserError: there is none; names those there are.
-    """
-    for preset in PRESETS:
-        if name in (preset.name, preset.also):
-            return preset
-    raise UserError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
-
-
-def apply(base: Any, name: str) -> Any:
-    """The base `ConfigDict` with what the preset changes, in place; returns it.
-
-    Raises:
-      UserError: there is no such preset, or it would be the base itself.
-    """
-    for path, value in find(name).changes(base).items():
-        section, _, last = path.rpartition(".")
-        (base[section] if section else base)[last] = value
-    for section, cls, chosen in (
-        (base.credit, CreditConfig, base.credit.kind),
-        (base.objective, ObjectiveConfig, base.objective.loss),
-    ):
-        for field in dataclasses.fields(cls):  # what this kind does not read, the base had set
-            if chosen not in field.metadata.get("kinds", (chosen,)):
-                section[field.name] = field.default
-    return base
+from gccpo_jax.runtime.cli import load_config
+from gccpo_jax.training.planning.tokens import at_the_limits
+from gccpo_jax.training.presets import PRESETS, apply
 
 
 def table(file: str) -> str:

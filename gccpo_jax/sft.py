@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from gccpo_jax import cli, sharding
 from gccpo_jax.config import Config
-from gccpo_jax.data import Questions, TrainBatches
-from gccpo_jax.distributed import held_by_first
 from gccpo_jax.errors import UserError
-from gccpo_jax.kit import Kit
-from gccpo_jax.loop import run_steps
-from gccpo_jax.runner import open_run
-from gccpo_jax.session import open_session
+from gccpo_jax.objective.update import sft_loss
+from gccpo_jax.runtime import cli, sharding
+from gccpo_jax.runtime.distributed import held_by_first
+from gccpo_jax.runtime.workdir import claim
+from gccpo_jax.sampling.questions import Questions, TrainBatches
+from gccpo_jax.sampling.solver import Kit
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.training.loop import run_steps
+from gccpo_jax.training.run import open_run
+from gccpo_jax.training.session import open_session
 from gccpo_jax.types import Prompts, UpdateBatch
-from gccpo_jax.update import sft_loss
-from gccpo_jax.workdir import claim
 
 
 def fine_tune(

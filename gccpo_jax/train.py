@@ -15,24 +15,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax import cli, sharding
-from gccpo_jax.collect import Experience, collect
 from gccpo_jax.config import Config
-from gccpo_jax.data import TrainBatches
-from gccpo_jax.distributed import held_by_first
 from gccpo_jax.errors import UserError
-from gccpo_jax.kit import behaviour_rule
-from gccpo_jax.logprobs import token_logp
-from gccpo_jax.loop import run_steps
-from gccpo_jax.plan import fitted
-from gccpo_jax.policy_loss import policy_loss_fn
-from gccpo_jax.report import write_rollouts
-from gccpo_jax.runner import Run, open_run
-from gccpo_jax.session import Session, open_session
+from gccpo_jax.objective.update import policy_loss_fn
+from gccpo_jax.policy.logprobs import token_logp
+from gccpo_jax.policy.token_law import behaviour_rule
+from gccpo_jax.runtime import cli, sharding
+from gccpo_jax.runtime.distributed import held_by_first
+from gccpo_jax.runtime.workdir import claim
+from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.checking.user import load_function
+from gccpo_jax.training.experience import Experience, collect
+from gccpo_jax.training.loop import run_steps
+from gccpo_jax.training.planning.memory import fitted
+from gccpo_jax.training.rollout_files import write_rollouts
+from gccpo_jax.training.run import Run, open_run
+from gccpo_jax.training.session import Session, open_session
 from gccpo_jax.types import Params, Prompts, UpdateBatch
-from gccpo_jax.user_function import load_function
-from gccpo_jax.workdir import claim
 
 
 def train_and_evaluate(

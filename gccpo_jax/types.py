@@ -151,3 +151,35 @@ class UpdateBatch:
     reference_logp: Array  # [B, G, T] f32   of the reference policy; unused when beta is 0
     advantage: Array  # [B, G, T] f32
     reward: Array | None = None  # [B, G] f32  read by a loss of whole groups (GVPO) only
+
+
+@record
+class AnswerField:
+    """How an answer is asked for and what ends it; the same for all questions of a task."""
+
+    cues: tuple[Array, ...]  # [Q_i] int32 each, Q_i >= 1: templates that ask for the answer
+    ends: Array  # [V] bool  tokens with which an answer is over
+
+
+@record
+class Candidates:
+    """Candidate answers of one question, without what ends them.
+
+    A row is a spelling. Equal answers point at one row, and only that row has a
+    probability in the law: the sum over its spellings.
+    """
+
+    tokens: Array  # [C, A] int32
+    mask: Array  # [C, A] bool
+    exists: Array  # [C] bool      False on padding; at least one is True
+    counted_as: Array  # [C] int32  the row that a spelling is counted with; its own, or another
+
+
+@record
+class TrainState:
+    """Everything that an update changes."""
+
+    params: Any
+    opt_state: Any
+    step: Array  # [] int32  optimizer updates so far
+    average: Any = None  # float32 moving average of the parameters; None: not kept

@@ -19,16 +19,16 @@ STEP = 3  # at which it breaks
 
 def kill_during_save() -> None:
     """SIGKILL when the arrays of checkpoint STEP are written and its folder is not yet renamed."""
-    from gccpo_jax import checksums
+    from gccpo_jax.runtime import checkpoints
 
-    seal = checksums.seal
+    seal = checkpoints.seal
 
     def broken(directory: Any) -> None:
         if directory.name.startswith(f"{STEP}."):
             os.kill(os.getpid(), signal.SIGKILL)
         seal(directory)
 
-    checksums.seal = broken
+    checkpoints.seal = broken
 
 
 def nan_gradient() -> None:
@@ -38,9 +38,9 @@ def nan_gradient() -> None:
     import jax
     import jax.numpy as jnp
 
-    from gccpo_jax import runner
+    from gccpo_jax.training import run
 
-    make = runner.make_update
+    make = run.make_update
 
     def patched(loss: Any, *arguments: Any, **options: Any) -> Any:
         def root(params: Any, batch: Any) -> Any:
@@ -52,7 +52,7 @@ def nan_gradient() -> None:
         calls = itertools.count(1)
         return lambda state, batch: (bad if next(calls) == 2 * STEP - 1 else good)(state, batch)
 
-    runner.make_update = patched
+    run.make_update = patched
 
 
 def nan_logp(last: int = STEP) -> None:
@@ -61,7 +61,7 @@ def nan_logp(last: int = STEP) -> None:
 
     import jax.numpy as jnp
 
-    from gccpo_jax.runner import Run
+    from gccpo_jax.training.run import Run
 
     learn = Run.learn
 

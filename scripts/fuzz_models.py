@@ -67,7 +67,7 @@ def _safetensors() -> Target:
         return files
 
     def open_weights(folder: pathlib.Path) -> Run:
-        from gccpo_jax import weights
+        from gccpo_jax.policy import weights
 
         return lambda _: weights.load(folder) and None
 
@@ -78,8 +78,8 @@ def _gguf() -> Target:
     def file(metadata: dict[str, Any]) -> bytes:
         import gguf
 
-        from gccpo_jax import weights
-        from gccpo_jax.gguf_weights import _gguf_name
+        from gccpo_jax.policy import weights
+        from gccpo_jax.policy.gguf_weights import _gguf_name
 
         arch, params = weights.load(GOLDEN)
         with tempfile.TemporaryDirectory() as folder:
@@ -111,9 +111,9 @@ def _gguf() -> Target:
         return {"m.gguf": make.flipped(rng, data, 1500) if rng.random() < 0.3 else data}
 
     def open_weights(folder: pathlib.Path) -> Run:
-        from gccpo_jax import weights
         from gccpo_jax.errors import UserError
-        from gccpo_jax.tokenizer import load_tokenizer
+        from gccpo_jax.policy import weights
+        from gccpo_jax.policy.tokenizer import load_tokenizer
 
         def run(_: dict[str, bytes]) -> None:
             try:

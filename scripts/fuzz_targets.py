@@ -59,12 +59,13 @@ def _answers(name: str) -> Target:
         return int(rng.integers(100)), make.hostile(rng, SAMPLES[name])
 
     def open_task(_: pathlib.Path) -> Run:
+        from gccpo_jax.counterfactual.candidates import candidates_of
+        from gccpo_jax.policy.tokenizer import load_tokenizer
+        from gccpo_jax.sampling.outcomes import outcomes
         from gccpo_jax.tasks.base import Item
-        from gccpo_jax.tasks.chain import ChainConfig, chain
+        from gccpo_jax.tasks.chain.suite import ChainConfig, chain
         from gccpo_jax.tasks.gsm8k import of_splits as gsm8k
-        from gccpo_jax.tasks.math import of_splits as math
-        from gccpo_jax.texts import candidates_of, outcomes
-        from gccpo_jax.tokenizer import load_tokenizer
+        from gccpo_jax.tasks.open_math import of_splits as math
 
         task = {
             "chain": lambda: chain(ChainConfig(train=4, id=4, ood=1)),
@@ -109,10 +110,11 @@ def _steps() -> Target:
     def open_steps(_: pathlib.Path) -> Run:
         import jax
 
+        from gccpo_jax.counterfactual.candidates import answer_start
+        from gccpo_jax.policy.tokenizer import load_tokenizer
+        from gccpo_jax.sampling.outcomes import step_texts
         from gccpo_jax.steps import find_steps, merge_steps, read_boundaries, step_of_token
-        from gccpo_jax.tasks.chain import ChainConfig, chain
-        from gccpo_jax.texts import answer_start, step_texts
-        from gccpo_jax.tokenizer import load_tokenizer
+        from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
         task = chain(ChainConfig(train=4, id=4, ood=1))
         tokenizer = load_tokenizer("tiny")
@@ -167,10 +169,10 @@ def _config() -> Target:
         return (make.arguments if rng.random() < 0.6 else make.settings)(rng, fields())
 
     def open_config(_: pathlib.Path) -> Run:
-        from gccpo_jax.cli import _overrides, set_field
         from gccpo_jax.config import Config, default, freeze
+        from gccpo_jax.runtime.cli import _overrides, set_field
         from gccpo_jax.tasks import _checked
-        from gccpo_jax.tasks.chain import ChainConfig
+        from gccpo_jax.tasks.chain.suite import ChainConfig
 
         plain = dataclasses.asdict(Config())
 
@@ -197,9 +199,10 @@ def _config() -> Target:
 
 def _rows(name: str, rows: tuple[dict[str, Any], ...], inputs: int) -> Target:
     def open_rows(folder: pathlib.Path) -> Run:
-        from gccpo_jax.labelled import read_labelled
-        from gccpo_jax.tasks import gsm8k, math
-        from gccpo_jax.tasks.records import read_records
+        from gccpo_jax.analysis.labelled import read_labelled
+        from gccpo_jax.tasks import gsm8k
+        from gccpo_jax.tasks import open_math as math
+        from gccpo_jax.tasks.files import read_records
 
         def run(_: bytes) -> None:
             path = str(folder / "rows.jsonl")

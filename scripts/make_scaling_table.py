@@ -12,11 +12,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from gccpo_jax.arch import Arch
-from gccpo_jax.cli import load_config
 from gccpo_jax.config import MeshConfig, freeze
 from gccpo_jax.errors import UserError
-from gccpo_jax.plan import plan
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.runtime.cli import load_config
+from gccpo_jax.training.planning.memory import plan
 
 RECIPE = pathlib.Path(__file__).parent.parent / "configs" / "qwen2_5_1_5b_gsm8k.py"
 QWEN = {"model_type": "qwen2", "rope_theta": 1e6, "rms_norm_eps": 1e-6, "torch_dtype": "bfloat16"}

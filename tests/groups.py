@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.family import Arms, Family
-from gccpo_jax.measure import Reading
+from gccpo_jax.reward.arms import Arms, Family
+from gccpo_jax.reward.group import Reading
 from gccpo_jax.types import Rollout, Segment, Spans
 
 G, E, T, C, P = 4, 3, 16, 3, 2

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import advantage, baselines, objective, paper, process, ratios, shaping
-from gccpo_jax.reductions import REDUCTIONS
+from gccpo_jax.advantage import baselines, paper, shaping
+from gccpo_jax.advantage import process_supervision as process
+from gccpo_jax.objective import losses, ratios
+from gccpo_jax.objective.reductions import REDUCTIONS
 
 G, E, T, D = 5, 3, 6, 7
 UNSCORABLE = 2
@@ -91,7 +93,7 @@ def think(x):
 
 def ratio_loss(x, loss, reduction, **options):
     options = {"beta": 0.04, "clip_low": 0.1, "clip_high": 0.15, "dual_clip": 3.0} | options
-    found = objective.policy_loss(
+    found = losses.policy_loss(
         x["logp"], x["old"], x["reference"], x["advantage"], x["inside"], x["entropy"],
         loss=loss, reduction=reduction, max_tokens=8, **options,
     )  # fmt: skip
@@ -101,7 +103,7 @@ def ratio_loss(x, loss, reduction, **options):
 def corrected_loss(x, mode):
     """With the weights of truncated importance sampling."""
     weight = ratios.sampler_correction(x["old"], x["sampler"], x["inside"], mode, 1.2, 0.8)
-    found = objective.policy_loss(
+    found = losses.policy_loss(
         x["logp"], x["old"], x["reference"], x["advantage"], x["inside"], weight=weight
     )
     return found.total / jnp.maximum(found.denominator, 1)
@@ -114,18 +116,18 @@ def penalty(x, estimator, correction):
 
 def whole_group(x):
     parts = (x[name][None] for name in ("logp", "old", "reward", "inside"))
-    found = objective.gvpo_loss(*parts, scale=0.1)
+    found = losses.gvpo_loss(*parts, scale=0.1)
     return found.total / jnp.maximum(found.denominator, 1)
 
 
 def supervised(x):
-    found = objective.negative_log_likelihood(x["logp"], x["inside"])
+    found = losses.negative_log_likelihood(x["logp"], x["inside"])
     return found.total / jnp.maximum(found.denominator, 1)
 
 
 ROWS = {
-    "zscore": lambda x: advantage.group_zscore(x["reward"], x["where"]),
-    "leave_one_out": lambda x: advantage.leave_one_out(x["reward"], x["where"]),
+    "zscore": lambda x: baselines.group_zscore(x["reward"], x["where"]),
+    "leave_one_out": lambda x: baselines.leave_one_out(x["reward"], x["where"]),
     "mean_only": lambda x: baselines.mean_only(x["reward"], x["where"]),
     "pass_at_k": lambda x: baselines.pass_at_k(right(x), x["where"], k=2),
     "causal_weight": partial(of_latents, gcpo),

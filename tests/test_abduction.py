@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from gccpo_jax import noise
-from gccpo_jax.abduction import abduct, condition, posterior
-from gccpo_jax.law import EXCLUDED, Rule, log_law
+from gccpo_jax.policy.token_law import EXCLUDED, Rule, log_law
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.abduction import abduct, condition, posterior
 
 V = 9
 LAW = np.array([0.6, 0.3, 0.0999, 1e-4])

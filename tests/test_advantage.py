@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax import advantage, reward
+from gccpo_jax import reward
+from gccpo_jax.advantage import baselines, step_advantages
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Spans
 
@@ -17,12 +18,12 @@ G, E, T = 5, 4, 10
 REWARDS = arrays(np.float32, G, elements=st.floats(-2, 2, width=32))
 MASKS = arrays(bool, G)
 
-rloo = jax.jit(advantage.leave_one_out)
-zscore = jax.jit(advantage.group_zscore, static_argnames=("ddof", "epsilon"))
-discount = jax.jit(advantage.discounted_effects, static_argnames=("lam", "tokens_per_unit"))
-recentre = jax.jit(advantage.recentre)
+rloo = jax.jit(baselines.leave_one_out)
+zscore = jax.jit(baselines.group_zscore, static_argnames=("ddof", "epsilon"))
+discount = jax.jit(step_advantages.discounted_effects, static_argnames=("lam", "tokens_per_unit"))
+recentre = jax.jit(step_advantages.recentre)
 steps_of = jax.jit(step_of_token, static_argnums=1)
-surprise = jax.jit(advantage.surprise_weights, static_argnums=3)
+surprise = jax.jit(step_advantages.surprise_weights, static_argnums=3)
 
 ALL = jnp.ones(4, bool)
 
@@ -172,8 +173,8 @@ def ungated(outcomes, phi):
     effect = jax.vmap(reward.effects)(jnp.full((4, E), phi), outcomes, mask)
     gated = jax.vmap(partial(reward.gated_effects, gate=False))(effect, jnp.zeros((4, E)), mask)
     tokens = jnp.full((4, E), 3)
-    discounted = partial(advantage.discounted_effects, lam=1.0, tokens_per_unit=8.0)
-    return advantage.recentre(jax.vmap(discounted)(gated, tokens), mask)
+    discounted = partial(step_advantages.discounted_effects, lam=1.0, tokens_per_unit=8.0)
+    return step_advantages.recentre(jax.vmap(discounted)(gated, tokens), mask)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=4, max_size=4), st.floats(0, 1, width=32))
@@ -210,15 +211,15 @@ def test_surprise_weights_equal_the_oracle_and_have_mean_one(logp, shape):
 
 
 def test_steps_are_spread_over_their_tokens():
-    got = advantage.to_tokens(jnp.array([5.0, 6.0, 7.0, 8.0]), spans_of([3, 1, 2]), T)
+    got = step_advantages.to_tokens(jnp.array([5.0, 6.0, 7.0, 8.0]), spans_of([3, 1, 2]), T)
     np.testing.assert_array_equal(got, [5, 5, 5, 6, 7, 7, 0, 0, 0, 0])
 
 
 def test_steps_are_averaged_over_their_tokens():
     spans, per_step = spans_of([3, 1, 2]), jnp.array([5.0, 6.0, 7.0, 8.0])
-    back = advantage.to_steps(advantage.to_tokens(per_step, spans, T), spans)
+    back = step_advantages.to_steps(step_advantages.to_tokens(per_step, spans, T), spans)
     np.testing.assert_allclose(back, [5, 6, 7, 0])
-    np.testing.assert_allclose(advantage.to_steps(jnp.arange(10.0), spans), [1, 3, 4.5, 0])
+    np.testing.assert_allclose(step_advantages.to_steps(jnp.arange(10.0), spans), [1, 3, 4.5, 0])
 
 
 @jax.jit
@@ -226,13 +227,13 @@ def test_steps_are_averaged_over_their_tokens():
 def everything(x, where):
     step = jnp.zeros(3, jnp.int32)
     return (
-        advantage.leave_one_out(x, where).sum()
-        + advantage.group_zscore(x, where, epsilon=0.0).sum()
-        + advantage.recentre(x[:, None], where[:, None]).sum()
-        + advantage.surprise_weights(x, step, where, 2)[0]
-        + advantage.discounted_effects(x, 0 * step, lam=0.0, tokens_per_unit=1.0).sum()
-        + advantage.mass_preserving(x**2, where.astype(int), floor=0.0).sum()
-        + advantage.token_mean(x, where.astype(int), where)[0]
+        baselines.leave_one_out(x, where).sum()
+        + baselines.group_zscore(x, where, epsilon=0.0).sum()
+        + step_advantages.recentre(x[:, None], where[:, None]).sum()
+        + step_advantages.surprise_weights(x, step, where, 2)[0]
+        + step_advantages.discounted_effects(x, 0 * step, lam=0.0, tokens_per_unit=1.0).sum()
+        + step_advantages.mass_preserving(x**2, where.astype(int), floor=0.0).sum()
+        + step_advantages.token_mean(x, where.astype(int), where)[0]
     )
 
 
@@ -244,7 +245,7 @@ def test_value_and_gradient_are_finite_at_the_edges(where, values):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("function", [advantage.leave_one_out, advantage.group_zscore])
+@pytest.mark.parametrize("function", [baselines.leave_one_out, baselines.group_zscore])
 def test_vmap_equals_a_loop_and_jit_equals_plain(function):
     random = np.random.default_rng(1)
     rewards = jnp.asarray(random.normal(size=(2, G)), jnp.float32)

@@ -7,10 +7,10 @@ from test_storage import records
 from test_train import metrics, small
 
 from gccpo_jax import sft
-from gccpo_jax.alarms import alarms
 from gccpo_jax.errors import UserError
-from gccpo_jax.runlog import RunLog
-from gccpo_jax.runner import Run
+from gccpo_jax.runtime.log import RunLog
+from gccpo_jax.training.metrics import alarms
+from gccpo_jax.training.run import Run
 
 
 def thresholds(kl=0.0, entropy=0.0):

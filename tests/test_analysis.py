@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from gccpo_jax import analyse as command
-from gccpo_jax.analysis_settings import Settings
-from gccpo_jax.counterfactual import (
+from gccpo_jax.analysis.library import (
     Query,
     analyse,
     analyse_batch,
@@ -17,9 +16,10 @@ from gccpo_jax.counterfactual import (
     split_steps,
     step_ids,
 )
-from gccpo_jax.step_report import difference, mean_estimate, phi_estimate, wilson
-from gccpo_jax.tasks import chain_text
-from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.analysis.report import difference, mean_estimate, phi_estimate, wilson
+from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.tasks.chain.text import solution_steps
 
 SMALL = Settings(
     draws=4, latent_arms=1, surface_arms=1, corrupt_arms=2, max_tokens=40, max_steps=4,
@@ -43,7 +43,7 @@ def test_a_wrong_step_is_seen(model):
     items = [i for i in model.kit.task.splits["id"] if len(i.meta["problem"].changes) == 2][:3]
     queries = []
     for item in items:
-        lines = chain_text.solution_steps(item.meta["problem"])
+        lines = solution_steps(item.meta["problem"])
         bad = [lines[0], wrong_result(lines[1]), lines[2]]
         bad[2] = "#### " + bad[1].split("= ")[1].split(" ")[0]
         queries += [
@@ -103,9 +103,7 @@ def test_bad_solutions_give_defined_results(model):
 def test_no_noise_and_huge_noise_give_finite_scores(model, sigma):
     item = model.kit.task.splits["id"][0]
     settings = dataclasses.replace(SMALL, latent_sigma=sigma, surface_arms=0, max_candidates=2)
-    report = analyse(
-        model, item, chain_text.solution_steps(item.meta["problem"]), settings=settings, group=1
-    )
+    report = analyse(model, item, solution_steps(item.meta["problem"]), settings=settings, group=1)
     measured = [step.R.value for step in report.steps if step.R is not None]
     assert measured and all(0 <= r <= 1 for r in measured)
     if sigma == 0:
@@ -134,7 +132,7 @@ def test_the_models_own_solutions_can_be_audited(model):
 @pytest.mark.slow
 def test_results_do_not_depend_on_the_batch(model):
     items = model.kit.task.splits["id"][:3]
-    queries = [Query(i, tuple(chain_text.solution_steps(i.meta["problem"]))) for i in items]
+    queries = [Query(i, tuple(solution_steps(i.meta["problem"]))) for i in items]
     alone, _ = analyse_batch(model, queries[1:2], SMALL, group=2, prompt_tokens=64)
     together, _ = analyse_batch(model, queries, SMALL, group=2, prompt_tokens=64)
     for one, other in zip(alone[0][0].steps, together[1][0].steps, strict=True):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax.arithmetic import score
+from gccpo_jax.tasks.arithmetic import score
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax import advantage, baselines
+from gccpo_jax.advantage import baselines
 
 G = 6
 REWARDS = arrays(np.float32, G, elements=st.integers(-4, 4).map(lambda n: n / 4))
@@ -49,7 +49,7 @@ def test_dr_grpo_is_the_oracle_and_a_share_of_leave_one_out(r, where):
     np.testing.assert_allclose(got, filled(oracle.mean_only(masked(r, where))), atol=1e-6)
     count = where.sum()
     if count > 1:
-        others = np.asarray(advantage.leave_one_out(r, where))
+        others = np.asarray(baselines.leave_one_out(r, where))
         np.testing.assert_allclose(got, others * (count - 1) / count, atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_pass_at_k_is_the_enumeration_of_all_subsets(right, where, k):
 
 @given(MASKS, MASKS)
 def test_pass_at_one_is_the_zscore(right, where):
-    expected = advantage.group_zscore(right.astype(np.float32), where, ddof=0, epsilon=0.0)
+    expected = baselines.group_zscore(right.astype(np.float32), where, ddof=0, epsilon=0.0)
     np.testing.assert_allclose(pass_at_k(right, where, k=1, epsilon=0.0), expected, atol=1e-5)
 
 

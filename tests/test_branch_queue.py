@@ -7,13 +7,14 @@ import pytest
 import toy
 from test_sampling import MASKED, PLAIN, ROOT, G, T
 
-from gccpo_jax import model, noise
-from gccpo_jax.arch import Arch
-from gccpo_jax.branch_queue import queue_branches
-from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
-from gccpo_jax.law import Rule
-from gccpo_jax.sampling import sample
-from gccpo_jax.sites import Sites, boundary
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branch_queue import queue_branches
+from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.sampling.sites import Sites, boundary
 from gccpo_jax.types import Prompts
 
 DRAWS, WIDTH = 2, 3

@@ -6,10 +6,11 @@ import pytest
 import toy
 from test_sampling import PLAIN, ROOT, G, T, draw
 
-from gccpo_jax import noise, reward
-from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes, resampling_tapes
-from gccpo_jax.noise import Tape
-from gccpo_jax.sites import Sites, boundary
+from gccpo_jax import reward
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes, resampling_tapes
+from gccpo_jax.sampling.noise import Tape
+from gccpo_jax.sampling.sites import Sites, boundary
 from gccpo_jax.types import Segment
 
 DRAWS, LIMIT = 1500, 3

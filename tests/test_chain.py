@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks import chain_text as text
 from gccpo_jax.tasks import load_task
-from gccpo_jax.tasks.chain import ChainConfig, _held_out, _unlabelled, chain
-from gccpo_jax.tasks.chain_family import Law, bounds_of, draw_problem
-from gccpo_jax.tasks.chain_tokenizer import build_tokenizer, make_tokenizer, vocabulary
+from gccpo_jax.tasks.chain import text
+from gccpo_jax.tasks.chain.families import Law, bounds_of, draw_problem
+from gccpo_jax.tasks.chain.suite import ChainConfig, _held_out, _unlabelled, chain
+from gccpo_jax.tasks.chain.tokenizer import build_tokenizer, make_tokenizer, vocabulary
 
 SMALL = ChainConfig(train=1500, id=200, ood=150)
 TASK = chain(SMALL)

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from gccpo_jax.tasks import chain_text as text
-from gccpo_jax.tasks.chain_check import LABELS, check, sound_prefixes
-from gccpo_jax.tasks.chain_problem import Clause, Problem
+from gccpo_jax.tasks.chain import text
+from gccpo_jax.tasks.chain.check import LABELS, check, sound_prefixes
+from gccpo_jax.tasks.chain.problem import Clause, Problem
 
 # 3 + 4 - 2 + 5: running values 3, 7, 5, 10.
 PROBLEM = Problem("Ana", "pens", ("puts", "takes", "sends"), 3, (4, -2, 5), label=42)

@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 
-from gccpo_jax.tasks import chain_text as text
-from gccpo_jax.tasks.chain import ChainConfig, chain
-from gccpo_jax.tasks.chain_check import LABELS, check
-from gccpo_jax.tasks.chain_inject import inject
-from gccpo_jax.tasks.chain_problem import Problem
-from gccpo_jax.tasks.chain_tokenizer import build_tokenizer
+from gccpo_jax.tasks.chain import text
+from gccpo_jax.tasks.chain.check import LABELS, check
+from gccpo_jax.tasks.chain.inject import inject
+from gccpo_jax.tasks.chain.problem import Problem
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.tasks.chain.tokenizer import build_tokenizer
 
 PROBLEM = Problem("Ana", "pens", ("puts", "takes", "sends"), 3, (4, -2, 5), label=42)
 TOKENIZER = build_tokenizer()

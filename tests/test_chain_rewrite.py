@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax.tasks import chain_text as text
-from gccpo_jax.tasks.chain import ChainConfig, chain
-from gccpo_jax.tasks.chain_problem import Problem
-from gccpo_jax.tasks.corrupt import corrupt
+from gccpo_jax.tasks.chain import text
+from gccpo_jax.tasks.chain.problem import Problem
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.tasks.rewrites import corrupt
 
 TASK = chain(ChainConfig(train=300, id=60, ood=60, decoration=0.3))
 SPLITS = sorted(TASK.splits)

@@ -11,14 +11,21 @@ import numpy as np
 import pytest
 from test_train import metrics, small
 
-from gccpo_jax import sft, train, weights
-from gccpo_jax.best import ACCURACY, NewestAndBest
-from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
-from gccpo_jax.checksums import NAME, damage
+from gccpo_jax import sft, train
 from gccpo_jax.errors import UserError
-from gccpo_jax.loop import best_checkpoint
-from gccpo_jax.runner import Run
-from gccpo_jax.update import TrainState
+from gccpo_jax.policy import weights
+from gccpo_jax.runtime.checkpoints import (
+    ACCURACY,
+    NAME,
+    Checkpoints,
+    NewestAndBest,
+    complete,
+    damage,
+    set_damaged_aside,
+)
+from gccpo_jax.training.loop import best_checkpoint
+from gccpo_jax.training.run import Run
+from gccpo_jax.types import TrainState
 
 
 def state(step):
@@ -126,7 +133,7 @@ def test_a_checkpoint_whose_checksums_cannot_be_written_is_none(tmp_path, monkey
     checkpoints = Checkpoints(tmp_path, keep=2)
     checkpoints.save(1, state(1), {})
     checkpoints.close()
-    monkeypatch.setattr("gccpo_jax.checkpoint.seal", full)
+    monkeypatch.setattr("gccpo_jax.runtime.checkpoints.seal", full)
     checkpoints = Checkpoints(tmp_path, keep=2)
     with pytest.raises(UserError, match="could not write a checkpoint .No space left"):
         checkpoints.save(2, state(2), {})
@@ -206,7 +213,7 @@ def test_a_run_keeps_its_best_and_says_which_it_is(tmp_path, monkeypatch, capsys
         if step == 2:
             raise Killed
 
-    monkeypatch.setattr("gccpo_jax.loop.evaluate", lambda *_: {"id": next(measured)})
+    monkeypatch.setattr("gccpo_jax.training.loop.evaluate", lambda *_: {"id": next(measured)})
     c = small(
         sampling__max_tokens=48, eval__every=1, checkpoint__every=0, checkpoint__keep=1,
         checkpoint__keep_best=1,

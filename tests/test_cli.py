@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from gccpo_jax import cli, sft, train
+from gccpo_jax import sft, train
+from gccpo_jax.runtime import cli
 
 QUICKSTART = str(pathlib.Path(__file__).parents[1] / "configs" / "quickstart.py")
 

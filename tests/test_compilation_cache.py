@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from gccpo_jax.compilations import keep_compilations
+from gccpo_jax.runtime.sharding import keep_compilations
 
 
 @pytest.fixture(autouse=True)

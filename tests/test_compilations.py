@@ -8,7 +8,7 @@ import pytest
 from test_train import small
 
 from gccpo_jax import train
-from gccpo_jax.runner import Run
+from gccpo_jax.training.run import Run
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 STEPS = 20
@@ -25,7 +25,7 @@ WIDTHS = (8, 16, 32, 64)  # of replaced steps
             "counterfactual__corrupt_arms": 1, "counterfactual__swap_arms": 1,
             "counterfactual__equivariance_arms": 1, "counterfactual__reader": "ema",
         }, len(WIDTHS)),
-        ({"credit__kind": "outcome", "reward__process": "gccpo_jax.arithmetic:score"}, 0),
+        ({"credit__kind": "outcome", "reward__process": "gccpo_jax.tasks.arithmetic:score"}, 0),
     ],
     ids=["default", "every arm", "outcome and judge"],
 )  # fmt: skip

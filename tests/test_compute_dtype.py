@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import model, noise
-from gccpo_jax.arch import Arch
-from gccpo_jax.law import Rule
-from gccpo_jax.rollout_queue import sampler
-from gccpo_jax.types import Prompts, UpdateBatch
-from gccpo_jax.update import TrainState, gradient, make_optimizer, make_update, rl_loss
+from gccpo_jax.objective.update import gradient, make_optimizer, make_update, rl_loss
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.types import Prompts, TrainState, UpdateBatch
 
 B, G, S, T, V = 2, 3, 6, 9, 40
 WIDE = Arch(V, 32, 2, 4, 2, 8, 48, qkv_bias=True)

@@ -6,9 +6,9 @@ import pytest
 
 from gccpo_jax.config import RATIO_LOSSES, REDUCTIONS, ObjectiveConfig, default, freeze
 from gccpo_jax.errors import UserError
-from gccpo_jax.kl import ESTIMATORS
-from gccpo_jax.objective import LOSSES
-from gccpo_jax.reductions import REDUCTIONS as KNOWN
+from gccpo_jax.objective.kl import ESTIMATORS
+from gccpo_jax.objective.losses import LOSSES
+from gccpo_jax.objective.reductions import REDUCTIONS as KNOWN
 
 ALL = [*LOSSES, "gvpo"]
 NEEDS = {

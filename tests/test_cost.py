@@ -5,30 +5,46 @@ import pathlib
 
 import pytest
 
-from gccpo_jax import cli, cost
-from gccpo_jax.arch import Arch
+from gccpo_jax import cost
 from gccpo_jax.config import CounterfactualConfig, CreditConfig, default, freeze
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.runtime import cli
+from gccpo_jax.training.planning.tokens import (
+    Sizes,
+    at_the_limits,
+    budget,
+    chain,
+    continued,
+    contrast,
+    flops,
+    latent,
+    mean_branch,
+    policy_shape,
+    replaced,
+    surface,
+    written,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 # T = 256 tokens in K = 8 steps of 32; 6 answers of 8 tokens; a question of 64. The branches start
 # after 32, 64, ..., 256 tokens, so that 224, 192, ..., 0 are left: 112 on average.
-SIZES = cost.Sizes(steps=8, tokens=256, prompt=64, branch=112, candidates=6, answer=8)
+SIZES = Sizes(steps=8, tokens=256, prompt=64, branch=112, candidates=6, answer=8)
 LEFT = (224 + 192 + 160 + 128 + 96 + 64 + 32 + 0) / 8
 
 
 @pytest.mark.parametrize(
     "tokens, by_hand, multiple",
     [
-        (cost.chain(SIZES), 9 * 6 * 8, 1.7),
-        (cost.latent(SIZES, 4), 8 * 4 * 48, 6),
-        (cost.replaced(SIZES, 4), 8 * 4 * (32 + 48), 10),
-        (cost.surface(SIZES, 2), 2 * (64 + 256) + 8 * 2 * 48, 5.5),
-        (cost.surface(SIZES, 2, read=1), 2 * (64 + 256) + 1 * 2 * 48, 2.9),
-        (cost.continued(SIZES, 8, 4), 8 * 4 * LEFT, 14),
-        (cost.continued(SIZES, 2, 2), 2 * 2 * LEFT, 1.8),
-        (cost.contrast(SIZES, 4, 4), 8 * 4 * (32 + 4 * LEFT), 60),
-        (cost.written(SIZES, 4), 8 * 4 * 32, 4),
+        (chain(SIZES), 9 * 6 * 8, 1.7),
+        (latent(SIZES, 4), 8 * 4 * 48, 6),
+        (replaced(SIZES, 4), 8 * 4 * (32 + 48), 10),
+        (surface(SIZES, 2), 2 * (64 + 256) + 8 * 2 * 48, 5.5),
+        (surface(SIZES, 2, read=1), 2 * (64 + 256) + 1 * 2 * 48, 2.9),
+        (continued(SIZES, 8, 4), 8 * 4 * LEFT, 14),
+        (continued(SIZES, 2, 2), 2 * 2 * LEFT, 1.8),
+        (contrast(SIZES, 4, 4), 8 * 4 * (32 + 4 * LEFT), 60),
+        (written(SIZES, 4), 8 * 4 * 32, 4),
     ],
 )
 def test_the_worked_example(tokens, by_hand, multiple):
@@ -37,9 +53,9 @@ def test_the_worked_example(tokens, by_hand, multiple):
 
 
 def test_a_branch_has_what_the_trajectory_has_left():
-    assert cost.mean_branch(256, 8) == LEFT == 112
+    assert mean_branch(256, 8) == LEFT == 112
     assert SIZES.end == 256 - LEFT, "branch and prefix make the trajectory"
-    assert cost.mean_branch(40, 1) == 0
+    assert mean_branch(40, 1) == 0
 
 
 ARMS = dict(boundaries=2, draws=2, latent_arms=4, surface_arms=2, max_candidates=6)
@@ -59,7 +75,7 @@ def config_of(kind="gated_gae", **arms):
 
 def budget_of(config, arch=None, **sizes):
     known = dict(steps=8, tokens=256, prompt=64, branch=112, answer=8)
-    return cost.budget(config, arch, **(known | sizes))
+    return budget(config, arch, **(known | sizes))
 
 
 def test_a_configuration_is_the_sum_of_its_items():
@@ -108,16 +124,16 @@ def test_flops_of_a_small_decoder(tied):
     arch = Arch(11, width=8, depth=2, heads=2, kv_heads=1, head_dim=6, mlp_width=20, tied=tied)
     attention = 8 * 12 + 8 * 6 + 8 * 6 + 12 * 8  # q, k, v, o
     parameters = 2 * (attention + 3 * 8 * 20 + 2 * 8) + 8 + 11 * 8  # layers, last norm, readout
-    assert cost.flops(arch, 1, 0) == 2 * parameters
+    assert flops(arch, 1, 0) == 2 * parameters
     # A head's score of a token is 6 products and 6 sums, and so is its share of the output.
-    assert cost.flops(arch, 10, 7) - cost.flops(arch, 10, 0) == 10 * 7 * 2 * 2 * (12 + 12)
+    assert flops(arch, 10, 7) - flops(arch, 10, 0) == 10 * 7 * 2 * 2 * (12 + 12)
 
 
 def test_flops_count_what_is_attended_to():
     arch = Arch(11, width=8, depth=2, heads=2, kv_heads=1, head_dim=6, mlp_width=20)
     rows = {row.name: row for row in budget_of(config_of(), arch).rows}
     context = {
-        name: (row.flops / row.tokens - cost.flops(arch, 1, 0)) / (4 * 2 * 12)
+        name: (row.flops / row.tokens - flops(arch, 1, 0)) / (4 * 2 * 12)
         for name, row in rows.items()
         if row.tokens
     }
@@ -134,11 +150,11 @@ def test_flops_count_what_is_attended_to():
 
 def test_a_configuration_at_its_limits():
     config = config_of(branch_tokens=20)
-    found = cost.at_the_limits(config, None)  # 3 macro-steps, 64 tokens, answers of 6
+    found = at_the_limits(config, None)  # 3 macro-steps, 64 tokens, answers of 6
     tokens = {row.name: row.tokens for row in found.rows}
     assert tokens["Phi, continued"] == 2 * 2 * 20
     assert tokens["latent"] == 3 * 4 * 6 * 6
-    uncut = cost.at_the_limits(config_of(), None)
+    uncut = at_the_limits(config_of(), None)
     assert uncut.rows[1].tokens == 2 * 2 * 32
 
 
@@ -157,4 +173,4 @@ def test_a_directory_that_holds_no_model_is_refused(tmp_path):
     config = default()
     config.policy.path = str(tmp_path)
     with pytest.raises(UserError, match="config.json"):
-        cost.policy_shape(freeze(config))
+        policy_shape(freeze(config))

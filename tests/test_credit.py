@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from groups import E, G, P, T, arms_like, change, group, reorder
 
-from gccpo_jax import advantage
-from gccpo_jax.credit import of_group, outcome_only
-from gccpo_jax.credit_rule import CreditRule, spread
+from gccpo_jax.advantage import baselines
+from gccpo_jax.advantage.kinds import of_group, outcome_only
+from gccpo_jax.advantage.rule import CreditRule, spread
 from gccpo_jax.types import Spans
 
 YES = jnp.bool_(True)
@@ -29,7 +29,7 @@ def test_no_gate_no_decay_and_the_group_mean_as_value_is_leave_one_out(seed):
     }
     one = change(reading, **(per_step | {"value": mean[:, :1]}))
     credit = gated_gae(one, whole, rollout, YES, rule=rule)
-    expected = advantage.leave_one_out(reading.outcome, reading.scorable)
+    expected = baselines.leave_one_out(reading.outcome, reading.scorable)
     np.testing.assert_allclose(credit.step_advantage[:, 0], expected, atol=1e-6)
     full = Spans(spans.start, spans.end, jnp.ones((G, E), bool))
     credit = gated_gae(change(reading, value=mean), full, rollout, YES, rule=rule)

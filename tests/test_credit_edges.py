@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from groups import E, G, P, arms_like, change, group, no_longer_usable
 
-from gccpo_jax.credit import of_group
-from gccpo_jax.credit_rule import CreditRule
+from gccpo_jax.advantage.kinds import of_group
+from gccpo_jax.advantage.rule import CreditRule
 
 YES = jnp.bool_(True)
 KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper"]

@@ -21,10 +21,10 @@ from groups import (
     reorder,
 )  # fmt: skip
 
-from gccpo_jax.collect import credit_rule
+from gccpo_jax.advantage.kinds import of_group, outcome_only
+from gccpo_jax.advantage.rule import CreditRule
 from gccpo_jax.config import Config
-from gccpo_jax.credit import of_group, outcome_only
-from gccpo_jax.credit_rule import CreditRule
+from gccpo_jax.training.experience import credit_rule
 
 YES = jnp.bool_(True)
 CASES = {

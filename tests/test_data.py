@@ -7,8 +7,8 @@ import logging
 import numpy as np
 import pytest
 
-from gccpo_jax.data import TrainBatches, eval_batches, load_questions
 from gccpo_jax.errors import UserError
+from gccpo_jax.sampling.questions import TrainBatches, eval_batches, load_questions
 from gccpo_jax.tasks.base import Item, Task
 
 SIZE = 23

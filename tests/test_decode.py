@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import model, noise
-from gccpo_jax.arch import Arch
-from gccpo_jax.law import Rule
-from gccpo_jax.logprobs import token_logp
-from gccpo_jax.rollout_queue import sampler
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.logprobs import token_logp
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollout_queue import sampler
 from gccpo_jax.types import Prompts
 
 B, G, S, T, V = 2, 3, 6, 9, 40

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from processes import lines, start, wait_for
 
-from gccpo_jax import cli, distributed, sharding
 from gccpo_jax.errors import UserError
+from gccpo_jax.runtime import cli, distributed, sharding
 
 ONE_EACH = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
 

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_sampling import PLAIN, ROOT, draw
 
-from gccpo_jax import edits, noise, replacing, reward
-from gccpo_jax.family import Edits, Family
-from gccpo_jax.intervention import delete, identity, norm_energy, plausible, swap
-from gccpo_jax.sites import replaced
+from gccpo_jax import reward
+from gccpo_jax.counterfactual import step_edits, text_edits
+from gccpo_jax.counterfactual.interventions import delete, identity, norm_energy, plausible, swap
+from gccpo_jax.reward.arms import Edits, Family
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.sites import replaced
+from gccpo_jax.sampling.traces import encode_responses
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.tasks.corrupt import corrupt
-from gccpo_jax.traces import encode_responses
+from gccpo_jax.tasks.rewrites import corrupt
 from gccpo_jax.types import Segment, Spans
 
 TOKENS = np.array([[1, 2, 3, 4, 5, 6, 0, 0], [1, 2, 9, 9, 9, 5, 0, 0], [1, 2, 3, 8, 8, 0, 0, 0]])
@@ -95,7 +97,7 @@ class Letters:
 def arms_of(texts, width=16):
     """Edits [1, 1, 1, P, W] of one step."""
     lists = {(0, 0, 0, p): Letters().encode(text) for p, text in enumerate(texts)}
-    return edits.from_lists((1, 1, 1, len(texts)), lists, Family.BASELINE)
+    return text_edits.from_lists((1, 1, 1, len(texts)), lists, Family.BASELINE)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,10 @@ def arms_of(texts, width=16):
     ],
 )
 def test_equivalents_state_the_same_and_are_at_least_two(own, resampled, kept):
-    found = edits.equivalent(Letters(), arms_of(resampled), arms_of([own]))
+    found = text_edits.equivalent(Letters(), arms_of(resampled), arms_of([own]))
     assert found.family is Family.NUISANCE
     assert found.usable[0, 0, 0].tolist() == [bool(x) for x in kept]
-    assert edits.kept_fraction(found, np.ones((1, 1, 1), bool)) == pytest.approx(np.mean(kept))
+    assert text_edits.kept_fraction(found, np.ones((1, 1, 1), bool)) == pytest.approx(np.mean(kept))
 
 
 def corrupted(text, seed, arms=3):
@@ -119,7 +121,7 @@ def corrupted(text, seed, arms=3):
     ids = np.array([[Letters().encode(text)]])
     spans = Spans(*(np.array([[[x]]]) for x in (0, len(text), True)))
     item = Item(id=5, question="", answer=None)
-    return edits.corrupt(
+    return text_edits.corrupt(
         task, Letters(), [item], ids, spans, arms=arms, seed=(seed,), max_tokens=40
     )  # fmt: skip
 
@@ -145,10 +147,10 @@ def test_a_step_without_a_number_cannot_be_corrupted():
 def test_columns_that_nobody_uses_are_trimmed():
     wide = Edits(np.ones((1, 2, 40), np.int32), np.array([[3, 9]]), np.ones((1, 2), bool),
                  Family.NULL)  # fmt: skip
-    assert edits.trim(wide).tokens.shape == (1, 2, 16)
+    assert text_edits.trim(wide).tokens.shape == (1, 2, 16)
     narrow = Edits(np.ones((1, 2, 4), np.int32), np.array([[3, 4]]), np.ones((1, 2), bool),
                    Family.NULL)  # fmt: skip
-    assert edits.trim(narrow).tokens.shape == (1, 2, 8)
+    assert text_edits.trim(narrow).tokens.shape == (1, 2, 8)
 
 
 def test_norm_energy_is_the_mean_square_of_the_last_token_below_the_last_layer():
@@ -185,7 +187,7 @@ def test_swap_is_drawn_for_a_whole_batch_by_ids():
     keys = noise.question_keys(ROOT, 0, jnp.array([3, 9], jnp.uint32))
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), SPANS)
     tokens = jnp.stack([jnp.asarray(TOKENS)] * 2)
-    found = replacing._swapped(keys, tokens, batch, 8, 2)
-    alone = replacing._swapped(keys[1:], tokens[1:], jax.tree.map(lambda x: x[1:], batch), 8, 2)
+    found = step_edits._swapped(keys, tokens, batch, 8, 2)
+    alone = step_edits._swapped(keys[1:], tokens[1:], jax.tree.map(lambda x: x[1:], batch), 8, 2)
     assert found.tokens.shape == (2, 3, 3, 2, 8)
     np.testing.assert_array_equal(found.tokens[1], alone.tokens[0])

@@ -9,7 +9,7 @@ import pytest
 from test_train import small
 
 from gccpo_jax import train
-from gccpo_jax.runner import Run
+from gccpo_jax.training.run import Run
 
 STEPS, WARM = 200, 50
 MORE_MIB = 48  # of resident memory: an allocator keeps pieces; half a MiB a step would be a leak

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_preemption import environment
 
+from gccpo_jax.analysis.labelled import read_labelled
 from gccpo_jax.errors import UserError
-from gccpo_jax.labelled import read_labelled
 
 pytest.importorskip("math_verify", reason="math-verify is not installed")
 pytest.importorskip("gguf")

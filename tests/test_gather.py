@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import model, sharding
-from gccpo_jax.arch import Arch
-from gccpo_jax.law import Rule
-from gccpo_jax.types import UpdateBatch
-from gccpo_jax.update import TrainState, make_optimizer, make_update, rl_loss
+from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime import sharding
+from gccpo_jax.types import TrainState, UpdateBatch
 
 ARCH = Arch(vocab_size=64, width=32, depth=2, heads=4, kv_heads=4, head_dim=8, mlp_width=48)
 B, G, S, T = 16, 4, 5, 128  # micro-batches of 8: more tokens than one chunk of log-probabilities

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from test_weights import refused, same
 
-from gccpo_jax import gguf_weights, weights
-from gccpo_jax.arch import Llama3Rope
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy import gguf_weights, weights
+from gccpo_jax.policy.arch import Llama3Rope
 
 gguf = pytest.importorskip("gguf")
 GOLDEN = pathlib.Path(__file__).parent / "golden"

@@ -12,11 +12,11 @@ import pytest
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks import load_task
-from gccpo_jax.tasks.boxed import last_boxed
+from gccpo_jax.tasks.answers import last_boxed
+from gccpo_jax.tasks.checking.equality import open_math
 from gccpo_jax.tasks.gsm8k import extract, gsm8k
-from gccpo_jax.tasks.math import math
-from gccpo_jax.tasks.rename import MEN, WOMEN, rename
-from gccpo_jax.verify import open_math
+from gccpo_jax.tasks.open_math import math
+from gccpo_jax.tasks.rewrites import MEN, WOMEN, rename
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no data files in {DATA}")

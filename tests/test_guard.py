@@ -17,13 +17,14 @@ from test_update import loss_fn, sampled
 
 from gccpo_jax import train
 from gccpo_jax.errors import UserError
-from gccpo_jax.guard import bad_questions, describe_bad
-from gccpo_jax.law import Rule
-from gccpo_jax.objective import Loss
-from gccpo_jax.runlog import RunLog
-from gccpo_jax.runner import Run, explain_skip
+from gccpo_jax.objective.losses import Loss
+from gccpo_jax.objective.update import gradient, make_optimizer, make_update, update_is_finite
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime.log import RunLog
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.update import TrainState, gradient, make_optimizer, make_update, update_is_finite
+from gccpo_jax.training.bad_updates import bad_questions, describe_bad, explain_skip
+from gccpo_jax.training.run import Run
+from gccpo_jax.types import TrainState
 
 LOSS = loss_fn(beta=0.1, reduction="token_mean")
 OPTIMIZER = make_optimizer(lr=0.02, steps=9, weight_decay=0.1)

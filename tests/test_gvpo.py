@@ -8,7 +8,7 @@ import numpy as np
 import oracles_objective as oracle
 import pytest
 
-from gccpo_jax.objective import gvpo_loss
+from gccpo_jax.objective.losses import gvpo_loss
 
 T = 6
 # Sums of log-probabilities of three responses, now and before.

@@ -11,11 +11,13 @@ import time
 import numpy as np
 import pytest
 
-from gccpo_jax import cli, config, weights
+from gccpo_jax import config
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.boxed import last_boxed
+from gccpo_jax.policy import weights
+from gccpo_jax.policy.tokenizer import load_tokenizer
+from gccpo_jax.runtime import cli
+from gccpo_jax.tasks.answers import last_boxed
 from gccpo_jax.tasks.gsm8k import extract
-from gccpo_jax.tokenizer import load_tokenizer
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "qwen2"
 
@@ -55,7 +57,7 @@ def test_a_box_that_does_not_close_is_none(text, found):
 def test_no_text_is_run_as_python():
     """math-verify evaluates expressions outside LaTeX; in the child nothing of it may."""
     pytest.importorskip("math_verify")
-    from gccpo_jax.verify import open_math
+    from gccpo_jax.tasks.checking.equality import open_math
 
     assert open_math("2", "so 1 + 1", 60) == 0.0
     assert open_math("2", r"so \boxed{1 + 1}", 60) == 1.0

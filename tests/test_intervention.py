@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.intervention import latent, latent_noise, restrict
+from gccpo_jax.counterfactual.interventions import latent, latent_noise
+from gccpo_jax.policy.cache import restrict
 from gccpo_jax.types import Segment
 
 L, T, K, D = 3, 6, 2, 4

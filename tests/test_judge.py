@@ -11,8 +11,8 @@ from test_train import metrics, small
 from gccpo_jax import train
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
-from gccpo_jax.judge import curated, judge_steps, judged_advantage
-from gccpo_jax.user_function import load_function
+from gccpo_jax.tasks.checking.user import load_function
+from gccpo_jax.training.process_reward import curated, judge_steps, judged_advantage
 
 NUMBER = 3.0
 STOP = 1  # the token that ends a step
@@ -113,7 +113,8 @@ def test_the_filter_keeps_what_fits_its_outcome_and_balances():
 @pytest.mark.slow
 def test_a_run_that_trains_on_what_a_judge_keeps(tmp_path):
     changes = {
-        "credit__kind": "outcome", "steps": 1, "reward__process": "gccpo_jax.arithmetic:score",
+        "credit__kind": "outcome", "steps": 1,
+        "reward__process": "gccpo_jax.tasks.arithmetic:score",
         "reward__process_use": "curate", "reward__keep": 2, "eval__ood_questions": 0,
     }  # fmt: skip
     train.train_and_evaluate(small(**changes), "prof", tmp_path / "run")

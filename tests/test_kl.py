@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax.kl import ESTIMATORS, corrected, estimate, k3
+from gccpo_jax.objective.kl import ESTIMATORS, corrected, estimate, k3
 
 REFERENCE = jnp.log(jnp.array([0.9, 0.1]))
 TRUE = -0.549306  # d KL / d logit_0 at logits 0

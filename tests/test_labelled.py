@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gccpo_jax.analysis.labelled import LabelledRow, read_labelled
 from gccpo_jax.errors import UserError
-from gccpo_jax.labelled import LabelledRow, read_labelled
-from gccpo_jax.tasks.chain_check import LABELS, sound_prefixes
+from gccpo_jax.tasks.chain.check import LABELS, sound_prefixes
 
 ROW = {"question": "1 + 1 ?", "steps": ["one", "two", ""], "label": 1}
 

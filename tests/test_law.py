@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from gccpo_jax.law import EXCLUDED, Rule, entropy, first_best, log_law
+from gccpo_jax.policy.token_law import EXCLUDED, Rule, entropy, first_best, log_law
 
 RULES = [
     Rule(),

@@ -6,14 +6,15 @@ import pytest
 import toy
 from test_readout import ANSWERS, CUE, candidates, field
 
-from gccpo_jax import noise, reward
-from gccpo_jax.intervention import identity, latent, latent_noise, step_tokens_of
-from gccpo_jax.law import Rule
-from gccpo_jax.laws import latent_laws, site_laws, step_log_likelihood
-from gccpo_jax.sampling import SEGMENT_AXES
-from gccpo_jax.sites import replaced
+from gccpo_jax import reward
+from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
+from gccpo_jax.counterfactual.interventions import identity, latent, latent_noise, step_tokens_of
+from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import SEGMENT_AXES
+from gccpo_jax.sampling.sites import replaced, step_log_likelihood
 from gccpo_jax.types import Segment, Spans
-from gccpo_jax.variants import Variant, variant_laws
 
 ROWS, G, T, E, ARMS = [0, 2], 2, 8, 3, 2
 ENDS = np.array([[[2, 5, 8], [3, 4, 7]], [[1, 6, 6], [4, 6, 8]]])  # [B, G, E]; one has 2 steps

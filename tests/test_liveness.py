@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from gccpo_jax.liveness import nbytes, peak
+from gccpo_jax.training.planning.liveness import nbytes, peak
 
 A = jax.ShapeDtypeStruct((8, 8), jnp.float32)
 

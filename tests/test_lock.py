@@ -15,8 +15,7 @@ from processes import environment
 from test_train import small
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.lock import LOCK, locked
-from gccpo_jax.workdir import claim
+from gccpo_jax.runtime.workdir import LOCK, claim, locked
 
 HOLD = """
 import pathlib, sys, time
@@ -82,7 +81,7 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, ca
 
 
 def test_a_system_without_flock_is_named_and_used(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("gccpo_jax.lock.fcntl", None)
+    monkeypatch.setattr("gccpo_jax.runtime.workdir.fcntl", None)
     with locked(tmp_path):
         assert "no locks here" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.objective import policy_loss
+from gccpo_jax.objective.losses import policy_loss
 
 FILES = {"trl": "losses_golden.json", "tunix": "losses_golden_tunix.json"}
 GOLDEN = {

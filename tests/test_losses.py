@@ -8,9 +8,9 @@ import numpy as np
 import oracles_objective as oracle
 import pytest
 
-from gccpo_jax.kl import ESTIMATORS
-from gccpo_jax.objective import LOSSES, policy_loss
-from gccpo_jax.reductions import REDUCTIONS, reduce_tokens
+from gccpo_jax.objective.kl import ESTIMATORS
+from gccpo_jax.objective.losses import LOSSES, policy_loss
+from gccpo_jax.objective.reductions import REDUCTIONS, reduce_tokens
 
 N, T = 4, 6
 LENGTHS = np.array([6, 2, 0, 3])

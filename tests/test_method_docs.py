@@ -7,23 +7,32 @@ import oracles_abduction as exact
 import pytest
 
 from gccpo_jax import cost
+from gccpo_jax.training.planning.tokens import (
+    Sizes,
+    chain,
+    continued,
+    contrast,
+    latent,
+    mean_branch,
+    replaced,
+    surface,
+    written,
+)
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "method.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
-SIZES = cost.Sizes(
-    steps=8, tokens=256, prompt=64, branch=cost.mean_branch(256, 8), candidates=6, answer=8
-)
+SIZES = Sizes(steps=8, tokens=256, prompt=64, branch=mean_branch(256, 8), candidates=6, answer=8)
 COSTS = {
-    "readout chain": cost.chain(SIZES),
+    "readout chain": chain(SIZES),
     "delete": 0,
-    "latent": cost.latent(SIZES, 4),
-    "swap, corrupt; equivalent, resample once decoded": cost.replaced(SIZES, 4),
-    "decoding those two": cost.written(SIZES, 4),
-    "surface, all steps": cost.surface(SIZES, 2),
-    "surface, answer step only": cost.surface(SIZES, 2, read=1),
-    "Phi at every step, N = 4": cost.continued(SIZES, 8, 4),
-    "Phi at K' = 2 boundaries, N = 2": cost.continued(SIZES, 2, 2),
-    "total-effect audit, N = 4": cost.contrast(SIZES, 4, 4),
+    "latent": latent(SIZES, 4),
+    "swap, corrupt; equivalent, resample once decoded": replaced(SIZES, 4),
+    "decoding those two": written(SIZES, 4),
+    "surface, all steps": surface(SIZES, 2),
+    "surface, answer step only": surface(SIZES, 2, read=1),
+    "Phi at every step, N = 4": continued(SIZES, 8, 4),
+    "Phi at K' = 2 boundaries, N = 2": continued(SIZES, 2, 2),
+    "total-effect audit, N = 4": contrast(SIZES, 4, 4),
 }
 
 

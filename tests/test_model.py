@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from gccpo_jax import model, weights
-from gccpo_jax.arch import Arch, Llama3Rope
-from gccpo_jax.attention import attend
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.arch import Arch, Llama3Rope
+from gccpo_jax.policy.attention import attend
 from gccpo_jax.types import Segment
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

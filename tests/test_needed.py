@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.needed import differs, filled, where_needed
+from gccpo_jax.counterfactual.needed_rows import differs, filled, where_needed
 
 NEEDED = np.array([0, 1, 1, 0, 0, 1, 1, 1, 0, 1], bool)
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import noise
+from gccpo_jax.sampling import noise
 
 ROOT = jax.random.key(3)
 SIZE = 7

@@ -6,10 +6,10 @@ import numpy as np
 import oracles
 import pytest
 
-from gccpo_jax.kl import k3
-from gccpo_jax.objective import negative_log_likelihood, policy_loss
-from gccpo_jax.ratios import MAX_LOG_RATIO, clipped_surrogate
-from gccpo_jax.reductions import REDUCTIONS, reduce_tokens
+from gccpo_jax.objective.kl import k3
+from gccpo_jax.objective.losses import negative_log_likelihood, policy_loss
+from gccpo_jax.objective.ratios import MAX_LOG_RATIO, clipped_surrogate
+from gccpo_jax.objective.reductions import REDUCTIONS, reduce_tokens
 
 N, T = 4, 6
 LOSS = jax.jit(

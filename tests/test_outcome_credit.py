@@ -10,8 +10,8 @@ import oracles_advantages as oracle
 import pytest
 from groups import G, T, group, padded_tokens, reorder
 
-from gccpo_jax.credit_rule import CreditRule
-from gccpo_jax.outcome_credit import of_outcomes, shaped_outcome
+from gccpo_jax.advantage.outcome import of_outcomes, shaped_outcome
+from gccpo_jax.advantage.rule import CreditRule
 
 RULES = {
     "mean": CreditRule(kind="outcome", baseline="mean"),

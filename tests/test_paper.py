@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax import advantage, paper, reward
-from gccpo_jax.credit import of_group
-from gccpo_jax.credit_rule import CreditRule
+from gccpo_jax import reward
+from gccpo_jax.advantage import baselines, paper
+from gccpo_jax.advantage.kinds import of_group
+from gccpo_jax.advantage.rule import CreditRule
 
 robustness = jax.jit(paper.robustness)
 effectiveness = jax.jit(paper.effectiveness)
@@ -80,7 +81,7 @@ def test_token_machinery_of_the_record(name):
     assert per_step == pytest.approx({"A": [0.66, 0.58], "B": [-0.08, 0.04]}[name], abs=1e-6)
     assert truncated_mean(r, inside, truncation=0.0) == pytest.approx(SCORE[name], abs=1e-6)
     both = jnp.array(list(SCORE.values()))
-    scalar = advantage.group_zscore(both, jnp.ones(2, bool), ddof=0, epsilon=0.0)
+    scalar = baselines.group_zscore(both, jnp.ones(2, bool), ddof=0, epsilon=0.0)
     np.testing.assert_allclose(scalar, [1, -1], atol=1e-6)
     a = scalar[list(SCORE).index(name)]
     got = back_map(a, r, jnp.float32(SCORE[name]), inside, floor=1e-6, clip=100.0)

@@ -8,17 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import edits, noise, readers, reading, replacing, reward, texts
-from gccpo_jax.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax import reward
+from gccpo_jax.analysis.library import open_model, prompts_of
 from gccpo_jax.config import Config
-from gccpo_jax.counterfactual import open_model, prompts_of
-from gccpo_jax.family import Arms, Family
-from gccpo_jax.law import Rule
-from gccpo_jax.laws import latent_laws
-from gccpo_jax.stopwatch import Stopwatch
-from gccpo_jax.tasks import chain_text
-from gccpo_jax.tasks.chain import ChainConfig, chain
-from gccpo_jax.traces import encode_traces, sample_traces
+from gccpo_jax.counterfactual import readers, step_edits, text_edits
+from gccpo_jax.counterfactual.answer_laws import latent_laws
+from gccpo_jax.counterfactual.arms import scored_arms
+from gccpo_jax.counterfactual.candidates import answer_starts, candidates_of
+from gccpo_jax.counterfactual.read import (
+    boundary_sites,
+    find_all_steps,
+    latent_arms,
+    surface_arms,
+    varied,
+)
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.reward.arms import Arms, Family
+from gccpo_jax.runtime.timing import Stopwatch
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.traces import encode_traces, sample_traces
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.tasks.chain.text import solution_steps
 from gccpo_jax.types import Spans
 
 G, T, E, DRAWS = 3, 40, 4, 8
@@ -57,13 +68,13 @@ def given(model, items, rows, width=T):
 
 def worked(items):
     """The worked solutions without their answer lines."""
-    return [chain_text.solution_steps(item.meta["problem"])[:-1] for item in items]
+    return [solution_steps(item.meta["problem"])[:-1] for item in items]
 
 
 def candidates(model, items, count=8):
     """The gold answer and its neighbours."""
     said = [[f"#### {int(i.answer) + d}" for d in (1, -1, 2, -2, 3, 4, -3)] for i in items]
-    return texts.candidates_of(
+    return candidates_of(
         model.kit.task, model.kit.tokenizer, items, np.array(said, object),
         count=count, max_tokens=3,
     )  # fmt: skip
@@ -81,7 +92,7 @@ def sampled(model, items):
         model.kit, model.params, items, prompts_of(model.kit, items), group=G, rule=RULE,
         max_tokens=T, seed=(0, 0), watch=Stopwatch(),
     )  # fmt: skip
-    spans = reading.find_all_steps(
+    spans = find_all_steps(
         model.kit.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=E, min_tokens=2, max_tokens=0,
     )  # fmt: skip
@@ -101,8 +112,8 @@ def reader(model, traces, answers, draws=DRAWS, keys=None):
 def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
     """The step itself in its place: R is 1.0, S is 0.0 and D^cf is 0.0 exactly."""
     traces, spans, found, answers = solved
-    own = replacing.own_steps(traces, spans)
-    arms = replacing.scored_arms(model.kit, model.params, traces, spans, own, found)
+    own = step_edits.own_steps(traces, spans)
+    arms = scored_arms(model.kit, model.params, traces, spans, own, found)
     R, defined = reward.robustness(arms.factual, arms.laws, arms.usable)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     mask = np.asarray(spans.mask)
@@ -111,7 +122,7 @@ def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
     np.testing.assert_array_equal(S, 0.0)
     go_on = reader(model, traces, answers)
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x], axis=3), own)
-    read = go_on(replacing.sites_of(spans, twice))
+    read = go_on(step_edits.sites_of(spans, twice))
     gain, known = reward.counterfactual_effect(
         jnp.asarray(read.value[..., 0]), jnp.asarray(read.value[..., 1:]),
         jnp.asarray(np.asarray(own.usable)),
@@ -126,15 +137,15 @@ def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
         model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
         model.kit.field, found, jnp.float32(0.0), arms=2,
     )  # fmt: skip
-    arms = reading.latent_arms(laws, perturbed, spans)
+    arms = latent_arms(laws, perturbed, spans)
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
     task = dataclasses.replace(model.kit.task, corrupt=lambda step, rng: step)
-    nothing = edits.corrupt(
+    nothing = text_edits.corrupt(
         task, model.kit.tokenizer, traces.items, traces.tokens, spans,
         arms=1, seed=(0, 0), max_tokens=T,
     )  # fmt: skip
-    arms = replacing.scored_arms(model.kit, model.params, traces, spans, nothing, found)
+    arms = scored_arms(model.kit, model.params, traces, spans, nothing, found)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(S, 0.0)
 
@@ -148,7 +159,7 @@ def test_t2_replaying_all_keys_gives_the_same_tokens(model, items, sampled):
     )  # fmt: skip
     np.testing.assert_array_equal(again.tokens, traces.tokens)
     own = fresh_tapes(traces.keys, G, 1, first=0)
-    sites = reading.boundary_sites(traces, spans.end, spans.mask)
+    sites = boundary_sites(traces, spans.end, spans.mask)
     branches = continue_branches(
         model.kit.policy, model.params, traces.prompt, traces.rollout.segment,
         jax.tree.map(lambda x: x[:, :, :, 0], sites),
@@ -193,8 +204,8 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
     traces, spans, found, answers = solved
     rows = [[lines[0], "Ben 2 + 3 = 5 hats", *lines[1:]][:E] for lines in worked(items)]
     longer, cuts = given(model, items, rows)
-    before = reading.boundary_sites(longer, cuts.start[:, :, 1:2], cuts.mask[:, :, 1:2])
-    plain = reading.boundary_sites(traces, spans.end[:, :, :1], spans.mask[:, :, :1])
+    before = boundary_sites(longer, cuts.start[:, :, 1:2], cuts.mask[:, :, 1:2])
+    plain = boundary_sites(traces, spans.end[:, :, :1], spans.mask[:, :, :1])
     scored = [
         readers.scored(model.kit, model.params, x, found)(site)
         for x, site in ((longer, before), (traces, plain))
@@ -211,16 +222,14 @@ def known_null_effects(model, traces, spans, found):
     config = dataclasses.replace(
         config, counterfactual=dataclasses.replace(config.counterfactual, surface_arms=4)
     )
-    starts = texts.answer_starts(
+    starts = answer_starts(
         model.kit.task, model.kit.tokenizer, traces.tokens, traces.lengths, traces.texts
     )
     laws, _ = latent_laws(
         model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
         model.kit.field, found, jnp.float32(0.0), arms=0,
     )  # fmt: skip
-    arms = reading.surface_arms(
-        model.kit, config, model.params, traces, spans, spans, starts, found, laws
-    )
+    arms = surface_arms(model.kit, config, model.params, traces, spans, spans, starts, found, laws)
     distance = np.asarray(reward.jsd(arms.factual, arms.laws))
     last = np.asarray(spans.mask).sum(-1) - 1
     return np.take_along_axis(distance, last[..., None, None], axis=2)[
@@ -236,8 +245,8 @@ def effect_of(model, traces, spans, found, changed):
         k = int(last[b, 0])
         ids = traces.tokens[b, 0, spans.start[b, 0, k] : spans.end[b, 0, k]]
         lists[b, 0, k, 0] = model.kit.tokenizer.encode(changed(b, model.kit.tokenizer.decode(ids)))
-    new = edits.from_lists((*spans.mask.shape, 1), lists, Family.CONTENT)
-    arms = replacing.scored_arms(model.kit, model.params, traces, spans, new, found)
+    new = text_edits.from_lists((*spans.mask.shape, 1), lists, Family.CONTENT)
+    arms = scored_arms(model.kit, model.params, traces, spans, new, found)
     return float(reward.sensitivity(arms.factual, arms.laws, arms.usable)[0].sum() / len(lists))
 
 
@@ -271,12 +280,12 @@ def test_t6_shared_noise_has_the_same_mean_and_a_lower_variance(model, solved):
         head, result = text.rsplit("= ", 1)
         ids = model.kit.tokenizer.encode(f"{head}= {(int(result.split()[0]) + 1) % 18} pens\n")
         wrong[b, 0, 0, 0] = ids
-    new = edits.from_lists((*first.mask.shape, 1), wrong, Family.CONTENT)
-    own = replacing.own_steps(traces, first)
+    new = text_edits.from_lists((*first.mask.shape, 1), wrong, Family.CONTENT)
+    own = step_edits.own_steps(traces, first)
     draws = 48
 
     def hits(edit, keys=None):
-        found = reader(model, traces, answers, draws, keys)(replacing.sites_of(first, edit))
+        found = reader(model, traces, answers, draws, keys)(step_edits.sites_of(first, edit))
         return (found.answers[:, 0, 0, 0] == 0).astype(float)
 
     other = noise.question_keys(jax.random.key(5), 0, traces.prompts.ids)
@@ -294,17 +303,17 @@ def test_t9_a_collapsed_policy_is_masked_and_not_robust(model, items, temperatur
         model.kit, model.params, items[:2], prompts_of(model.kit, items[:2], 64), group=6,
         rule=Rule(temperature), max_tokens=T, seed=(0, 0), watch=Stopwatch(),
     )  # fmt: skip
-    spans = reading.find_all_steps(
+    spans = find_all_steps(
         model.kit.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=E, min_tokens=2, max_tokens=0,
     )  # fmt: skip
     collapsed = temperature < 1
-    assert reading.varied(traces).all() != collapsed
-    fresh = replacing.resample(
+    assert varied(traces).all() != collapsed
+    fresh = step_edits.resample(
         model.kit, model.params, traces, spans, arms=6, rule=Rule(temperature),
         min_tokens=2, limit=T,
     )  # fmt: skip
-    kept = edits.equivalent(model.kit.tokenizer, fresh, replacing.own_steps(traces, spans))
+    kept = text_edits.equivalent(model.kit.tokenizer, fresh, step_edits.own_steps(traces, spans))
     if collapsed:
         assert not kept.usable.any()
     law = jnp.ones((*spans.mask.shape, 6, 3)) / 3

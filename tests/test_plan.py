@@ -6,10 +6,11 @@ import pathlib
 
 import pytest
 
-from gccpo_jax import plan, stages
-from gccpo_jax.arch import Arch
+from gccpo_jax import plan
 from gccpo_jax.config import MeshConfig, default, freeze
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.training.planning import memory, stages
 
 ROOT = pathlib.Path(__file__).parent.parent
 ARCH = Arch(16, width=8, depth=2, heads=2, kv_heads=2, head_dim=4, mlp_width=12)
@@ -41,7 +42,7 @@ def test_what_is_kept():
     prompts = 4 * (2 * 2 * 4 * 2 * 10 * 4) + 4 * 10  # L, keys and values, B, K, S, D; mask
     rollouts = 4 * (2 * 2 * rows * 2 * 6 * 4) + tokens  # the same for B G rows of T
     rollouts += 3 * 4 * tokens + 4 * rows + rows  # tokens, logp, entropy; length; stopped
-    assert sizes(plan.plan(config_of(), ARCH).kept) == {
+    assert sizes(memory.plan(config_of(), ARCH).kept) == {
         "parameters": PARAMETERS,
         "moments": 2 * PARAMETERS + 4 + 4,  # and two counters of steps
         "caches of prompts and rollouts": prompts + rollouts,
@@ -52,7 +53,7 @@ def test_what_is_kept():
 
 def test_references_and_averages():
     def kept(dtype="float32", **fields):
-        return sizes(plan.state_rows(config_of(**fields), dataclasses.replace(ARCH, dtype=dtype)))
+        return sizes(memory.state_rows(config_of(**fields), dataclasses.replace(ARCH, dtype=dtype)))
 
     steps = dict(credit__kind="gated_gae", counterfactual__reader="reference")
     average = steps | dict(counterfactual__reader="ema")
@@ -78,8 +79,8 @@ def test_references_and_averages():
     ],
 )
 def test_what_a_mesh_divides(mesh, parameters, gradients, questions):
-    whole = plan.plan(config_of(), ARCH)
-    split = plan.plan(dataclasses.replace(config_of(), mesh=MeshConfig(**mesh)), ARCH)
+    whole = memory.plan(config_of(), ARCH)
+    split = memory.plan(dataclasses.replace(config_of(), mesh=MeshConfig(**mesh)), ARCH)
     before, after = sizes(whole.kept), sizes(split.kept)
     assert after["parameters"] == parameters
     assert after["moments"] == 2 * parameters + 8
@@ -94,7 +95,7 @@ def test_what_a_mesh_divides(mesh, parameters, gradients, questions):
 
 
 def test_stages_stand_on_what_is_alive():
-    found = plan.plan(config_of(objective__beta=0.1, sampling__dynamic=1), ARCH)
+    found = memory.plan(config_of(objective__beta=0.1, sampling__dynamic=1), ARCH)
     kept, stage = sizes(found.kept), {row.name: row for row in found.stages}
     assert list(stage) == ["evaluation", "sampling", "refill", "reference", "update"]
     always = kept["parameters"] + kept["moments"] + kept["reference"]
@@ -111,7 +112,7 @@ def test_the_readings_of_a_config_and_one_step_alive_at_a_time():
     arms = dict(latent=2, surface=1, equivalent=2, corrupt=1, swap=1, equivariance=1)
     fields = {f"counterfactual__{name}_arms": count for name, count in arms.items()}
     fields |= dict(credit__kind="gated_gae", counterfactual__reader="reference")
-    found = plan.plan(config_of(**fields), ARCH)
+    found = memory.plan(config_of(**fields), ARCH)
     names = [row.name for row in found.stages]
     assert names == [
         "evaluation",
@@ -153,7 +154,7 @@ def test_edited_caches_are_those_of_a_few_steps():
 
 def test_recomputing_layers_and_small_micro_batches_lower_the_update():
     fields = dict(data__max_prompt_tokens=64, sampling__max_tokens=64)
-    update = lambda **more: plan.plan(config_of(**fields, **more), ARCH).stages[-1].size  # noqa: E731
+    update = lambda **more: memory.plan(config_of(**fields, **more), ARCH).stages[-1].size  # noqa: E731
     whole = update()
     assert update(policy__remat=True) < 0.8 * whole
     assert update(optim__micro_batch=1) < 0.5 * whole
@@ -162,36 +163,36 @@ def test_recomputing_layers_and_small_micro_batches_lower_the_update():
 def test_the_largest_micro_batch_that_fits():
     fields = dict(data__max_prompt_tokens=64, sampling__max_tokens=64)
     peaks = {
-        size: plan.plan_update(config_of(**fields, optim__micro_batch=size), ARCH).total
+        size: memory.plan_update(config_of(**fields, optim__micro_batch=size), ARCH).total
         for size in (1, 2, 4)
     }
     assert peaks[1] < peaks[2] < peaks[4]
     for size, peak in peaks.items():
-        whole = plan.plan(config_of(**fields, optim__micro_batch=size), ARCH)
+        whole = memory.plan(config_of(**fields, optim__micro_batch=size), ARCH)
         assert whole.stages[-1].total == peak
         for spare, expected in ((0, size), (-1, size // 2)):
             config = config_of(**fields, optim__memory_gib=(peak + spare) / 2**30)
             if expected:
-                assert plan.fitted(config, ARCH).optim.micro_batch == expected
+                assert memory.fitted(config, ARCH).optim.micro_batch == expected
                 continue
             with pytest.raises(UserError, match=r"micro-batches of 1 questions.* take 0\.\d+ GiB"):
-                plan.fitted(config, ARCH)
+                memory.fitted(config, ARCH)
     asked = config_of(**fields, optim__micro_batch=2)
-    assert plan.fitted(asked, ARCH) is asked
+    assert memory.fitted(asked, ARCH) is asked
 
 
 def test_a_micro_batch_that_fits_is_divided_by_the_mesh():
     config = dataclasses.replace(config_of(optim__memory_gib=1.0), mesh=MeshConfig(data=2))
-    assert plan.fitted(config, ARCH).optim.micro_batch == 4
+    assert memory.fitted(config, ARCH).optim.micro_batch == 4
     config = dataclasses.replace(config_of(optim__memory_gib=1e-9), mesh=MeshConfig(data=2))
     with pytest.raises(UserError, match="micro-batches of 2 questions, the smallest on this mesh"):
-        plan.fitted(config, ARCH)
+        memory.fitted(config, ARCH)
 
 
 def test_mistakes(tmp_path):
     tensor = dataclasses.replace(config_of(), mesh=MeshConfig(tensor=4))
     with pytest.raises(UserError, match=r"2 does not divide over mesh.tensor = 4"):
-        plan.plan(tensor, ARCH)
+        memory.plan(tensor, ARCH)
     with pytest.raises(UserError, match=r"1 x 1 x 4 .* needs 4 devices, --devices is 2"):
         plan.check_devices(tensor, "2")
     for text in ("", "0", "two"):

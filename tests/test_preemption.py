@@ -11,8 +11,8 @@ import pytest
 from processes import OUTCOME, environment, lines, start, wait_for
 from test_train import metrics
 
-from gccpo_jax import cli
-from gccpo_jax.preemption import SIGNALS, Preempted, Signals
+from gccpo_jax.runtime import cli
+from gccpo_jax.runtime.signals import SIGNALS, Preempted, Signals
 
 
 @pytest.fixture

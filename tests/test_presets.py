@@ -7,10 +7,10 @@ import pathlib
 import pytest
 
 from gccpo_jax import presets, train
-from gccpo_jax.cli import load_config
 from gccpo_jax.config import freeze
 from gccpo_jax.errors import UserError
-from gccpo_jax.preset_list import PRESETS
+from gccpo_jax.runtime.cli import load_config
+from gccpo_jax.training.presets import PRESETS
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax import advantage, paper, process
+from gccpo_jax.advantage import baselines, paper
+from gccpo_jax.advantage import process_supervision as process
 
 G, E = 4, 3
 SCORES = arrays(np.float32, (G, E), elements=st.integers(-4, 4).map(lambda n: n / 4))
@@ -42,7 +43,7 @@ def test_process_supervision_is_the_oracle(score, count, ddof):
 def test_one_step_a_trajectory_is_grpo_and_equal_scores_are_exactly_zero():
     score = jnp.array([[0.3, 5], [0.9, 5], [0.1, 5]])
     mask = jnp.array([[True, False]] * 3)
-    expected = advantage.group_zscore(score[:, 0], jnp.ones(3, bool))
+    expected = baselines.group_zscore(score[:, 0], jnp.ones(3, bool))
     np.testing.assert_allclose(supervise(score, mask)[:, 0], expected, atol=1e-6)
     equal = supervise(jnp.full((3, 2), 0.3), jnp.ones((3, 2), bool), epsilon=0.0)
     np.testing.assert_array_equal(equal, np.zeros((3, 2)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax import process_bench as bench
+from gccpo_jax.analysis import process_bench as bench
 
 SCORE = st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, math.nan])
 SOLUTIONS = st.lists(

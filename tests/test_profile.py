@@ -6,8 +6,9 @@ import json
 import pytest
 from test_train import small
 
-from gccpo_jax import cli, config, sft
+from gccpo_jax import config, sft
 from gccpo_jax.errors import UserError
+from gccpo_jax.runtime import cli
 
 
 def test_a_traced_step_names_its_stages(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax.ratios import (
+from gccpo_jax.objective.ratios import (
     CORRECTIONS,
     capped_weight,
     clip_is_active,

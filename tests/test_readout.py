@@ -5,7 +5,8 @@ import oracles
 import pytest
 import toy
 
-from gccpo_jax.readout import AnswerField, Candidates, read_scored
+from gccpo_jax.counterfactual.readout import read_scored
+from gccpo_jax.types import AnswerField, Candidates
 
 TEXT, CUE = [2, 3, 1, 4, 5], [1, 3]
 ANSWERS = [[2], [2, 3], [4], [5, 5, 1]]

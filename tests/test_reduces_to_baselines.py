@@ -14,13 +14,14 @@ import pytest
 from groups import E, G, T, change, group
 from test_train import metrics, small
 
-from gccpo_jax import train, weights
-from gccpo_jax.credit import CreditRule, of_group
-from gccpo_jax.law import Rule
+from gccpo_jax import train
+from gccpo_jax.advantage.kinds import CreditRule, of_group
+from gccpo_jax.advantage.outcome import of_outcomes
 from gccpo_jax.masked import first, masked_mean
-from gccpo_jax.outcome_credit import of_outcomes
+from gccpo_jax.objective.update import gradient, rl_loss
+from gccpo_jax.policy import weights
+from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.types import UpdateBatch
-from gccpo_jax.update import gradient, rl_loss
 
 UNSCORABLE = ((), (2,))  # of each question
 LOSS = rl_loss(bigram.POLICY, rule=Rule(), reduction="seq_mean_token_mean", beta=0.04)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from test_train import metrics, small
 
-from gccpo_jax import noise, train
+from gccpo_jax import train
 from gccpo_jax.errors import UserError
-from gccpo_jax.refill import contrast, refill, replace_rows
-from gccpo_jax.runner import Run
-from gccpo_jax.traces import Traces
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.training.dynamic_sampling import contrast, refill, replace_rows
+from gccpo_jax.training.run import Run
 from gccpo_jax.types import Prompts, Rollout, Segment
 
 B, G, T, S, L, K, D = 3, 2, 4, 5, 2, 1, 3

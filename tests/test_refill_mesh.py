@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import toy
 
-from gccpo_jax import config, sharding
-from gccpo_jax.collect import collect
-from gccpo_jax.kit import Kit
-from gccpo_jax.stopwatch import Stopwatch
+from gccpo_jax import config
+from gccpo_jax.runtime import sharding
+from gccpo_jax.runtime.timing import Stopwatch
+from gccpo_jax.sampling.solver import Kit
 from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.training.experience import collect
 from gccpo_jax.types import Prompts
 
 B, G, T = 8, 3, 6

@@ -12,10 +12,9 @@ import pytest
 from processes import lines, start
 from test_train import metrics, small
 
-from gccpo_jax.checkpoint import complete
 from gccpo_jax.errors import UserError
-from gccpo_jax.lock import LOCK
-from gccpo_jax.workdir import claim
+from gccpo_jax.runtime.checkpoints import complete
+from gccpo_jax.runtime.workdir import LOCK, claim
 
 STEPS = 12
 OPTIONS = [

@@ -7,11 +7,12 @@ import pytest
 import toy
 from test_sampling import MASKED, PLAIN, ROOT, ROWS, G, T
 
-from gccpo_jax import model, noise
-from gccpo_jax.arch import Arch
-from gccpo_jax.law import Rule
-from gccpo_jax.rollout_queue import sample_queue
-from gccpo_jax.sampling import sample
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollout_queue import sample_queue
+from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.types import Prompts
 
 ARGUMENTS = {"group": G, "max_tokens": T, "rule": PLAIN}

@@ -8,9 +8,9 @@ import pytest
 import toy
 from test_noise import gumbels_of
 
-from gccpo_jax import noise
-from gccpo_jax.law import Rule
-from gccpo_jax.sampling import ROW_AXES, Row, open_row, run, sample
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import ROW_AXES, Row, open_row, run, sample
 from gccpo_jax.types import Segment
 
 ROWS, G, T = [0, 1, 2, 3], 3, 8

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.family import Arms, Family, no_arms, pool
 from gccpo_jax.reward import Laws, score
+from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
 
 E, C = 4, 3
 NAMES = ["value", "effect", "robustness", "sensitivity", "selectivity", "counterfactual"]

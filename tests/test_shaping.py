@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax import advantage, shaping
+from gccpo_jax.advantage import baselines, shaping
 
 G, T = 4, 5
 MASKS = arrays(bool, G)
@@ -50,7 +50,7 @@ def test_length_penalty_numbers():
     yes = jnp.ones(4, bool)
     got = penalised(outcome, length, yes, yes, alpha=0.1)
     np.testing.assert_allclose(got, [0.977290, 0.95, 0.922710, 0], atol=1e-6)
-    rloo = advantage.leave_one_out(got, yes)
+    rloo = baselines.leave_one_out(got, yes)
     np.testing.assert_allclose(rloo, [0.353053, 0.316667, 0.280280, -0.95], atol=1e-6)
     single = penalised(jnp.array([1.0, 0, 0, 0]), length, yes, yes, alpha=0.1)
     np.testing.assert_allclose(single, [0.95, 0, 0, 0], atol=1e-7)

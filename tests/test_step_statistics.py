@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gccpo_jax import step_statistics as steps
-from gccpo_jax.bootstrap import bootstrap, ratio
+from gccpo_jax.analysis import step_statistics as steps
+from gccpo_jax.analysis.bootstrap import bootstrap, ratio
 
 # Few values, so that ties, strata of one kind and questions without a pair occur.
 SCORE = st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, math.nan])

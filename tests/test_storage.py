@@ -12,10 +12,10 @@ from processes import lines, start, wait_for
 from test_checkpoint import restored, state
 from test_train import metrics
 
-from gccpo_jax.checkpoint import Checkpoints, complete, set_damaged_aside
 from gccpo_jax.errors import UserError
-from gccpo_jax.runlog import RunLog
-from gccpo_jax.workdir import write_json, writing
+from gccpo_jax.runtime.checkpoints import Checkpoints, complete, set_damaged_aside
+from gccpo_jax.runtime.log import RunLog
+from gccpo_jax.runtime.workdir import write_json, writing
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gccpo_jax import analyse as command
+from gccpo_jax.analysis.suites import lucky_guess, rows, step_credit, tables
+from gccpo_jax.analysis.suites.trajectories import injected_prefix
 from gccpo_jax.errors import UserError
-from gccpo_jax.suites import lucky_guess, report, rows, step_credit
-from gccpo_jax.suites.trajectories import injected_prefix
-from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
 NAMED = ("te_d", "te_phi", "ir_d", "robustness", "selectivity", "outcome", "logprob", "entropy")
 NAMED += ("credit", "permuted")
@@ -56,17 +56,17 @@ def test_the_summary_finds_the_score_that_sees_the_labels():
     assert gaps["valid - filler"]["low"] > 0.5 and abs(gaps["filler - invalid"]["estimate"]) < 0.3
     assert summary["counts"]["trajectories"] == 180 and summary["counts"]["steps"] == 540
     assert json.loads(json.dumps(summary)) == summary, "plain numbers, no NaN"
-    text = report.step_credit_tables(summary)
+    text = tables.step_credit_tables(summary)
     assert "`te_d`" in text and "nan" not in text.lower()
     sorted_keys = json.loads(json.dumps(summary, sort_keys=True))
-    assert report.step_credit_tables(sorted_keys) == text, "the order of keys says nothing"
+    assert tables.step_credit_tables(sorted_keys) == text, "the order of keys says nothing"
 
 
 def test_nothing_to_compare_is_undefined_and_not_a_number():
     only = made_up().where(np.arange(540) < 0)
     summary = step_credit.summarise(only, [0.0])
     assert summary["auc"]["te_d"] == {"estimate": None, "low": None, "high": None}
-    assert "--" in report.step_credit_tables(summary)
+    assert "--" in tables.step_credit_tables(summary)
 
 
 def test_permuted_credits_stay_in_their_trajectory():
@@ -144,19 +144,19 @@ def test_the_lucky_guess_summary():
 
 
 def test_a_report_keeps_what_people_wrote(tmp_path):
-    page = report.write(tmp_path, "x", "Title", "first", "| a |", {"n": 1})[0]
+    page = tables.write(tmp_path, "x", "Title", "first", "| a |", {"n": 1})[0]
     page.write_text(page.read_text() + "\nWhat it means.\n")
-    report.write(tmp_path, "x", "Title", "second", "| b |", {"n": 2})
+    tables.write(tmp_path, "x", "Title", "second", "| b |", {"n": 2})
     text = page.read_text()
     assert "second" in text and "first" not in text and text.endswith("What it means.\n")
     page.write_text("no marks")
     with pytest.raises(UserError, match="generated: begin"):
-        report.write(tmp_path, "x", "Title", "third", "| c |", {})
+        tables.write(tmp_path, "x", "Title", "third", "| c |", {})
 
 
 def test_a_plot_is_drawn(tmp_path):
     bars = {"a": {"estimate": 0.8, "low": 0.7, "high": 0.9}, "b": {"estimate": None}}
-    report.plot_bars(tmp_path / "x.png", "t", "AUC", bars, 0.5)
+    tables.plot_bars(tmp_path / "x.png", "t", "AUC", bars, 0.5)
     assert (tmp_path / "x.png").stat().st_size > 1000
 
 

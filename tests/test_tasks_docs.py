@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from gccpo_jax.tasks.chain import ChainConfig, chain
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "tasks.md"
 TASK = chain(ChainConfig(seed=2, train=20, id=3, ood=3))

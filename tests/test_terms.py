@@ -8,51 +8,53 @@ from groups import group
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax import noise, terms
-from gccpo_jax.branches import at_sites, fresh_tapes, independent_tapes
-from gccpo_jax.credit import of_group
-from gccpo_jax.credit_rule import CreditRule
-from gccpo_jax.placebo import controlled, inverted, permuted
+from gccpo_jax.advantage import controls
+from gccpo_jax.advantage.controls import controlled, inverted, permuted
+from gccpo_jax.advantage.kinds import of_group
+from gccpo_jax.advantage.rule import CreditRule
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branches import at_sites, fresh_tapes, independent_tapes
 
 YES = jnp.bool_(True)
+KEYS = jax.random.split(jax.random.key(5), 4)
 PAIR = jnp.array([[[0.7, 0.2, 0.1]], [[0.5, 0.3, 0.2]]])  # [G = 2, E = 1, A = 3]
 SEEN = jnp.ones((2, 1), bool)
 
 
 def test_siblings_stand_where_perturbations_do_in_the_method():
-    robust, defined = terms.sibling_robustness(PAIR, SEEN)
+    robust, defined = controls.sibling_robustness(PAIR, SEEN)
     np.testing.assert_allclose(robust, [[1 - 0.0315967], [1 - 0.0315967]], atol=1e-6)
     assert defined.all()
-    alone, defined = terms.sibling_robustness(PAIR, jnp.array([[True], [False]]))
+    alone, defined = controls.sibling_robustness(PAIR, jnp.array([[True], [False]]))
     assert not defined.any() and not alone.any()
 
 
 def test_the_value_of_a_step_is_the_outcome_of_those_whose_law_is_alike():
     laws = jnp.array([[[1.0, 0, 0]], [[1.0, 0, 0]], [[0, 1.0, 0]]])
-    found = terms.sibling_value(laws, jnp.array([0.0, 1.0, 0.0]), jnp.ones((3, 1), bool))
+    found = controls.sibling_value(laws, jnp.array([0.0, 1.0, 0.0]), jnp.ones((3, 1), bool))
     np.testing.assert_allclose(found[:2, 0], [1.0, 0.0])  # the third weighs nothing
     assert np.isnan(found[2, 0])  # nobody is like it
     same = jnp.broadcast_to(PAIR[:1], (3, 1, 3))
-    equal = terms.sibling_value(same, jnp.array([0.0, 1.0, 1.0]), jnp.ones((3, 1), bool))
+    equal = controls.sibling_value(same, jnp.array([0.0, 1.0, 1.0]), jnp.ones((3, 1), bool))
     np.testing.assert_allclose(equal[:, 0], [1.0, 0.5, 0.5])  # the leave-one-out mean
 
 
 def test_variance_and_entropy():
     laws = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
-    variance, defined = terms.sibling_variance(laws, SEEN)
+    variance, defined = controls.sibling_variance(laws, SEEN)
     np.testing.assert_allclose(variance, 0.5)
     assert defined.all()
-    np.testing.assert_array_equal(terms.sibling_variance(PAIR[:1], SEEN[:1])[1], [[False]])
-    np.testing.assert_allclose(terms.entropy(laws), 0.0)
-    np.testing.assert_allclose(terms.entropy(jnp.full((4,), 0.25)), 1.0, rtol=1e-6)
-    assert np.isfinite(jax.grad(terms.entropy)(jnp.array([1.0, 0.0]))).all()
+    np.testing.assert_array_equal(controls.sibling_variance(PAIR[:1], SEEN[:1])[1], [[False]])
+    np.testing.assert_allclose(controls.entropy(laws), 0.0)
+    np.testing.assert_allclose(controls.entropy(jnp.full((4,), 0.25)), 1.0, rtol=1e-6)
+    assert np.isfinite(jax.grad(controls.entropy)(jnp.array([1.0, 0.0]))).all()
 
 
 def test_unsigned_terms_keep_the_outcome_on_the_last_step():
     score = jnp.array([[0.9, 0.8, 0.7], [0.5, 0.4, 9.0], [9.0, 9.0, 9.0]])
     mask = jnp.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], bool)
     scorable = jnp.array([True, True, False])
-    got = terms.with_outcome(score, jnp.array([1.0, 0.0, 7.0]), scorable, mask)
+    got = controls.with_outcome(score, jnp.array([1.0, 0.0, 7.0]), scorable, mask)
     np.testing.assert_allclose(got, [[0.9, 0.8, 0.5], [0.5, -0.5, 0.0], [0.0, 0.0, 0.0]])
 
 
@@ -111,7 +113,7 @@ def test_controlled_credit_is_on_other_steps_of_the_same_trajectories(control):
     reading, spans, rollout = group(3, counts=[3, 3, 2, 3])
     rule = CreditRule(control=control)
     credit = of_group(reading, spans, rollout, YES, rule=rule)
-    found = controlled(credit, spans, rollout, jax.random.key(5), rule=rule)
+    found = controlled(credit, spans, rollout, KEYS, rule=rule)
     assert (np.asarray(found.step_advantage) != np.asarray(credit.step_advantage)).any()
     np.testing.assert_array_equal(found.step_score, credit.step_score)  # measured as it was
     tokens = np.asarray(jnp.where(spans.mask, spans.end - spans.start, 0))
@@ -123,7 +125,7 @@ def test_controlled_credit_is_on_other_steps_of_the_same_trajectories(control):
         ):
             assert sorted(np.asarray(got)[mask]) == sorted(np.asarray(was)[mask])
     none = CreditRule(control="none")
-    assert controlled(credit, spans, rollout, jax.random.key(5), rule=none) is credit
+    assert controlled(credit, spans, rollout, KEYS, rule=none) is credit
 
 
 def test_independent_noise_is_another_tape_at_every_site():

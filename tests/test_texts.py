@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gccpo_jax import texts
-from gccpo_jax.tasks.chain import ChainConfig, chain
-from gccpo_jax.tasks.chain_tokenizer import make_tokenizer
-from gccpo_jax.tokenizer import load_tokenizer
+from gccpo_jax.counterfactual import candidates, rewritten
+from gccpo_jax.counterfactual.candidates import candidates_of
+from gccpo_jax.policy.tokenizer import load_tokenizer
+from gccpo_jax.sampling import outcomes
+from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
 
 TASK = chain(ChainConfig(train=20, id=4, ood=4, max_operations=3))
 ITEMS = TASK.splits["train"][:3]
@@ -25,9 +27,9 @@ def ids(tokenizer, text):
 
 def test_outcomes_verify_and_mark_what_cannot_be_scored():
     answers = np.array([[f"#### {i.answer}", "#### 999", "nothing"] for i in ITEMS], object)
-    np.testing.assert_array_equal(texts.outcomes(TASK, ITEMS, answers), [[1, 0, 0]] * 3)
+    np.testing.assert_array_equal(outcomes.outcomes(TASK, ITEMS, answers), [[1, 0, 0]] * 3)
     silent = dataclasses.replace(TASK, verify=lambda item, text: None)
-    assert np.isnan(texts.outcomes(silent, ITEMS, answers)).all()
+    assert np.isnan(outcomes.outcomes(silent, ITEMS, answers)).all()
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_outcomes_verify_and_mark_what_cannot_be_scored():
 )
 def test_the_answer_field_begins_at_the_last_cue(tokenizer, text, before):
     tokens = ids(tokenizer, text)
-    start = texts.answer_start(TASK, tokenizer, tokens, text)
+    start = candidates.answer_start(TASK, tokenizer, tokens, text)
     expected = len(tokenizer.encode(before)) if before != text else len(tokens)
     assert start == expected
 
@@ -49,7 +51,7 @@ def test_the_answer_field_begins_at_the_last_cue(tokenizer, text, before):
 def test_without_a_cue_the_field_begins_at_the_last_mention_of_the_answer(tokenizer):
     bare = dataclasses.replace(TASK, extract=lambda text: "5")
     text = "Leo has 5 pens\nLeo 2 + 3 = 5 pens"
-    start = texts.answer_start(bare, tokenizer, ids(tokenizer, text), text)
+    start = candidates.answer_start(bare, tokenizer, ids(tokenizer, text), text)
     assert start == len(tokenizer.encode("Leo has 5 pens\nLeo 2 + 3 ="))
 
 
@@ -59,7 +61,7 @@ def test_candidates_are_the_gold_then_the_most_frequent_answers(tokenizer):
     a, b, c = others
     row = [f"#### {x}" for x in (a, b, b, c, gold, b, a)] + ["none"]
     answers = np.array([row], object)
-    found, names = texts.candidates_of(TASK, tokenizer, ITEMS[:1], answers, count=3, max_tokens=4)
+    found, names = candidates_of(TASK, tokenizer, ITEMS[:1], answers, count=3, max_tokens=4)
     assert names == [[gold, b, a]]
     assert found.exists.tolist() == [[True, True, True]]
     for place, name in enumerate(names[0]):
@@ -70,7 +72,7 @@ def test_candidates_are_the_gold_then_the_most_frequent_answers(tokenizer):
 def test_an_answer_that_is_too_long_is_no_candidate(tokenizer):
     answers = np.array([["#### 12345", "#### 7"]], object)
     item = dataclasses.replace(ITEMS[0], answer="3")
-    found, names = texts.candidates_of(TASK, tokenizer, [item], answers, count=4, max_tokens=3)
+    found, names = candidates_of(TASK, tokenizer, [item], answers, count=4, max_tokens=3)
     assert names == [["3", "7"]] and found.exists.tolist() == [[True, True, False, False]]
 
 
@@ -88,7 +90,7 @@ def variants(tokenizer, arms=2, seed=(0, 1), size=40, prompt_tokens=48):
             tokens[b, g, : len(flat)] = flat
             starts[b, g, : len(pieces)], ends[b, g, : len(pieces)] = cuts[:-1], cuts[1:]
             mask[b, g, : len(pieces)] = True
-    return texts.surface_variants(
+    return rewritten.surface_variants(
         TASK, tokenizer, ITEMS, tokens, starts, ends, mask,
         arms=arms, seed=seed, prompt_tokens=prompt_tokens,
     )  # fmt: skip

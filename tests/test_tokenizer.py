@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from gccpo_jax import model
-from gccpo_jax.arch import Arch
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
+from gccpo_jax.policy.weights import load, save
 from gccpo_jax.tasks import bare_task
-from gccpo_jax.tokenizer import check_vocab, load_tokenizer
-from gccpo_jax.weights import load, save
 
 gguf = pytest.importorskip("gguf")
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from gccpo_jax import checkpoint, config, sft, train, weights
-from gccpo_jax.plan import plan_update, shape_of
-from gccpo_jax.runner import Run
+from gccpo_jax import config, sft, train
+from gccpo_jax.plan import shape_of
+from gccpo_jax.policy import weights
+from gccpo_jax.runtime import checkpoints
+from gccpo_jax.training.planning.memory import plan_update
+from gccpo_jax.training.run import Run
 
 
 def small(**changes):
@@ -194,7 +197,7 @@ def test_a_finished_run_can_be_resumed_without_harm(finished, tmp_path):
 
 def test_checkpoints_keep_the_newest(finished):
     workdir, _ = finished
-    assert checkpoint.Checkpoints(workdir / "checkpoints", keep=3).latest == 4
+    assert checkpoints.Checkpoints(workdir / "checkpoints", keep=3).latest == 4
 
 
 def test_outcome_credit_needs_no_reading_and_evaluation_can_sample(tmp_path):

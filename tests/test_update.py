@@ -10,21 +10,14 @@ import optax
 import pytest
 import toy
 
-from gccpo_jax import noise
-from gccpo_jax.law import Rule, entropy, log_law
-from gccpo_jax.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.masked import first
-from gccpo_jax.reductions import REDUCTIONS
-from gccpo_jax.sampling import sample
-from gccpo_jax.types import UpdateBatch
-from gccpo_jax.update import (
-    TrainState,
-    gradient,
-    make_optimizer,
-    make_update,
-    rl_loss,
-    sft_loss,
-)
+from gccpo_jax.objective.reductions import REDUCTIONS
+from gccpo_jax.objective.update import gradient, make_optimizer, make_update, rl_loss, sft_loss
+from gccpo_jax.policy.logprobs import token_logp, token_logp_and_entropy
+from gccpo_jax.policy.token_law import Rule, entropy, log_law
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.types import TrainState, UpdateBatch
 
 RULES = [Rule(), Rule(temperature=0.7), Rule(top_k=3), Rule(temperature=1.3, top_p=0.8)]
 RULE = RULES[3]  # of every test that does not go through all

@@ -16,13 +16,15 @@ import optax
 import pytest
 from bigram import EMPTY_QUESTION, EMPTY_ROW, LONE_ROW, B, G, T
 
-from gccpo_jax import model, sharding
-from gccpo_jax.arch import Arch
-from gccpo_jax.law import Rule
-from gccpo_jax.logprobs import token_logp
-from gccpo_jax.objective import Loss
-from gccpo_jax.reductions import REDUCTIONS
-from gccpo_jax.update import TrainState, gradient, group_loss, make_update, rl_loss
+from gccpo_jax.objective.losses import Loss
+from gccpo_jax.objective.reductions import REDUCTIONS
+from gccpo_jax.objective.update import gradient, group_loss, make_update, rl_loss
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.logprobs import token_logp
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime import sharding
+from gccpo_jax.types import TrainState
 
 RULE = Rule(temperature=0.9)
 PARAMS = bigram.parameters()

@@ -13,11 +13,11 @@ from test_train import metrics, small
 
 from gccpo_jax import train
 from gccpo_jax.errors import UserError
-from gccpo_jax.session import open_task
+from gccpo_jax.sampling.outcomes import outcomes
 from gccpo_jax.tasks import bare_task
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.texts import outcomes
-from gccpo_jax.verifier import with_verifier
+from gccpo_jax.tasks.checking.user import with_verifier
+from gccpo_jax.training.session import open_task
 
 TASK = bare_task("chain")
 ITEM = Item(id=7, question="q ?", answer="5")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gccpo_jax import verify
-from gccpo_jax.verify import exact_integer, normalise_number, open_math
+from gccpo_jax.tasks.answers import exact_integer, normalise_number
+from gccpo_jax.tasks.checking import equality
+from gccpo_jax.tasks.checking.equality import open_math
 
 open_answers = pytest.importorskip("math_verify", reason="math-verify is not installed")
 
@@ -91,7 +92,7 @@ def test_a_deadline_passes_and_the_next_call_works():
 
 def test_a_child_that_died_is_replaced():
     open_math("1", r"\boxed{1}", 60)
-    verify._CHILD.process.kill()
+    equality._CHILD.process.kill()
     assert open_math("1", r"\boxed{1}", 60) is None  # this one cannot be told
     assert open_math("1", r"\boxed{1}", 60) == 1.0
 

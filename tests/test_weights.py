@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gccpo_jax import locate, model, sharding, weights
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy import locate, model, weights
+from gccpo_jax.runtime import sharding
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 FAMILIES = sorted(path.name for path in GOLDEN.iterdir())

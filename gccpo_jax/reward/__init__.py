@@ -4,9 +4,8 @@
 too. Bring laws from any reader and any policy.
 """
 
-from gccpo_jax.family import Arms, Family, no_arms, pool
-from gccpo_jax.reward.scoring import Laws, LeftOut, Score, Scores, score
-from gccpo_jax.reward.steps import (
+from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
+from gccpo_jax.reward.scores import (
     LN2,
     agreement,
     branch_values,
@@ -28,6 +27,7 @@ from gccpo_jax.reward.steps import (
     sensitivity,
     total_variation,
 )
+from gccpo_jax.reward.trajectory import Laws, LeftOut, Score, Scores, score
 
 __all__ = ["LN2", "Arms", "Family", "Laws", "LeftOut", "Score", "Scores", "agreement"]
 __all__ += ["branch_values", "counterfactual_effect", "effects", "equivariance"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Task
 
 __all__ = ["Item", "Task", "load_task"]
 
@@ -37,7 +37,7 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
         raise UserError(f"task {name!r} makes its questions itself; leave data.path empty")
     match kind, bool(dataset):
         case "chain", False:
-            from gccpo_jax.tasks.chain import ChainConfig, chain
+            from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
             return chain(ChainConfig(**_checked(name, ChainConfig, options)))
         case "gsm8k", False:
@@ -45,7 +45,7 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
 
             return gsm8k(path, eval_path, **_checked(name, gsm8k, options))
         case "math", False:
-            from gccpo_jax.tasks.math import math
+            from gccpo_jax.tasks.open_math import math
 
             return math(path, eval_path, **_checked(name, math, options))
         case "reasoning_gym", True:
@@ -63,7 +63,7 @@ def bare_task(name: str) -> Task:
     """
     match name:
         case "chain":
-            from gccpo_jax.tasks.chain import ChainConfig, chain
+            from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
             return dataclasses.replace(chain(ChainConfig(train=1, id=1, ood=1)), splits={})
         case "gsm8k":
@@ -71,7 +71,7 @@ def bare_task(name: str) -> Task:
 
             return of_splits({})
         case "math":
-            from gccpo_jax.tasks.math import of_splits
+            from gccpo_jax.tasks.open_math import of_splits
 
             return of_splits({})
     raise UserError(f"there is no task {name!r} for files of questions; there are {FILE_TASKS}")

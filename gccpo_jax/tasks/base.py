@@ -2,7 +2,7 @@
 
 A task is a value, not a class to inherit from: a frozen record of plain
 functions on text. Everything here runs on the host; what the device needs
-(tokens, spans, outcomes) is made from it by `data.py` and `train.py`.
+(tokens, spans, outcomes) is made from it in the room `sampling`.
 """
 
 from __future__ import annotations

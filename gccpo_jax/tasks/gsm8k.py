@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.tasks.answers import exact_integer, last_boxed, normalise_number
 from gccpo_jax.tasks.base import Item, Task
-from gccpo_jax.tasks.boxed import last_boxed
-from gccpo_jax.tasks.corrupt import corrupt
-from gccpo_jax.tasks.records import Record
-from gccpo_jax.tasks.rename import rename
-from gccpo_jax.tasks.split import file_splits
-from gccpo_jax.verify import exact_integer, normalise_number
+from gccpo_jax.tasks.files import Record, file_splits
+from gccpo_jax.tasks.rewrites import corrupt, rename
 
 INSTRUCTION = (
     "Solve it in numbered steps, one step a line. "
@@ -26,8 +23,8 @@ def gsm8k(path: str, eval_path: str = "", held_out: int = 200, chat: bool = True
     """The task, from files.
 
     Args:
-        path: training questions; see `records.read_records` for what it may be.
-        eval_path: held-out questions; without it see `split.file_splits`.
+        path: training questions; see `files.read_records` for what it may be.
+        eval_path: held-out questions; without it see `files.file_splits`.
         held_out: how many questions of the file's end are held out without it.
         chat: render the prompt with the tokenizer's chat template.
     """

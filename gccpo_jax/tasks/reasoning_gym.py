@@ -9,7 +9,7 @@ from typing import Any
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
-from gccpo_jax.tasks.corrupt import corrupt
+from gccpo_jax.tasks.rewrites import corrupt
 
 INSTRUCTION = (
     "Solve it step by step, one step a line. "

@@ -1,0 +1,221 @@
+"""One question's group, from what was read to token advantages: the method on one screen.
+
+    D_k = Phi_k - Phi_{k-1},  R_k = 1 - mean_m JSD(P_0, P_m)/ln 2,  S_k,  Q_k = R_k S_k
+    d~_k = R_k max(D_k, 0) + min(D_k, 0)
+
+    gated_gae    A_k = sum_{j>=k} lam^{tokens/t0} d~_j, minus its leave-one-out mean
+    additive     A_k = A_out + weight C_k,  C_k = d~_k minus its leave-one-out mean
+    selective    A_k = A_out w_k,  w_k in proportion to floor + Q_k
+    four_corner  A = o (a + (1 - a) q) + (1 - o) b q, minus its leave-one-out mean
+    paper, l2t   by rewards of tokens, see `paper.py`
+
+Leave-one-out means are over the same step (or all) of the other trajectories. Steps
+here are macro-steps: the pieces between boundaries at which Phi was read.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax import reward
+from gccpo_jax.advantage import paper as reconstruction
+from gccpo_jax.advantage import step_advantages as adv
+from gccpo_jax.advantage.baselines import leave_one_out, of_outcome
+from gccpo_jax.advantage.controls import step_term
+from gccpo_jax.advantage.rule import (
+    Credit,
+    CreditRule,
+    measured,
+    on_every_token,
+    outcome_scalar,
+    spread_all,
+    tokens_of,
+)
+from gccpo_jax.masked import first, masked_median
+from gccpo_jax.reward.group import Reading, StepScores, outcomes, readable_laws
+from gccpo_jax.steps import step_of_token
+from gccpo_jax.types import Array, Rollout, Spans
+
+
+def of_group(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """Credit of one group by `rule.kind`; each kind is a function of the same arguments.
+
+    Args:
+      reading: arrays of the group. spans: macro-steps [G, E]. rollout: [G, T].
+      use_gate: [] bool; False where the reader failed its gate, so that no law is used:
+        R is 1, all Q are equal, the paper's robustness is 0.
+      rule: the choices.
+    A trajectory that could not be scored gets 0 and leaves every baseline.
+    """
+    kinds = {
+        "gated_gae": gated_gae,
+        "additive": additive,
+        "selective": selective,
+        "four_corner": four_corner,
+        "paper": paper,
+        "l2t": l2t,
+    }
+    return kinds[rule.kind](reading, spans, rollout, use_gate, rule=rule)
+
+
+def gated_gae(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="gated_gae"`, the default: Phi is the critic and R gates what it praises.
+
+    `rule.step_term` puts a control in the place of d~ (see `terms`).
+    """
+    mask, scores = measured(reading, spans, use_gate, rule)
+    term = step_term(reading, scores, spans, use_gate, rule)
+    discount = partial(adv.discounted_effects, lam=rule.lam, tokens_per_unit=rule.tokens_per_unit)
+    per_step = adv.recentre(jax.vmap(discount)(term, tokens_of(spans)), mask)
+    return Credit(
+        **vars(scores),
+        step_score=term,
+        step_advantage=per_step,
+        advantage=spread_all(per_step, spans, rollout, rule),
+    )
+
+
+def additive(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="additive"`: two streams with a baseline each, nearest to the paper's shape.
+
+    C is clipped to [-1, 1]; token weights apply to C only, so that weight 0 is
+    `outcome_only`.
+    """
+    mask, scores = measured(reading, spans, use_gate, rule)
+    process = jnp.clip(adv.recentre(scores.gated, mask), -1.0, 1.0)
+    weighted = rule.additive_weight * process
+    scalar = outcome_scalar(reading, rule)
+    return Credit(
+        **vars(scores),
+        step_score=process,
+        step_advantage=jnp.where(mask, scalar[:, None] + weighted, 0.0),
+        advantage=on_every_token(scalar, rollout) + spread_all(weighted, spans, rollout, rule),
+    )
+
+
+def selective(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="selective"`: the outcome's advantage goes where the answer was caused; no gold.
+
+    A step without Q takes the median of its group's (all equal if there is none).
+    """
+    mask, scores = measured(reading, spans, use_gate, rule)
+    filled = reward.fill_undefined(scores.selectivity, scores.selective_defined)
+    preserve = partial(adv.mass_preserving, floor=rule.selective_floor)
+    weights = jax.vmap(preserve)(filled, tokens_of(spans))
+    per_step = jnp.where(mask, weights * outcome_scalar(reading, rule)[:, None], 0.0)
+    return Credit(
+        **vars(scores),
+        step_score=weights,
+        step_advantage=per_step,
+        advantage=spread_all(per_step, spans, rollout, rule),
+    )
+
+
+def four_corner(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="four_corner"`: one advantage a trajectory, for the outcome and its soundness.
+
+    The soundness q is the token mean of Q over the steps where it was measured; a
+    trajectory without any takes the median of its group's (1 if there is none, which
+    leaves the outcome's contrast, scaled).
+    """
+    mask, scores = measured(reading, spans, use_gate, rule)
+    sound, known = jax.vmap(adv.token_mean)(
+        scores.selectivity, tokens_of(spans), scores.selective_defined
+    )
+    sound = reward.fill_undefined(sound, known)
+    shaped = adv.four_corner(outcomes(reading), sound, a=rule.corner_a, b=rule.corner_b)
+    scalar = leave_one_out(shaped, reading.scorable)
+    return Credit(
+        **vars(scores),
+        step_score=scores.selectivity,
+        step_advantage=jnp.where(mask, scalar[:, None], 0.0),
+        advantage=on_every_token(scalar, rollout),
+    )
+
+
+def outcome_only(
+    outcome: Array,  # [G]
+    scorable: Array,  # [G] bool
+    rollout: Rollout,  # [G, T]
+    *,
+    baseline: str,
+    ddof: int,
+    epsilon: float,
+    k: int = 1,
+) -> Array:
+    """The trajectory's outcome advantage on each of its tokens, [G, T].
+
+    The baselines are those of `baselines.of_outcome`.
+    """
+    scalar = of_outcome(outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon, k=k)
+    return on_every_token(scalar, rollout)
+
+
+def paper(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="paper"`: the reconstruction of `paper.py`, over whatever nuisance arms there are.
+
+    A step without a readable law takes the median of its group's robustness (0 if
+    there is none); the scale of the energies is their mean over the group.
+    """
+    mask, scores = measured(reading, spans, use_gate, rule)
+    factual, usable, _ = readable_laws(reading, mask, use_gate, rule.max_other)
+    robust, defined = reconstruction.robustness(
+        reading.nuisance.beside(factual), reading.nuisance.laws, usable
+    )
+    robust = jnp.where(defined, robust, masked_median(robust, defined, fallback=0.0))
+    process = robust + rule.paper_weight * reconstruction.effectiveness(reading.energy, mask)
+    return _mapped_back(process, mask, scores, reading, spans, rollout, rule)
+
+
+def l2t(
+    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+) -> Credit:
+    """`credit="l2t"`: Learning to Think (arXiv 2505.10425) without its compression penalty.
+
+    The step reward is the progress D_k; the answer step is compared with the outcome itself. The
+    penalty (g . dtheta)^2 is `process_supervision.compression`: the paper does not say which
+    displacement dtheta is meant inside one rollout, so none is made up here.
+    """
+    mask, scores = measured(reading, spans, use_gate, rule)
+    return _mapped_back(scores.effect, mask, scores, reading, spans, rollout, rule)
+
+
+def _mapped_back(
+    process: Array,
+    mask: Array,
+    scores: StepScores,
+    reading: Reading,
+    spans: Spans,
+    rollout: Rollout,
+    rule: CreditRule,
+) -> Credit:
+    """L2T's token half: step rewards [G, E] and outcomes to token advantages [G, T]."""
+    size = rollout.tokens.shape[-1]
+    inside = first(rollout.length, size)
+    step = jax.vmap(partial(step_of_token, size=size))(spans)
+    per_token = reconstruction.token_advantages(
+        process, outcomes(reading), reading.scorable, rollout.logp, step, inside, mask,
+        alpha=rule.paper_alpha, truncation=rule.paper_truncation, ddof=rule.ddof,
+        epsilon=rule.epsilon, floor=rule.paper_floor, clip=rule.paper_clip,
+    )  # fmt: skip
+    return Credit(
+        **vars(scores),
+        step_score=jnp.where(mask, process, 0.0),
+        step_advantage=jax.vmap(adv.to_steps)(per_token, spans),
+        advantage=per_token,
+    )

@@ -1,0 +1,80 @@
+"""Token advantages of kinds without steps: from a group's outcomes, lengths and entropies."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from gccpo_jax.advantage import shaping
+from gccpo_jax.advantage.baselines import RIGHT
+from gccpo_jax.advantage.kinds import outcome_only
+from gccpo_jax.advantage.rule import CreditRule
+from gccpo_jax.masked import first
+from gccpo_jax.types import Array, Rollout
+
+
+def shaped_outcome(
+    outcome: Array,
+    scorable: Array,
+    rollout: Rollout,
+    *,
+    limit: int,
+    overlong: int,
+    length_penalty: float,
+) -> Array:
+    """Rewards [G] of one group: outcome, penalised for length, less what is overlong.
+
+    Args:
+      outcome: [G] in [0, 1]. scorable: [G] bool. rollout: [G, T]; its length and stop.
+      limit: most tokens of a response. overlong: buffer of `shaping.soft_overlong`, 0: off.
+      length_penalty: alpha of `shaping.length_penalised`, 0: off.
+    """
+    reward = outcome
+    if length_penalty:
+        reward = shaping.length_penalised(
+            outcome, rollout.length, rollout.stopped, scorable, alpha=length_penalty
+        )
+    if overlong:
+        reward = reward + shaping.soft_overlong(rollout.length, limit=limit, buffer=overlong)
+    return jnp.where(scorable, reward, 0.0)
+
+
+def of_outcomes(outcome: Array, scorable: Array, rollout: Rollout, *, rule: CreditRule) -> Array:
+    """Token advantages [G, T] of one group by `rule.kind`; a kind is a function of the same.
+
+    Args: outcome [G], shaped or not; scorable [G] bool; rollout [G, T].
+    """
+    kinds = {"outcome": _outcome, "gtpo": _gtpo, "grpo_s": _grpo_s}
+    return kinds[rule.kind](outcome, scorable, rollout, rule)
+
+
+def _outcome(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule) -> Array:
+    return outcome_only(
+        outcome, scorable, rollout,
+        baseline=rule.baseline, ddof=rule.ddof, epsilon=rule.epsilon, k=rule.pass_k,
+    )  # fmt: skip
+
+
+def _gtpo(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule) -> Array:
+    inside = _inside(scorable, rollout)
+    return shaping.gtpo(outcome > RIGHT, rollout.entropy, inside, **_options(rule))
+
+
+def _grpo_s(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule) -> Array:
+    inside = _inside(scorable, rollout)
+    scalar = shaping.grpo_s(outcome > RIGHT, rollout.entropy, inside, scorable, **_options(rule))
+    return jnp.where(inside, scalar[:, None], 0.0)
+
+
+def _inside(scorable: Array, rollout: Rollout) -> Array:
+    """[G, T] bool: response tokens of scorable trajectories."""
+    return first(rollout.length, rollout.tokens.shape[-1]) & scorable[:, None]
+
+
+def _options(rule: CreditRule) -> dict[str, float]:
+    return {
+        "base": rule.entropy_base,
+        "bonus": rule.entropy_bonus,
+        "floor": rule.entropy_floor,
+        "ddof": rule.ddof,
+        "epsilon": rule.epsilon,
+    }

@@ -1,0 +1,139 @@
+"""Advantages and curation from scores of steps that a judge outside the policy has given.
+
+GRPO with process supervision (arXiv 2402.03300, section 4.1.3), the progress of MRT
+(2503.07572) and of L2T (2505.10425), and the filter of PROF (2509.03403).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.advantage.baselines import group_zscore
+from gccpo_jax.masked import masked_mean, masked_sum
+from gccpo_jax.types import Array, Params
+
+
+def process_supervision(
+    score: Array, mask: Array, *, ddof: int = 1, epsilon: float = 1e-4
+) -> Array:
+    """Step advantages [G, E]: the sum of the z-scores of this step and all later ones.
+
+        z = (r - mean r) / (std r + epsilon) over all steps of the group,  A_k = sum_{j >= k} z_j
+
+    Constant inside a step. One step a trajectory is GRPO. Longer trajectories weigh more
+    in the mean and sum more terms.
+
+    Args:
+      score: [G, E]. mask: [G, E] bool, steps that exist and have a score.
+    Example, ddof 0, epsilon -> 0: (1, 0), (0, 0, 1) give (.408248, -.816497) and
+      (-.408248, .408248, 1.224745).
+    """
+    flat = group_zscore(score.reshape(-1), mask.reshape(-1), ddof=ddof, epsilon=epsilon)
+    z = flat.reshape(score.shape)  # 0 outside the mask
+    return jnp.where(mask, jnp.cumsum(z[:, ::-1], axis=1)[:, ::-1], 0.0)
+
+
+def progress(value: Array, mask: Array) -> Array:
+    """MRT's progress [E] of each episode: success after it less success before it.
+
+    Args:
+      value: [E + 1] probability of success of the policy that is made to answer, before
+        the first episode and after each. mask: [E] bool; existing episodes come first.
+    Sums to the last value less the first. Example: (.1, .3, .25, .9): (.2, -.05, .65).
+    """
+    return jnp.where(mask, value[1:] - value[:-1], 0.0)
+
+
+def progress_reward(outcome: Array, value: Array, mask: Array, *, alpha: float) -> Array:
+    """MRT's reward [] of one trajectory: outcome + alpha times the sum of its progress."""
+    return outcome + alpha * masked_sum(progress(value, mask), mask)
+
+
+def over_terminating(reward: Array, terminated: Array, where: Array, ends: Array) -> Array:
+    """MRT's advantage [G] against answering at once: A = R - mean reward of those that did.
+
+    Args:
+      reward: [G] of rollouts that went on from one prefix. terminated: [H] rewards of
+      rollouts that ended their thought there. where: [G], ends: [H] bool, scorable ones.
+    0 where no terminated rollout could be scored.
+    """
+    centred = reward - masked_mean(terminated, ends)
+    return jnp.where(where & jnp.any(ends), centred, 0.0)
+
+
+def compression(logp: Callable[[Params], Array], params: Params, change: Params) -> Array:
+    """L2T's penalty C = (g . change)^2 >= 0, g the gradient of a step's log-probability.
+
+    The information that a step leaves in the parameters, with a Fisher matrix of rank one
+    (arXiv 2505.10425, theorem 4.2); one `jvp`, no gradient is stored.
+
+    Args:
+      logp: parameters to the [] log-probability of the step given its prefix.
+      params, change: pytrees of one structure; which change is meant (since the start of
+      training, say) is the caller's: the paper does not define it inside one rollout.
+    Example: g (1, -2, .5), change (.1, .1, .4): .01.
+    """
+    along = jax.jvp(logp, (params,), (change,))[1]
+    return along**2
+
+
+def dense_reward(value: Array, penalty: Array, mask: Array, *, beta: float) -> Array:
+    """L2T's dense reward [E]: `progress` less beta C_k; `paper.token_rewards` takes it on.
+
+    Args: value [E + 1]; penalty [E] C_k, 0 where it is not computed; mask [E]; beta >= 0
+    (.6 in the paper, with alpha .8 of `paper.token_rewards`).
+    """
+    return jnp.where(mask, progress(value, mask) - beta * penalty, 0.0)
+
+
+def consistency(
+    score: Array,
+    mask: Array,
+    right: Array,
+    centre: Array,
+    *,
+    penalty: float = 10.0,
+    least: int = 2,
+    most: int = 30,
+) -> Array:
+    """PROF's score [] of one trajectory: how well a judge's step scores fit its outcome.
+
+        c = y 2 mean_h (p_h - pbar) - penalty [steps < least or steps > most],  y = +-1
+
+    Args:
+      score: [E] step scores p. mask: [E] bool. right: [] bool. centre: [] pbar, mean
+      step score of the batch. penalty: outside the sign, as in the released code.
+    """
+    sign = jnp.where(right, 1.0, -1.0)
+    steps = jnp.sum(mask)
+    odd = (steps < least) | (steps > most)
+    inner = masked_mean(score - centre, mask)
+    return sign * 2.0 * inner - jnp.where(odd, penalty, 0.0)
+
+
+def curate(score: Array, right: Array, where: Array, *, remove: int) -> Array:
+    """PROF's filter: [G] bool, trajectories that stay when `remove` go to balance the classes.
+
+    Of n+ right and n- wrong ones go the k+ right and remove - k+ wrong of lowest score,
+    k+ = clip(round((n+ - n- + remove) / 2), 0, remove), rounding half to even; ties go in
+    order. Unscorable trajectories go first and count towards `remove`.
+
+    Args:
+      score: [G] `consistency`. right, where: [G] bool. remove: in [0, G].
+    Example, G 8, remove 4: n+ = 2..6 keep 2 and 2, n+ = 1 keeps 1 and 3, n+ = 7 3 and 1.
+    """
+    right, wrong = where & right, where & ~right
+    goes = jnp.maximum(remove - jnp.sum(~where), 0)
+    excess = jnp.sum(right) - jnp.sum(wrong)
+    half = jnp.round((excess + goes) / 2).astype(goes.dtype)
+    of_right = jnp.clip(half, 0, goes)
+    return where & ~_lowest(score, right, of_right) & ~_lowest(score, wrong, goes - of_right)
+
+
+def _lowest(score: Array, where: Array, count: Array) -> Array:
+    """[G] bool: the `count` selected entries of lowest score, the first of equal ones."""
+    order = jnp.argsort(jnp.where(where, score, jnp.inf), stable=True)
+    return where & (jnp.argsort(order) < count)

@@ -1,0 +1,268 @@
+"""Every score of every step of given trajectories: the engine without a trainer.
+
+Phi   at every boundary, N continued branches under shared noise        (TE)
+P     at every boundary, scored over the candidate answers              (IR)
+R     `latent` and `surface`;  S  `corrupt`, and `delete` for comparison
+D^cf  against resamples, continued;  agreement under `corrupt`, continued (an audit)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax import reward
+from gccpo_jax.analysis.audit import audit
+from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.config import Config
+from gccpo_jax.counterfactual import read, readers
+from gccpo_jax.counterfactual.answer_laws import latent_laws
+from gccpo_jax.counterfactual.arms import content_arms
+from gccpo_jax.counterfactual.candidates import answer_starts, candidates_of
+from gccpo_jax.counterfactual.equivariance import equivariance
+from gccpo_jax.counterfactual.gate import of_reader
+from gccpo_jax.counterfactual.interventions import delete
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branches import fresh_tapes
+from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.types import Array, Candidates, Params, Spans
+
+_ROWS = 64  # branches decoded together at least: fewer leave a decoder waiting for its weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """Scores of B questions x G trajectories x E steps; NaN where a score is not defined."""
+
+    spans: Spans  # [B, G, E] numpy
+    labels: np.ndarray  # candidates as strings, [B, C] object
+    outcome: np.ndarray  # [B, G]
+    value: np.ndarray  # [B, G, E + 1]  Phi_0 .. Phi_K, continued; the last one is the outcome
+    hits: np.ndarray  # [B, G, E + 1] int  branches that ended right, of `tried`
+    tried: np.ndarray  # [B, G, E + 1] int
+    effect: np.ndarray  # [B, G, E]  D_k
+    scored_value: np.ndarray  # [B, G, E + 1]  P(a*) of the scored reader
+    scored_effect: np.ndarray  # [B, G, E]
+    other: np.ndarray  # [B, G, E]  mass of the scored law outside the candidates
+    robustness: np.ndarray  # [B, G, E]
+    robustness_arms: np.ndarray  # [B, G, E, P]  1 - JSD of each arm
+    sensitivity: np.ndarray  # [B, G, E]
+    sensitivity_arms: np.ndarray  # [B, G, E, P2]
+    selectivity: np.ndarray  # [B, G, E]
+    deletion: np.ndarray  # [B, G, E]  JSD when the step is not there
+    counterfactual: np.ndarray  # [B, G, E]  D^cf; audit
+    agreement: np.ndarray  # [B, G, E]  same answer under `corrupt`, continued; audit
+    but_for: np.ndarray  # [B, G, E]  own answer changes under `corrupt` and its own noise; audit
+    equivariance: np.ndarray  # [B, G]  P(new answer) under number rewrites
+    logp: np.ndarray  # [B, G, E]  mean a token
+    entropy: np.ndarray  # [B, G, E]  mean a token
+    gate: float  # reader gate over the batch
+    decoded: int  # tokens
+
+    @property
+    def mask(self) -> np.ndarray:
+        """[B, G, E] steps that exist."""
+        return np.asarray(self.spans.mask)
+
+
+def analyse_traces(
+    kit: Kit,
+    params: Params,
+    traces: Traces,
+    spans: Spans,
+    settings: Settings,
+    *,
+    pool_of: np.ndarray,
+    limit: int,
+) -> Analysis:
+    """Measures every step of every trajectory.
+
+    Args:
+      spans: steps [B, G, E]; a step may be empty.
+      pool_of: [B, ...] texts whose answers are the candidates of each question; fixed
+        before anything is read.
+      limit: tokens that prefix and branch hold together.
+    """
+    c = settings.config()
+    spans = trim_steps(spans)
+    candidates, answers = candidates_of(
+        kit.task, kit.tokenizer, traces.items, pool_of,
+        count=settings.max_candidates, max_tokens=settings.max_answer_tokens,
+    )  # fmt: skip
+    rule = Rule(settings.temperature)
+    group = traces.tokens.shape[1]
+    go_on = readers.continued(
+        kit, params, traces, answers, settings.max_candidates,
+        noise.keyed(fresh_tapes(traces.keys, group, settings.draws), kit.policy.vocab_size),
+        rule=rule, max_tokens=settings.max_tokens, limit=limit,
+        at_once=-(-_ROWS // (traces.lengths.size * settings.draws)),
+    )  # fmt: skip
+    values = _values(go_on, traces, spans)
+    starts = answer_starts(kit.task, kit.tokenizer, traces.tokens, traces.lengths, traces.texts)
+    read_spans = read.before_answer(spans, starts)
+    laws = _laws(kit, c, params, traces, spans, read_spans, starts, candidates)
+    found = jax.tree.map(np.asarray, _scores(laws))
+    mask = np.asarray(spans.mask)
+    checked = audit(
+        kit, params, traces, spans, read_spans, go_on, answers,
+        arms=settings.audit_arms, candidates=settings.max_candidates, rule=rule, limit=limit,
+        max_tokens=settings.max_tokens, min_step_tokens=settings.min_step_tokens,
+    )  # fmt: skip
+    return Analysis(
+        spans=jax.tree.map(np.asarray, spans),
+        labels=_padded(answers, settings.max_candidates),
+        outcome=traces.outcome,
+        **_signed(values, traces.outcome, mask),
+        scored_value=_scored_values(found, laws),
+        scored_effect=_defined(found.effect),
+        other=np.where(mask, np.asarray(laws.factual)[..., -1], np.nan),
+        robustness=_defined(found.robustness),
+        robustness_arms=_each_arm(laws.nuisance, 1.0),
+        sensitivity=_defined(found.sensitivity),
+        sensitivity_arms=_each_arm(laws.content, 0.0),
+        selectivity=_defined(found.selectivity),
+        deletion=_deletion(laws, mask),
+        **checked,
+        equivariance=equivariance(
+            kit,
+            params,
+            traces,
+            read_spans,
+            arms=settings.equivariance_arms,
+            max_answer_tokens=settings.max_answer_tokens,
+        ),
+        logp=_step_mean(traces.rollout.logp, spans),
+        entropy=_step_mean(traces.rollout.entropy, spans),
+        gate=of_reader(kit.task, traces, spans, laws.factual, answers)["reader_gate"],
+        decoded=values.tokens,
+    )
+
+
+def trim_steps(spans: Spans) -> Spans:
+    """The same steps without columns that no trajectory has (a few sizes, so that few compile)."""
+    most = max(1, int(np.asarray(spans.mask).sum(-1).max(initial=1)))
+    size = next(n for n in (2, 3, 4, 6, 8, 12, 16, 24, 32, most) if n >= most)
+    size = min(size, spans.mask.shape[-1])
+    return jax.tree.map(lambda x: jnp.asarray(x)[..., :size], spans)
+
+
+def _values(go_on: readers.Reader, traces: Traces, spans: Spans) -> readers.Readout:
+    """Branches from before the first step and after each but the last."""
+    ends = jnp.concatenate([jnp.zeros_like(spans.end[..., :1]), spans.end[..., :-1]], -1)
+    return go_on(read.boundary_sites(traces, ends, spans.mask))
+
+
+def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> dict:
+    """Phi_0 .. Phi_K (the last is o), how it was counted, and D."""
+    before = values.value[..., 0]
+    scored = (values.answers[..., 0, :] != readers.UNSCORABLE).sum(-1)
+    tried = np.where(mask, scored, 0)
+    hits = np.where(tried > 0, np.rint(np.nan_to_num(before) * tried), 0).astype(int)
+    count = mask.sum(-1)
+    value = np.concatenate(
+        [np.where(mask, before, np.nan), np.full((*mask.shape[:2], 1), np.nan)], -1
+    )
+    np.put_along_axis(value, count[..., None], outcome[..., None], axis=-1)
+    effect = np.where(mask, value[..., 1:] - value[..., :-1], np.nan)
+    zero = np.zeros((*mask.shape[:2], 1), int)
+    return {
+        "value": value,
+        "effect": effect,
+        "hits": np.concatenate([hits, zero], -1),
+        "tried": np.concatenate([tried, zero], -1),
+    }
+
+
+def _laws(
+    kit: Kit,
+    c: Config,
+    params: Params,
+    traces: Traces,
+    spans: Spans,
+    read_spans: Spans,
+    starts: np.ndarray,
+    candidates: Candidates,
+) -> reward.Laws:
+    """All scored laws [B, G, ...] of the trajectories."""
+    k = c.counterfactual
+    first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
+    before, _ = latent_laws(
+        kit.policy, params, traces.prompt, traces.rollout.segment, first, traces.keys,
+        kit.field, candidates, jnp.float32(0), arms=0,
+    )  # fmt: skip
+    factual, perturbed = latent_laws(
+        kit.policy, params, traces.prompt, traces.rollout.segment, read_spans, traces.keys,
+        kit.field, candidates, jnp.float32(k.latent_sigma), arms=k.latent_arms,
+    )  # fmt: skip
+    nuisance = read.latent_arms(factual, perturbed, read_spans)
+    if k.surface_arms and kit.task.surface:
+        surface = read.surface_arms(
+            kit, c, params, traces, spans, spans, starts, candidates, factual
+        )
+        nuisance = pool(nuisance, surface)
+    content, _ = content_arms(kit, c, params, traces, params, traces, read_spans, candidates)
+    gold = jnp.where(jnp.asarray(candidates.exists)[:, 0], 0, -1)
+    return reward.Laws(
+        before=before[:, :, 0],
+        factual=factual,
+        mask=spans.mask,
+        gold=jnp.broadcast_to(gold[:, None], spans.mask.shape[:2]),
+        nuisance=nuisance,
+        content=content,
+        baseline=no_arms(Family.BASELINE, spans.mask.shape, factual.shape[-1]),
+    )
+
+
+@jax.jit
+def _scores(laws: reward.Laws) -> reward.Scores:
+    return jax.vmap(jax.vmap(reward.score))(laws)
+
+
+def _defined(score: reward.Score) -> np.ndarray:
+    return np.where(score.defined, score.value, np.nan)
+
+
+def _scored_values(found: reward.Scores, laws: reward.Laws) -> np.ndarray:
+    before = np.asarray(laws.before)
+    ok = (np.asarray(laws.gold) >= 0) & np.asarray(reward.readable(laws.before))
+    start = np.where(ok, before[..., 0], np.nan)
+    return np.concatenate([start[..., None], _defined(found.value)], -1)
+
+
+def _each_arm(arms: Arms, zero: float) -> np.ndarray:
+    """JSD of each arm (1 - JSD for `zero` = 1) where usable, else NaN."""
+    distance = np.asarray(reward.jsd(arms.factual, arms.laws))
+    return np.where(np.asarray(arms.usable), np.abs(zero - distance), np.nan)
+
+
+@jax.jit
+def _deleted(before: Array, factual: Array, mask: Array) -> Array:
+    arms = jax.vmap(jax.vmap(delete))(before, factual, mask)
+    return reward.jsd(arms.factual, arms.laws)[..., 0]
+
+
+def _deletion(laws: reward.Laws, mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, np.asarray(_deleted(laws.before, laws.factual, laws.mask)), np.nan)
+
+
+def _step_mean(per_token: Array, spans: Spans) -> np.ndarray:
+    """Means [B, G, E] of a number a token over the tokens of each step."""
+    x = np.asarray(per_token, np.float64)
+    total = np.concatenate([np.zeros((*x.shape[:2], 1)), np.cumsum(x, -1)], -1)
+    start, end = np.asarray(spans.start), np.asarray(spans.end)
+    size = end - start
+    sums = np.take_along_axis(total, end, -1) - np.take_along_axis(total, start, -1)
+    return np.where(np.asarray(spans.mask) & (size > 0), sums / np.maximum(size, 1), np.nan)
+
+
+def _padded(answers: list[list[str]], count: int) -> np.ndarray:
+    out = np.full((len(answers), count), "", object)
+    for b, row in enumerate(answers):
+        out[b, : len(row)] = row
+    return out

@@ -1,0 +1,149 @@
+"""Is the lucky guess seen? Answers that follow a surface cue against answers that follow the steps.
+
+The policy was taught with a label that gives the answer away in nine of ten questions. Here the
+label says something else than the steps do, and the answer shows which of the two it came from:
+
+    follows the cue    the answer is the label's number and not the value the steps reached
+    follows the steps  the answer is that value and not the label's number
+
+R at the answer step under `surface` (the label is redrawn, the numbers stay) and S under `corrupt`
+(a number of the last step before the answer is changed) should be low for the first and high for
+the second. Both are read without knowing the right answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gccpo_jax.analysis.bootstrap import bootstrap, codes, ratio
+from gccpo_jax.analysis.library import Model
+from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.analysis.suites.trajectories import Judged, judged
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.chain.check import read_steps
+
+SCORES = {
+    "robustness_answer": "R at the answer step, under `surface`",
+    "sensitivity_scored": "S of the last step before the answer, under `corrupt`, scored",
+    "following": "1 - agreement under `corrupt` of that step, continued",
+    "equivariance": "P(new answer) when all numbers change and the label stays (Eq)",
+    "outcome": "outcome",
+    "logprob": "mean log-probability of the answer step",
+}
+KINDS = ("follows the cue", "follows the steps")
+LUCKY = "of the cue, right"
+
+
+def classify(item: Item, steps: Sequence[str], answer: str | None) -> str | None:
+    """One of `KINDS`; None if the trajectory does not tell them apart.
+
+    The value of the steps is what the last line before the answer states, which the
+    checker follows; a trajectory without a step before its answer tells nothing.
+    """
+    problem = item.meta["problem"]
+    if answer is None or len(steps) < 2 or problem.label is None:
+        return None
+    value = str(read_steps(problem, steps)[-1].value)
+    label = str(problem.label)
+    if value == label:
+        return None
+    return {label: KINDS[0], value: KINDS[1]}.get(answer)
+
+
+def collect(
+    model: Model,
+    items: Sequence[Item],
+    settings: Settings,
+    *,
+    group: int,
+    batch: int,
+    prompt_tokens: int,
+    progress: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Columns [N], one row a trajectory that tells cue and steps apart."""
+    parts: list[dict] = []
+    for first in range(0, len(items), batch):
+        chosen = items[first : first + batch]
+        found = judged(
+            model, chosen, settings, group=group, injected=0, prompt_tokens=prompt_tokens
+        )
+        parts += [row for row in _rows(model, found)]
+        progress(len(chosen))
+    return {name: np.array([row[name] for row in parts]) for name in (parts[0] if parts else {})}
+
+
+def _rows(model: Model, found: Judged) -> list[dict]:
+    out = []
+    for b, item in enumerate(found.items):
+        for g, steps in enumerate(found.texts[b]):
+            kind = classify(item, steps, model.kit.task.extract(found.traces.texts[b, g]))
+            if kind is None:
+                continue
+            last = len(steps) - 1
+            a = found.analysis
+            out.append(
+                {
+                    "question": item.id,
+                    "kind": kind,
+                    "robustness_answer": a.robustness[b, g, last],
+                    "sensitivity_scored": a.sensitivity[b, g, last - 1],
+                    "following": 1 - a.agreement[b, g, last - 1],
+                    "equivariance": a.equivariance[b, g],
+                    "outcome": found.traces.outcome[b, g],
+                    "logprob": a.logp[b, g, last],
+                }
+            )
+    return out
+
+
+def summarise(rows: dict[str, np.ndarray]) -> dict:
+    """Means by kind and AUC (following the steps is positive), with intervals over questions.
+
+    `auc_lucky` is against those cue-followers whose answer is right: the lucky guesses.
+    AUC is over all pairs, not only those of one question: what a cue-follower looks like
+    should not depend on the question.
+    """
+    kind = rows["kind"]
+    out: dict = {"counts": {name: int((kind == name).sum()) for name in KINDS}, "scores": {}}
+    questions, code = codes(rows["question"])
+    for name in SCORES:
+        x = rows[name].astype(np.float64)
+        known = ~np.isnan(x)
+        found = {}
+        lucky = (kind == KINDS[0]) & (rows["outcome"] == 1)
+        groups = {one: kind == one for one in KINDS} | {LUCKY: lucky}
+        for one, chosen in groups.items():
+            keep = known & chosen
+            total = np.bincount(code[keep], x[keep], questions)
+            size = np.bincount(code[keep], minlength=questions).astype(np.float64)
+            found[one] = _interval(bootstrap(ratio(total, size), questions))
+        found["auc"] = _interval(_auc(x[known], kind[known] == KINDS[1], code[known], questions))
+        told = known & (lucky | (kind == KINDS[1]))
+        found["auc_lucky"] = _interval(_auc(x[told], kind[told] == KINDS[1], code[told], questions))
+        found["defined"] = int(known.sum())
+        out["scores"][name] = found
+    return out
+
+
+def _auc(x: np.ndarray, positive: np.ndarray, code: np.ndarray, questions: int):
+    """AUC over all pairs; a resample counts a pair as often as both its questions are drawn."""
+    won = np.zeros((questions, questions))
+    tried = np.zeros((questions, questions))
+    for i in np.flatnonzero(positive):
+        rivals = np.flatnonzero(~positive)
+        wins = (x[i] > x[rivals]) + 0.5 * (x[i] == x[rivals])
+        won[code[i]] += np.bincount(code[rivals], wins, questions)
+        tried[code[i]] += np.bincount(code[rivals], minlength=questions)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        top, bottom = ((weights @ table * weights).sum(-1) for table in (won, tried))
+        return np.where(bottom > 0, top / np.maximum(bottom, 1e-300), np.nan)
+
+    return bootstrap(statistic, questions)
+
+
+def _interval(found) -> dict[str, float | None]:
+    values = {"estimate": found.estimate, "low": found.low, "high": found.high}
+    return {k: None if np.isnan(v) else float(v) for k, v in values.items()}

@@ -1,0 +1,158 @@
+"""Steps of judged trajectories as flat rows: labels, outcomes and every score side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax import reward
+from gccpo_jax.advantage.step_advantages import discounted_effects, recentre
+from gccpo_jax.analysis.suites.trajectories import Judged
+from gccpo_jax.config import CreditConfig
+from gccpo_jax.counterfactual.text_edits import claim
+
+WRONG = ("wrong_arithmetic", "wrong_operand", "early_answer")
+SCORES = {
+    "te_d": "D, continued (total effect)",
+    "te_phi": "Phi, continued",
+    "ir_d": "D, scored (answer now)",
+    "robustness": "R alone",
+    "selectivity": "Q = R S",
+    "outcome": "outcome on every step",
+    "logprob": "mean log-probability",
+    "entropy": "mean entropy",
+    "credit": "credit of the method (gated, discounted)",
+    "permuted": "the same, permuted inside the trajectory",
+    "gated": "gated effect, R max(D, 0) + min(D, 0)",
+    "observational": "siblings with the same result (no intervention)",
+    "length": "tokens of the step",
+}
+"""Name to meaning; a score is judged as it is, higher meaning better."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """One row a step of a trajectory; columns are arrays [N]."""
+
+    question: np.ndarray  # ids
+    trajectory: np.ndarray  # unique inside a question
+    step: np.ndarray  # index
+    label: np.ndarray  # object
+    outcome: np.ndarray
+    injected: np.ndarray  # bool: of a trajectory with an injected step
+    sound_before: np.ndarray  # bool: no wrong step before it
+    scores: dict[str, np.ndarray]  # names of `SCORES`
+
+    def where(self, keep: np.ndarray) -> Rows:
+        """The rows `keep` [N] bool."""
+        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        scores = {name: x[keep] for name, x in columns.pop("scores").items()}
+        return Rows(**{name: x[keep] for name, x in columns.items()}, scores=scores)
+
+
+def rows_of(judged: Judged, seed: int) -> Rows:
+    """Rows of all steps that exist, of trajectories whose outcome is known."""
+    mask = judged.analysis.mask
+    index = np.argwhere(mask & ~np.isnan(judged.traces.outcome)[..., None])
+    b, g, k = index.T
+    arrays = _arrays(judged, seed)
+    labels = np.array([judged.labels[i][j][n] for i, j, n in index], object)
+    ids = np.array([item.id for item in judged.items])
+    return Rows(
+        question=ids[b],
+        trajectory=g,
+        step=k,
+        label=labels,
+        outcome=judged.traces.outcome[b, g],
+        injected=g >= judged.sampled,
+        sound_before=np.array([_sound(judged.labels[i][j][:n]) for i, j, n in index], bool),
+        scores={name: arrays[name][b, g, k] for name in SCORES} if len(index) else {},
+    )
+
+
+def join(parts: list[Rows]) -> Rows:
+    """Rows of several batches as one."""
+    columns = {
+        f.name: np.concatenate([getattr(part, f.name) for part in parts])
+        for f in dataclasses.fields(Rows)
+        if f.name != "scores"
+    }
+    scores = {name: np.concatenate([part.scores[name] for part in parts]) for name in SCORES}
+    return Rows(**columns, scores=scores)
+
+
+def _sound(labels: list[str]) -> bool:
+    return not any(label in WRONG for label in labels)
+
+
+def _arrays(judged: Judged, seed: int) -> dict[str, np.ndarray]:
+    """Every score as [B, G, E]."""
+    found = judged.analysis
+    outcome = np.broadcast_to(judged.traces.outcome[..., None], found.mask.shape)
+    gated, credit = method_credit(found)
+    return {
+        "te_d": found.effect,
+        "te_phi": found.value[..., 1:],
+        "ir_d": found.scored_effect,
+        "robustness": found.robustness,
+        "selectivity": found.selectivity,
+        "outcome": outcome,
+        "logprob": found.logp,
+        "entropy": found.entropy,
+        "credit": credit,
+        "permuted": permuted(credit, found.mask, seed),
+        "gated": gated,
+        "observational": observational(judged),
+        "length": (found.spans.end - found.spans.start).astype(np.float64),
+    }
+
+
+def method_credit(found) -> tuple[np.ndarray, np.ndarray]:
+    """Gated effects and step advantages [B, G, E] as `kinds.gated_gae` makes them.
+
+    With Phi read at every boundary; R undefined is the group's median.
+    """
+    c, mask = CreditConfig(), jnp.asarray(found.mask)
+    robust = jnp.asarray(np.nan_to_num(found.robustness))
+    filled = jax.vmap(reward.fill_undefined)(robust, jnp.asarray(~np.isnan(found.robustness)))
+    effect = jnp.asarray(np.nan_to_num(found.effect))
+    gated = jax.vmap(jax.vmap(reward.gated_effects))(effect, filled, mask)
+    tokens = jnp.asarray(np.where(found.mask, found.spans.end - found.spans.start, 0))
+    discount = partial(discounted_effects, lam=c.lam, tokens_per_unit=c.tokens_per_unit)
+    credit = jax.vmap(recentre)(jax.vmap(jax.vmap(discount))(gated, tokens), mask)
+    known = found.mask & ~np.isnan(found.effect)
+    return tuple(np.where(known, np.asarray(x), np.nan) for x in (gated, credit))
+
+
+def permuted(credit: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
+    """Credits in another order inside each trajectory: the placebo of step credit."""
+    out = credit.copy()
+    for b, g in np.ndindex(*mask.shape[:2]):
+        kept = mask[b, g]
+        rng = np.random.default_rng([seed, b, g])
+        out[b, g, kept] = rng.permutation(credit[b, g, kept])
+    return out
+
+
+def observational(judged: Judged) -> np.ndarray:
+    """Mean outcome of the sampled siblings whose step k states the same, minus the group's mean.
+
+    The contrast that needs no intervention: siblings have other prefixes, so it mixes
+    what a step does with what came before it.
+    """
+    out = np.full(judged.analysis.mask.shape, np.nan)
+    for b, rows in enumerate(judged.texts):
+        outcome = judged.traces.outcome[b]
+        own = range(judged.sampled)
+        mean = np.nanmean(outcome[: judged.sampled]) if judged.sampled else np.nan
+        for g, steps in enumerate(rows):
+            for k, step in enumerate(steps):
+                same = [
+                    outcome[j] for j in own if len(rows[j]) > k and claim(rows[j][k]) == claim(step)
+                ]
+                out[b, g, k] = np.nanmean(same) - mean if same else 0.0
+    return out

@@ -1,0 +1,147 @@
+"""Chain trajectories to judge credits on: the policy's own, and ones with an injected step.
+
+An injected trajectory is the beginning of the worked solution, then a step of a chosen
+label, then whatever the policy writes from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.analysis.engine import Analysis, analyse_traces
+from gccpo_jax.analysis.library import Model, prompts_of
+from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.counterfactual.read import boundary_sites, find_all_steps
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime.timing import Stopwatch
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.outcomes import step_texts
+from gccpo_jax.sampling.traces import Traces, encode_traces, sample_traces
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.chain import text
+from gccpo_jax.tasks.chain.check import LABELS
+from gccpo_jax.tasks.chain.inject import inject
+from gccpo_jax.types import Prompts
+
+_SAMPLED, _GOING_ON, _ANALYSED = 0, 1, 2  # step ids of the noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Analysed trajectories of a few questions with the checker's labels."""
+
+    items: Sequence[Item]
+    traces: Traces  # [B, G]
+    analysis: Analysis
+    texts: list[list[list[str]]]  # [B][G][steps]
+    labels: list[list[list[str]]]  # [B][G][steps], of the task's checker
+    sampled: int  # the first so many of each group are the policy's own
+
+
+def judged(
+    model: Model,
+    items: Sequence[Item],
+    settings: Settings,
+    *,
+    group: int,
+    injected: int,
+    prompt_tokens: int,
+) -> Judged:
+    """`group` sampled and `injected` injected trajectories of each question, analysed."""
+    kit, rule = model.kit, Rule(settings.temperature)
+    prompts = prompts_of(kit, items, prompt_tokens)
+    own = sample_traces(
+        kit, model.params, items, prompts, group=group, rule=rule,
+        max_tokens=settings.max_tokens, seed=(settings.seed, _SAMPLED), watch=Stopwatch(),
+    )  # fmt: skip
+    tokens, lengths = own.tokens, own.lengths
+    if injected:
+        more = with_injections(model, items, prompts, settings, injected)
+        tokens = np.concatenate([tokens, more[0]], axis=1)
+        lengths = np.concatenate([lengths, more[1]], axis=1)
+    traces = encode_traces(
+        kit, model.params, items, prompts, tokens, lengths,
+        rule=rule, seed=(settings.seed, _ANALYSED),
+    )  # fmt: skip
+    spans = find_all_steps(
+        kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        max_steps=settings.max_steps, min_tokens=settings.min_step_tokens,
+        max_tokens=settings.max_step_tokens,
+    )  # fmt: skip
+    found = analyse_traces(
+        kit, model.params, traces, spans, settings, pool_of=own.texts, limit=settings.max_tokens
+    )
+    texts = [
+        [_step_texts(model, traces, found, b, g) for g in range(tokens.shape[1])]
+        for b in range(len(items))
+    ]
+    labels = [
+        [kit.task.check(item, steps) for steps in rows]
+        for item, rows in zip(items, texts, strict=True)
+    ]
+    return Judged(items, traces, found, texts, labels, group)
+
+
+def _step_texts(model: Model, traces: Traces, found: Analysis, b: int, g: int) -> list[str]:
+    kept = found.mask[b, g]
+    starts, ends = found.spans.start[b, g][kept], found.spans.end[b, g][kept]
+    return step_texts(model.kit.tokenizer, traces.tokens[b, g], starts, ends)
+
+
+def with_injections(
+    model: Model, items: Sequence[Item], prompts: Prompts, settings: Settings, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens [B, count, T] and lengths of trajectories with one injected step each.
+
+    Where to inject and which label (any but `valid`) is drawn by (seed, question id, n).
+    """
+    kit = model.kit
+    size = settings.max_tokens
+    tokens = np.zeros((len(items), count, size), np.int32)
+    lengths = np.ones((len(items), count), np.int32)
+    for b, item in enumerate(items):
+        for n in range(count):
+            rng = np.random.default_rng([settings.seed, item.id, n])
+            ids = kit.tokenizer.encode("".join(f"{line}\n" for line in injected_prefix(item, rng)))
+            ids = ids[: size - 1]
+            tokens[b, n, : len(ids)] = ids
+            lengths[b, n] = len(ids)
+    begun = encode_traces(
+        kit, model.params, items, prompts, tokens, lengths,
+        rule=Rule(settings.temperature), seed=(settings.seed, _GOING_ON),
+    )  # fmt: skip
+    exists = jnp.ones((len(items), count, 1), bool)
+    sites = boundary_sites(begun, jnp.asarray(lengths)[..., None], exists)
+    tapes = noise.keyed(fresh_tapes(begun.keys, count, 1), kit.policy.vocab_size)
+    branches = continue_branches(
+        kit.policy, model.params, begun.prompt, begun.rollout.segment, _flat(sites),
+        at_sites(tapes, 1), kit.stop,
+        rule=Rule(settings.temperature), max_tokens=size, limit=size,
+    )  # fmt: skip
+    more, grown = np.asarray(branches.tokens)[:, :, 0, 0], np.asarray(branches.length)[:, :, 0, 0]
+    for b, n in np.ndindex(*lengths.shape):
+        begin = lengths[b, n]
+        tokens[b, n, begin : begin + grown[b, n]] = more[b, n, : grown[b, n]]
+    return tokens, lengths + grown
+
+
+def _flat(sites):
+    """Sites [B, G, E, 1, ...] without the axis of arms."""
+    return type(sites)(*(x[:, :, :, 0] for x in vars(sites).values()))
+
+
+def injected_prefix(item: Item, rng: np.random.Generator) -> list[str]:
+    """The first lines of the worked solution and then a line of some label but `valid`."""
+    problem = item.meta["problem"]
+    lines = text.solution_steps(problem)[:-1]
+    wanted = [label for label in LABELS if label != "valid"]
+    while True:
+        prefix = lines[: int(rng.integers(len(lines)))]
+        line = inject(problem, prefix, str(rng.choice(wanted)), rng)
+        if line is not None:
+            return [*prefix, line]

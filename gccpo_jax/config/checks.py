@@ -1,0 +1,314 @@
+"""Configurations whose fields are each valid, but not together."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from gccpo_jax.errors import UserError
+from gccpo_jax.config.sections import WARM_UP
+
+if TYPE_CHECKING:
+    from gccpo_jax.config.sections import Config
+
+
+def check_combinations(c: Config) -> None:
+    """Refuses combinations that cannot run, or that would run without what was asked for.
+
+    Raises:
+      UserError: names the field, its value and what is valid.
+    """
+    _refuse(sizes(c))
+    check_ignored(c.credit, "config.credit", "kind")
+    if c.credit.of_steps:
+        _refuse(step_credit(c))
+    _refuse(outcome_credit(c))
+    _refuse(process_reward(c))
+    _refuse(objective(c))
+    _refuse(measured(c))
+    check_ignored(c.objective, "config.objective", "loss")
+
+
+def sizes(c: Config) -> list[tuple[bool, str]]:
+    """Batches that do not divide, queues that cannot be, more traced steps than there are."""
+    shards = c.mesh.data * c.mesh.fsdp
+    rollouts = c.batch_size * c.group_size
+    micro = c.optim.micro_batch or c.batch_size
+    traced = c.log.profile
+    return [
+        (
+            traced > 0 and c.steps < WARM_UP + traced,
+            f"config.log.profile = {traced} with steps = {c.steps}: the first {WARM_UP} steps "
+            f"compile and are not traced; expected steps of at least {WARM_UP + traced}",
+        ),
+        (
+            bool(c.batch_size % shards),
+            f"config.batch_size = {c.batch_size}: expected a multiple of mesh.data x mesh.fsdp = "
+            f"{c.mesh.data} x {c.mesh.fsdp}",
+        ),
+        (
+            bool(c.batch_size % micro or micro % shards),
+            f"config.optim.micro_batch = {micro}: expected a divisor of batch_size = "
+            f"{c.batch_size} and a multiple of mesh.data x mesh.fsdp = {shards}",
+        ),
+        (
+            bool(c.optim.memory_gib and c.optim.micro_batch),
+            f"config.optim.memory_gib = {c.optim.memory_gib} with micro_batch = "
+            f"{c.optim.micro_batch}: the one is found from the other; set either to 0",
+        ),
+        (
+            c.sampling.slots >= rollouts,
+            f"config.sampling.slots = {c.sampling.slots}: expected fewer than the batch_size x "
+            f"group_size = {rollouts} rollouts of a step, or 0 for all at once",
+        ),
+        (
+            c.sampling.slots > 0 and shards > 1,
+            f"config.sampling.slots = {c.sampling.slots} with mesh.data x mesh.fsdp = {shards}: "
+            "a queue serves the questions of one device; leave slots at 0",
+        ),
+    ]
+
+
+def outcome_credit(c: Config) -> list[tuple[bool, str]]:
+    """Baselines and shaped rewards that cannot be, or that would have no effect."""
+    credit, shaping = c.credit, c.reward
+    pass_at_k = credit.baseline == "pass_at_k"
+    shaped = [name for name in ("overlong", "length_penalty") if getattr(shaping, name)]
+    named = f"config.reward.{shaped[0]} = {getattr(shaping, shaped[0])}" if shaped else ""
+    return [
+        (
+            pass_at_k and credit.pass_k > c.group_size,
+            f"config.credit.pass_k = {credit.pass_k}: expected at most group_size = "
+            f"{c.group_size}, there are no larger subsets of a group",
+        ),
+        (
+            not pass_at_k and credit.pass_k != type(credit).pass_k,
+            f"config.credit.pass_k = {credit.pass_k}: only baseline 'pass_at_k' uses it (is "
+            f"{credit.baseline!r}); leave it at {type(credit).pass_k}",
+        ),
+        (
+            credit.ddof >= c.group_size,
+            f"config.credit.ddof = {credit.ddof}: expected less than group_size = "
+            f"{c.group_size}, no deviation is left",
+        ),
+        (
+            shaping.overlong > c.sampling.max_tokens,
+            f"config.reward.overlong = {shaping.overlong}: expected at most sampling.max_tokens = "
+            f"{c.sampling.max_tokens}, of which it is the last part",
+        ),
+        (
+            bool(shaped) and credit.kind != "outcome",
+            f"{named}: credit.kind {credit.kind!r} does not use it, only 'outcome' (steps are "
+            "measured in probabilities of being right, GTPO in right and wrong); leave it at 0",
+        ),
+        (
+            bool(shaped) and pass_at_k,
+            f"{named}: baseline 'pass_at_k' is of right and wrong only; leave it at 0",
+        ),
+    ]
+
+
+def process_reward(c: Config) -> list[tuple[bool, str]]:
+    """Scores of steps from outside that nothing would use."""
+    credit, shaping = c.credit, c.reward
+    curates = shaping.process_use == "curate"
+    return [
+        (
+            bool(shaping.process) and credit.kind not in ("outcome", "gated_gae"),
+            f"config.reward.process = {shaping.process!r}: credit.kind {credit.kind!r} does not "
+            "use it, only 'outcome' and 'gated_gae'; leave it at ''",
+        ),
+        (
+            not shaping.process and shaping.process_weight != type(shaping).process_weight,
+            f"config.reward.process_weight = {shaping.process_weight}: there is no reward.process; "
+            f"leave it at {type(shaping).process_weight}",
+        ),
+        (
+            bool(shaping.process) and c.objective.loss == "gvpo" and not curates,
+            f"config.reward.process = {shaping.process!r}: objective.loss 'gvpo' reads rewards, "
+            "not advantages; leave it at '', or curate (process_use 'curate')",
+        ),
+        (
+            curates and not (shaping.process and credit.kind == "outcome"),
+            "config.reward.process_use = 'curate': expected a reward.process (is "
+            f"{shaping.process!r}) and credit.kind 'outcome' (is {credit.kind!r}); step credit "
+            "compares all trajectories of a group",
+        ),
+        (
+            curates and not 2 <= shaping.keep < c.group_size,
+            f"config.reward.keep = {shaping.keep}: process_use 'curate' expects at least 2 and "
+            f"less than group_size = {c.group_size}",
+        ),
+        (
+            shaping.keep > 0 and not curates,
+            f"config.reward.keep = {shaping.keep}: only process_use 'curate' uses it (is "
+            f"{shaping.process_use!r}); leave it at 0",
+        ),
+        (
+            curates and shaping.process_weight != type(shaping).process_weight,
+            f"config.reward.process_weight = {shaping.process_weight}: process_use 'curate' adds "
+            f"no stream; leave it at {type(shaping).process_weight}",
+        ),
+    ]
+
+
+def step_credit(c: Config) -> list[tuple[bool, str]]:
+    """Credit of steps without the readings it is made of."""
+    kind, cf = c.credit.kind, c.counterfactual
+    nuisance = cf.latent_arms + cf.surface_arms + cf.equivalent_arms
+    term = c.credit.step_term
+    signed = term in ("gated", "observational")
+    gates = kind in ("gated_gae", "additive") and c.credit.gate and term == "gated"
+    needs_q = kind in ("selective", "four_corner") or term == "selectivity"
+    named = f"config.credit.kind = {kind!r}" + ("" if signed else f", step_term {term!r}")
+    return [
+        (
+            cf.boundaries == 0,
+            "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind "
+            f"{kind!r} (without steps use credit.kind 'outcome')",
+        ),
+        (
+            gates and nuisance == 0,
+            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms, "
+            "surface_arms and equivalent_arms are 0; set credit.gate to False or ask for arms",
+        ),
+        (
+            term == "robustness" and nuisance == 0,
+            f"{named}: there is no R, counterfactual.latent_arms, surface_arms and "
+            "equivalent_arms are 0; ask for arms",
+        ),
+        (
+            not signed and not (c.credit.gate and c.credit.gate_answer),
+            f"config.credit.gate = {c.credit.gate}, gate_answer = {c.credit.gate_answer}: "
+            f"step_term {term!r} has no gate; leave them at True",
+        ),
+        (
+            c.credit.gate_by == "equivariance" and not (gates and cf.equivariance_arms),
+            "config.credit.gate_by = 'equivariance': it gates the step_term 'gated' by rewrites "
+            f"with other numbers, expected credit.gate True (is {c.credit.gate}) and "
+            f"counterfactual.equivariance_arms at least 1 (is {cf.equivariance_arms})",
+        ),
+        (
+            cf.value == "scored" and (not cf.shared_noise or cf.branch_tokens > 0),
+            f"config.counterfactual.shared_noise = {cf.shared_noise}, branch_tokens = "
+            f"{cf.branch_tokens}: value 'scored' has no branches; leave them at True and 0",
+        ),
+        (
+            needs_q and nuisance == 0,
+            f"{named}: there is no R for Q = R S, "
+            "counterfactual.latent_arms, surface_arms and equivalent_arms are 0; ask for some",
+        ),
+        (
+            needs_q and cf.corrupt_arms + cf.swap_arms == 0,
+            f"{named}: there is no S for Q = R S, "
+            "counterfactual.corrupt_arms and swap_arms are 0; ask for content arms",
+        ),
+        (
+            kind == "paper" and (cf.latent_arms == 0 or cf.surface_arms + cf.equivalent_arms > 0),
+            "config.credit.kind = 'paper': it perturbs latents only, expected "
+            f"counterfactual.latent_arms at least 1 (is {cf.latent_arms}), surface_arms 0 "
+            f"(is {cf.surface_arms}) and equivalent_arms 0 (is {cf.equivalent_arms})",
+        ),
+        (
+            cf.equivalent_arms == 1,
+            "config.counterfactual.equivalent_arms = 1: expected 0 or at least 2, since R needs "
+            "two distinct wordings",
+        ),
+        (
+            cf.reader != "ema" and cf.ema != type(cf).ema,
+            f"config.counterfactual.ema = {cf.ema}: only reader 'ema' uses it (is "
+            f"{cf.reader!r}); leave it at {type(cf).ema}",
+        ),
+        (
+            cf.swap_arms == 0 and cf.swap_delta != type(cf).swap_delta,
+            f"config.counterfactual.swap_delta = {cf.swap_delta}: only swap_arms use it (is 0); "
+            f"leave it at {type(cf).swap_delta}",
+        ),
+    ]
+
+
+def objective(c: Config) -> list[tuple[bool, str]]:
+    """Losses that do not go with a reduction, a credit or a penalty."""
+    o, by_outcome = c.objective, c.credit.kind == "outcome"
+    by_response = c.credit.kind in ("outcome", "grpo_s")
+    credit = type(c.credit)
+    ignored = [
+        name
+        for name in ("baseline", "ddof", "epsilon")
+        if getattr(c.credit, name) != getattr(credit, name)
+    ]
+    return [
+        (
+            o.loss in ("gspo", "gspo_token") and o.reduction != "seq_mean_token_mean",
+            f"config.objective.reduction = {o.reduction!r}: expected 'seq_mean_token_mean' with "
+            f"loss {o.loss!r}, whose one ratio a response the others weigh by length",
+        ),
+        (
+            o.loss == "gspo" and not by_response,
+            f"config.objective.loss = 'gspo': it averages the step credit of {c.credit.kind!r} "
+            "over each response; expected 'gspo_token', or credit.kind 'outcome' or 'grpo_s'",
+        ),
+        (
+            o.loss == "gvpo" and not by_outcome,
+            "config.objective.loss = 'gvpo': it reads rewards and would ignore credit.kind "
+            f"{c.credit.kind!r}; expected credit.kind 'outcome'",
+        ),
+        (
+            o.loss == "gvpo" and bool(ignored),
+            f"config.credit.{', '.join(ignored)}: objective.loss 'gvpo' reads rewards, not "
+            "advantages; leave it at its default",
+        ),
+        (
+            o.loss == "gvpo" and o.beta > 0,
+            f"config.objective.beta = {o.beta}: loss 'gvpo' has its own pull to the old policy "
+            "(gvpo_scale) and no KL penalty; set beta to 0",
+        ),
+        (
+            o.beta == 0 and (o.kl != type(o).kl or o.kl_correction),
+            f"config.objective.kl = {o.kl!r}, kl_correction = {o.kl_correction}: beta is 0, there "
+            f"is no penalty; leave them at {type(o).kl!r} and False",
+        ),
+        (
+            o.loss == "ppo" and 0 < o.dual_clip <= 1 + o.clip_high,
+            f"config.objective.dual_clip = {o.dual_clip}: expected 0 (off) or above "
+            f"1 + clip_high = {1 + o.clip_high}",
+        ),
+    ]
+
+
+def measured(c: Config) -> list[tuple[bool, str]]:
+    """What is decided by a number that is not measured."""
+    return [
+        (
+            c.checkpoint.keep_best > 0 and c.eval.every == 0,
+            f"config.checkpoint.keep_best = {c.checkpoint.keep_best}: nothing says which "
+            "checkpoint is the best, eval.every is 0; set it, or leave keep_best at 0",
+        ),
+        (
+            c.log.kl_alarm > 0 and c.objective.beta == 0,
+            f"config.log.kl_alarm = {c.log.kl_alarm}: no KL is measured, objective.beta is 0; "
+            "leave it at 0, or set beta",
+        ),
+    ]
+
+
+def check_ignored(section: object, path: str, key: str) -> None:
+    """Refuses a field that was changed although the section's choice `key` does not read it.
+
+    Raises:
+      UserError: names the field, its value and the choices that read it.
+    """
+    for field in dataclasses.fields(section):
+        kinds, value = field.metadata.get("kinds"), getattr(section, field.name)
+        chosen = getattr(section, key)
+        if kinds and chosen not in kinds and value != field.default:
+            raise UserError(
+                f"{path}.{field.name} = {value!r}: {path}.{key} {chosen!r} does not use it, "
+                f"only {', '.join(map(repr, kinds))}; leave it at {field.default!r}"
+            )
+
+
+def _refuse(checks: list[tuple[bool, str]]) -> None:
+    for wrong, message in checks:
+        if wrong:
+            raise UserError(message)

@@ -1,0 +1,270 @@
+"""The configuration: frozen dataclasses, a comment a field, checked once.
+
+A config file is Python and returns `default()` with some fields changed; the
+command line overrides fields (`--config.optim.lr=1e-4`). `freeze` then converts
+the mutable `ConfigDict` into the frozen `Config` and refuses unknown fields,
+wrong types, values out of range and impossible combinations, naming the field.
+A room takes its own section (frozen and hashable, so static under `jit`) or plain arguments;
+only `training` and the commands see the whole `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gccpo_jax.config.fields import above, choice, field, fraction, least, only, section
+
+RATIO_LOSSES = "ppo gspo gspo_token cispo"
+REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
+WARM_UP = 2
+"""Steps of a process that come before those that are traced: they compile."""
+
+WITHOUT_STEPS = ("outcome", "gtpo", "grpo_s")
+"""Kinds of credit that read no steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScratchConfig:
+    """Shape of a decoder trained from random weights (sft with policy.init 'scratch')."""
+
+    layers: int = least(1, 4)
+    width: int = least(1, 128)  # M; a multiple of heads
+    heads: int = least(1, 4)
+    kv_heads: int = least(1, 4)  # divides heads
+    mlp: int = least(1, 384)
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    path: str = "tiny"  # "tiny" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
+    init: str = choice("load", "scratch")  # "scratch" (sft, task "chain"): random weights
+    dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
+    compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
+    remat: bool = False  # recompute layers in the backward pass: less memory, more time
+    scratch: ScratchConfig = section(ScratchConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    name: str = "chain"  # "chain", "gsm8k", "math", "reasoning_gym:<data set>"
+    options: dict = dataclasses.field(default_factory=dict)  # the task's own, see docs/tasks.md
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    path: str = ""  # training questions, for tasks that read files
+    eval_path: str = ""  # held-out questions, for tasks that read files
+    max_prompt_tokens: int = least(1, 64)  # S; longer prompts are counted and skipped
+    shuffle: bool = True  # a new order each epoch, by seed
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    temperature: float = above(0, 1.0)  # part of the behaviour law
+    top_k: int = least(0, 0)  # 0 keeps all tokens
+    top_p: float = field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")  # 1 keeps all tokens
+    max_tokens: int = least(2, 64)  # T: response tokens, the stop token included
+    slots: int = least(0, 0)  # rollouts decoded at a time, the others wait; 0: all at once
+    dynamic: int = least(0, 0)  # rounds of others for questions of equal outcomes; 0: off (DAPO)
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationConfig:
+    max_steps: int = least(1, 16)  # E; what comes later joins the last step
+    min_tokens: int = least(1, 2)  # shorter steps are merged
+    max_tokens: int = least(0, 0)  # longer steps are split; 0 never
+
+
+@dataclasses.dataclass(frozen=True)
+class CounterfactualConfig:
+    boundaries: int = least(0, 2)  # K': where Phi is read; the last before the answer always
+    draws: int = least(1, 2)  # N: continued branches a boundary
+    branch_tokens: int = least(0, 0)  # token limit of a branch; 0: as the response
+    latent_arms: int = least(0, 2)  # P of `latent`
+    latent_sigma: float = least(0, 0.3)  # noise scale relative to the step's RMS
+    surface_arms: int = least(0, 1)  # P of `surface`; needs a task with surface rewrites
+    equivalent_arms: int = least(0, 0)  # resamples of which those with the same result count for R
+    corrupt_arms: int = least(0, 0)  # P of `corrupt`, for S; needs a task that can corrupt
+    swap_arms: int = least(0, 0)  # P of `swap`, for S
+    swap_delta: float = least(0, 1.0)  # nats a token a swapped step may be less likely
+    equivariance_arms: int = least(0, 0)  # rewrites with other numbers, for Eq; needs such a task
+    # The same tapes at all boundaries of a trajectory (value "continued").
+    shared_noise: bool = True
+    value: str = choice("continued", "scored")  # how Phi is read
+    reader: str = choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
+    ema: float = fraction(0.99)  # of reader "ema": how much of the average stays each step
+    max_candidates: int = least(2, 6)  # C: the gold answer and the most frequent others
+    max_answer_tokens: int = least(2, 6)  # A, with the one that ends it; longer are no candidates
+    max_other: float = fraction(0.2)  # more mass outside the candidates: law unreadable
+    min_gate: float = fraction(0.5)  # reader gate under which R is not used (weight 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CreditConfig:
+    """How scores become advantages; a field for some kinds only says so in its first argument."""
+
+    # "gated_gae": Phi as the critic, R gates positive effects. "additive": outcome and gated
+    # effects as two streams. "selective": the outcome's advantage in proportion to Q = R S.
+    # "four_corner": outcome and soundness of the trajectory. "paper": a reconstruction, see
+    # advantage/paper.py. "l2t": Learning to Think. Without step credit: "outcome" (GRPO, RLOO,
+    # Dr.GRPO, Pass@k), and "gtpo" (tokens) and "grpo_s" (trajectories), which shape a reward of
+    # right and wrong by entropy.
+    kind: str = choice(
+        *("gated_gae", "additive", "selective", "four_corner", "paper", "l2t"), *WITHOUT_STEPS
+    )
+    # What a step earns: "gated" is the method, the others are controls, see advantage/controls.py.
+    step_term: str = only(
+        "gated_gae",
+        choice(
+            *("gated", "observational", "non_causal", "robustness", "effect_size", "selectivity")
+        ),
+    )
+    # "equivariance": by R_k times the trajectory's Eq under other numbers.
+    gate_by: str = only("gated_gae additive", choice("robustness", "equivariance"))
+    # Gives a trajectory's credit to the wrong steps, see advantage/controls.py.
+    control: str = only("gated_gae", choice("none", "permuted", "inverted"))
+    gate: bool = only("gated_gae additive", True)  # R gates positive effects
+    gate_answer: bool = only("gated_gae additive", True)  # also at the answer step
+    lam: float = only("gated_gae", fraction(0.95))  # decay per `tokens_per_unit` tokens
+    tokens_per_unit: float = only("gated_gae", above(0, 10.0))  # t0
+    # Inside a step; of "additive" the step stream only. "paper" always takes surprise.
+    token_weights: str = only("gated_gae additive selective", choice("uniform", "surprise"))
+    # Of the outcome; "four_corner" always takes leave-one-out, other kinds the z-score.
+    baseline: str = only(
+        "additive selective outcome", choice("leave_one_out", "zscore", "mean", "pass_at_k")
+    )
+    ddof: int = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1))  # of z-scores
+    # Beside the deviation, of z-scores and of "pass_at_k".
+    epsilon: float = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1e-4))
+    pass_k: int = only("additive selective outcome", least(1, 4))  # k of "pass_at_k"
+    entropy_base: float = only("gtpo grpo_s", least(0, 1.0))  # of right; wrong: its negative
+    entropy_bonus: float = only("gtpo grpo_s", least(0, 0.1))  # of relative entropy
+    entropy_floor: float = only("gtpo grpo_s", above(0, 1e-6))  # least entropy, in nats
+    additive_weight: float = only("additive", least(0, 0.5))  # of the step stream; 0: outcome
+    selective_floor: float = only("selective", least(0, 0.1))  # what a step with Q = 0 keeps
+    corner_a: float = only("four_corner", fraction(0.25))  # pays right without soundness
+    corner_b: float = only("four_corner", fraction(0.5))  # pays soundness without right
+    paper_alpha: float = only("paper l2t", least(0, 0.9))  # of the step reward beside the outcome
+    paper_weight: float = only("paper", least(0, 0.8))  # of effectiveness beside robustness
+    # Share of a rollout's token rewards left out of its mean at each end.
+    paper_truncation: float = only(
+        "paper l2t", field(0.025, lambda x: 0 <= x < 0.5, "a number in [0, 0.5)")
+    )
+    paper_floor: float = only("paper l2t", above(0, 1e-4))  # least |rt|, about 1 / tokens
+    paper_clip: float = only("paper l2t", above(0, 5.0))  # largest |advantage| of a token
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether the kind reads steps at all."""
+        return self.kind not in WITHOUT_STEPS
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """What is added to the outcome before its advantage; logged accuracy stays the outcome."""
+
+    overlong: int = least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
+    length_penalty: float = field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
+    # "package.module:function" in place of the task's, see tasks/checking/user.py
+    verifier: str = ""
+    verifier_seconds: float = above(0, 60.0)  # for one response; past it, it is unscorable
+    verifier_gib: float = above(0, 4.0)  # memory of its process, GiB
+    # "package.module:function" that scores steps, see training/process_reward.py; "": none
+    process: str = ""
+    # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
+    process_use: str = choice("advantage", "curate")
+    process_weight: float = least(0, 1.0)  # of its advantage beside the credit's
+    keep: int = least(0, 0)  # trajectories of a group that PROF's filter keeps; 0: not asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the update minimises; a field for some losses only says so in its first argument."""
+
+    loss: str = choice("ppo", "gspo", "gspo_token", "cispo", "gvpo")  # see objective/losses.py
+    # Ratio clip to [1 - clip_low, 1 + clip_high]; GSPO's usual values are 3e-4 and 4e-4.
+    clip_low: float = only("ppo gspo gspo_token", above(0, 0.2))
+    clip_high: float = only("ppo gspo gspo_token", above(0, 0.2))
+    dual_clip: float = only(  # bounds the ratio where the advantage is negative; usual: 3
+        "ppo", field(0.0, lambda c: c == 0 or c > 1, "0 (off) or a number above 1")
+    )
+    ratio_cap: float = only("cispo", above(1, 1.28))  # largest ratio itself: 1 + eps, not eps
+    gvpo_scale: float = only("gvpo", above(0, 0.1))  # the paper's beta
+    beta: float = least(0, 0.01)  # weight of the KL to the reference (the initial policy)
+    kl: str = only(RATIO_LOSSES, choice("k3", "k3_k2", "k2", "k1"))  # see objective/kl.py
+    kl_correction: bool = only(RATIO_LOSSES, False)  # weigh the estimate by the policy ratio
+    entropy_bonus: float = only(RATIO_LOSSES, least(0, 0.0))  # weight of the law's entropy
+    reduction: str = only(RATIO_LOSSES, choice(*REDUCTIONS))  # see reductions.reduce_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    lr: float = above(0, 1e-3)  # peak learning rate
+    warmup: int = least(0, 0)  # updates of linear warm-up
+    decay: str = choice("constant", "linear", "cosine")  # after warm-up, to 0 at the end
+    b1: float = fraction(0.9)
+    b2: float = fraction(0.99)
+    eps: float = above(0, 1e-8)
+    weight_decay: float = least(0, 0.0)
+    clip_norm: float = least(0, 1.0)  # global gradient norm; 0 does not clip
+    epochs: int = least(1, 1)  # mu: optimizer updates on each batch of rollouts
+    micro_batch: int = least(0, 0)  # questions in memory at once in the update; 0: all
+    memory_gib: float = least(0, 0.0)  # of a device, for the largest micro_batch that fits; 0: off
+    max_skipped: int = least(0, 10)  # updates in a row, not finite, that end the run; 0: never
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    every: int = least(0, 0)  # steps; 0: before and after only
+    questions: int = least(1, 400)  # of split "id"
+    ood_questions: int = least(0, 100)  # of each other split
+    draws: int = least(0, 0)  # k of mean@k at the sampling law, on "id"; 0 skips it
+    batch: int = least(1, 200)  # questions decoded at once
+    max_prompt_tokens: int = least(0, 0)  # 0: data.max_prompt_tokens
+    max_tokens: int = least(0, 0)  # response tokens; 0: sampling.max_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    every: int = least(0, 50)  # steps; 0 saves at the end only
+    keep: int = least(1, 3)  # newest checkpoints kept
+    keep_best: int = least(0, 0)  # and so many of the best on split "id", see eval.every; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    data: int = least(1, 1)  # questions are split over data x fsdp
+    fsdp: int = least(1, 1)  # parameters are split over fsdp
+    tensor: int = least(1, 1)  # heads, mlp and vocabulary are split over tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
+    rollouts: int = least(1, 2)  # questions a rollout file
+    tensorboard: bool = True
+    profile: int = least(0, 0)  # steps traced, after the first two of a process; 0: none
+    kl_alarm: float = least(0, 0.0)  # a warning where metric `kl` is above; 0: none
+    entropy_alarm: float = least(0, 0.0)  # a warning where metric `entropy` is below; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = field(0, lambda s: 0 <= s < 2**32, "a whole number from 0 to 2**32 - 1")
+    steps: int = least(1, 100)  # optimisation steps (batches of rollouts, or of demonstrations)
+    batch_size: int = least(1, 16)  # B: questions a step
+    group_size: int = least(2, 8)  # G: trajectories a question
+    policy: PolicyConfig = section(PolicyConfig)
+    task: TaskConfig = section(TaskConfig)
+    data: DataConfig = section(DataConfig)
+    sampling: SamplingConfig = section(SamplingConfig)
+    segmentation: SegmentationConfig = section(SegmentationConfig)
+    counterfactual: CounterfactualConfig = section(CounterfactualConfig)
+    credit: CreditConfig = section(CreditConfig)
+    reward: RewardConfig = section(RewardConfig)
+    objective: ObjectiveConfig = section(ObjectiveConfig)
+    optim: OptimConfig = section(OptimConfig)
+    eval: EvalConfig = section(EvalConfig)
+    checkpoint: CheckpointConfig = section(CheckpointConfig)
+    mesh: MeshConfig = section(MeshConfig)
+    log: LogConfig = section(LogConfig)

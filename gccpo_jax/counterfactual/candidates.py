@@ -1,0 +1,103 @@
+"""Candidate answers of a question and where a response states its answer, on the host.
+
+Functions of ids and texts only, so a resumed run repeats them.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+
+from gccpo_jax.policy.tokenizer import Tokenizer
+from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.types import Candidates
+
+
+def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str) -> int:
+    """Index of the token at which the final answer's field begins.
+
+    The field begins at the last cue, else at the last mention of the extracted
+    answer; a response without an answer is read at its end. Readers stop before
+    it: a reader that sees the stated answer would only repeat it.
+    """
+    place = text.rfind(task.cues[0].strip())
+    if place < 0:
+        answer = task.extract(text)
+        place = text.rfind(answer) if answer else -1
+    if place < 0:
+        return len(tokens)
+    low, high = 0, len(tokens)
+    while low < high:  # first prefix whose text reaches beyond the place
+        middle = (low + high) // 2
+        if len(tokenizer.decode(tokens[: middle + 1], skip_special=True)) > place:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def answer_starts(
+    task: Task, tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray, texts: np.ndarray
+) -> np.ndarray:
+    """`answer_start` of every trajectory, int32 [B, G]."""
+    starts = np.zeros(lengths.shape, np.int32)
+    for index in np.ndindex(*lengths.shape):
+        own = tokens[index][: lengths[index]]
+        starts[index] = answer_start(task, tokenizer, own, texts[index])
+    return starts
+
+
+def candidates_of(
+    task: Task,
+    tokenizer: Tokenizer,
+    items: Sequence[Item],
+    texts: np.ndarray,
+    *,
+    count: int,
+    max_tokens: int,
+) -> tuple[Candidates, list[list[str]]]:
+    """The candidate answers of each question, fixed before any intervention.
+
+    The gold answer comes first (where it is known), then the group's distinct extracted
+    answers, most frequent first (ties in order of appearance). Answers that the task
+    calls the same are counted with the first of them. An answer longer than
+    `max_tokens` (with the one that ends it) is no candidate.
+
+    Returns:
+      `Candidates` [B, C, A] as numpy arrays, and the answers in the same order. Where the
+      gold answer is no candidate, row 0 does not exist and its answer is "".
+    """
+    width = max_tokens - 1  # what ends an answer is the last token
+    shape = (len(items), count)
+    tokens = np.zeros((*shape, width), np.int32)
+    mask = np.zeros((*shape, width), bool)
+    exists = np.zeros(shape, bool)
+    counted_as = np.tile(np.arange(count, dtype=np.int32), (len(items), 1))
+    answers: list[list[str]] = []
+    for b, item in enumerate(items):
+        found = collections.Counter(task.extract(text) for text in texts[b])
+        ranked = [answer for answer, _ in found.most_common() if answer not in (None, item.answer)]
+        kept: list[str] = []
+        for answer in [item.answer or "", *ranked]:
+            ids = tokenizer.encode(answer)
+            fits = answer != "" and len(ids) <= width
+            if len(kept) == count or (kept and not fits):
+                continue
+            row = len(kept)
+            kept.append(answer if fits else "")
+            if not fits:
+                continue
+            tokens[b, row, : len(ids)] = ids
+            mask[b, row, : len(ids)] = True
+            exists[b, row] = True
+            counted_as[b, row] = first_same(task, kept)
+        answers.append(kept)
+    return Candidates(tokens, mask, exists, counted_as), answers
+
+
+def first_same(task: Task, answers: Sequence[str]) -> int:
+    """Index of the first answer that the task calls the same as the last one."""
+    matches = (n for n, answer in enumerate(answers) if answer and task.same(answer, answers[-1]))
+    return next(matches, len(answers) - 1)

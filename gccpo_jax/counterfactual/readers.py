@@ -1,0 +1,225 @@
+"""Both readers behind one signature: from sites to answer laws and values.
+
+    Reader: Sites [B, G, E, P] -> Readout
+
+`scored` asks for the answer at once (IR), `continued` lets the policy go on and
+looks at where it ends (TE). Candidate answers are fixed before anything is read. The
+policy that reads is an argument: its parameters, and traces that hold *its* caches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.counterfactual.answer_laws import site_laws
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime.distributed import divided, to_host
+from gccpo_jax.sampling.branch_queue import queue_branches
+from gccpo_jax.sampling.branches import at_sites, continue_branches
+from gccpo_jax.sampling.noise import Tape
+from gccpo_jax.sampling.outcomes import verified
+from gccpo_jax.sampling.sites import Sites
+from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.types import Array, Candidates, Params
+
+UNSCORABLE = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Readout:
+    """What a reader found at sites [B, G, E, P]."""
+
+    laws: np.ndarray  # [B, G, E, P, C + 1] f32
+    value: (
+        np.ndarray
+    )  # [B, G, E, P] f32  probability (or mean score) of a right answer; NaN unknown
+    answers: np.ndarray  # [B, G, E, P, N] int32  of each branch: candidate, C other, -1 unscorable
+    tokens: int  # decoded
+
+
+Reader = Callable[[Sites], Readout]
+CandidateTexts = Sequence[Sequence[str]]
+"""Candidate answers [B][C] as `candidates.candidates_of` returns them."""
+
+
+def scored(kit: Kit, params: Params, traces: Traces, candidates: Candidates) -> Reader:
+    """The immediate reader: deterministic, no branches (N is 0)."""
+
+    def read(sites: Sites) -> Readout:
+        laws = site_laws(
+            kit.policy, params, traces.prompt, traces.rollout.segment, on_device(sites),
+            kit.field, candidates,
+        )  # fmt: skip
+        exists = to_host(sites.exists)
+        has_gold = to_host(candidates.exists)[:, 0][:, None, None, None]
+        value = np.where(exists & has_gold, to_host(laws)[..., 0], np.nan)
+        answers = np.zeros((*exists.shape, 0), np.int32)
+        return Readout(to_host(laws), value.astype(np.float32), answers, 0)
+
+    return read
+
+
+def continued(
+    kit: Kit,
+    params: Params,
+    traces: Traces,
+    answers: CandidateTexts,
+    count: int,  # C
+    tapes: Tape,  # [B, G, N], or [B, G, E, N]: others at each site (P is 1, at_once is 0)
+    *,
+    rule: Rule,
+    max_tokens: int,
+    limit: int,
+    at_once: int = 0,
+) -> Reader:
+    """The reader that goes on: a branch a tape, the same tapes at every site.
+
+    `at_once` steps of each trajectory are decoded together, 0 all: branches from late
+    steps are short, so step by step wastes fewer rows that have ended, and memory; all
+    together keeps an accelerator busy.
+
+    The law is the share of branches that end in each answer; branches that cannot be
+    scored are left out. It is unbiased, but divergences of such laws are not (plug-in
+    JSD is positive between equal laws): use values and `reward.agreement`.
+    """
+    begin = partial(
+        begin_branches, kit, params, traces, tapes, rule=rule, max_tokens=max_tokens, limit=limit
+    )
+
+    def read(sites: Sites) -> Readout:
+        columns = sites.keep.shape[2]
+        size = at_once or columns
+        starts = range(0, columns, size)
+        parts = [
+            begin(jax.tree.map(lambda x, e=e: x[:, :, e : e + size], sites))(answers, count)
+            for e in starts
+        ]
+        return Readout(
+            laws=np.concatenate([part.laws for part in parts], 2),
+            value=np.concatenate([part.value for part in parts], 2),
+            answers=np.concatenate([part.answers for part in parts], 2),
+            tokens=sum(part.tokens for part in parts),
+        )
+
+    return read
+
+
+def begin_branches(
+    kit: Kit,
+    params: Params,
+    traces: Traces,
+    tapes: Tape,
+    sites: Sites,
+    *,
+    rule: Rule,
+    max_tokens: int,
+    limit: int,
+    slots: int = 0,
+) -> Callable[[CandidateTexts, int], Readout]:
+    """`continued` in two halves: starts the branches, returns what reads their endings.
+
+    The first half waits for nothing, so the host can find candidates meanwhile; the second,
+    given the candidate answers and C, waits for the branches, and what was started after them
+    runs while their endings are checked.
+
+    `slots` branches are decoded at a time and the others wait in a queue (`branch_queue.py`;
+    tapes without a recording, questions on one device); 0: there is no queue.
+    """
+    shape = sites.keep.shape
+    flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
+    noise = at_sites(tapes, flat.keep.shape[2])
+    given = (kit.policy, params, traces.prompt, traces.rollout.segment, flat)
+    options = {"rule": rule, "max_tokens": max_tokens, "limit": limit}
+    if slots:
+        branches = queue_branches(*given, noise.key, kit.stop, **options, slots=slots)
+    else:
+        branches = continue_branches(*given, noise, kit.stop, **options)
+    tokens, length = branches.tokens, branches.length  # not their caches
+
+    def read_endings(answers: CandidateTexts, count: int) -> Readout:
+        found, scores = _endings(kit, traces, answers, count, flat, tokens, length)
+        return Readout(
+            laws=_shares(found, count).reshape(*shape, count + 1),
+            value=_means(scores).reshape(shape),
+            answers=found.reshape(*shape, -1),
+            tokens=int(to_host(length).sum()),
+        )
+
+    return read_endings
+
+
+def on_device(sites: Sites) -> Sites:
+    """The sites as JAX arrays, integers as int32."""
+    return Sites(
+        *(jnp.asarray(x, jnp.int32) for x in (sites.keep, sites.tokens, sites.length, sites.tape)),
+        jnp.asarray(sites.exists, bool),
+    )
+
+
+def _endings(
+    kit: Kit,
+    traces: Traces,
+    answers: Sequence[Sequence[str]],
+    count: int,
+    sites: Sites,  # [B, G, E]
+    tokens: Array,  # [B, G, E, N, T]
+    lengths: Array,  # [B, G, E, N]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidate each branch ends in, and its score (NaN: unscorable), [B, G, E, N]."""
+    host = jax.tree.map(to_host, sites)
+    tokens, lengths = to_host(tokens), to_host(lengths)
+
+    def of_question(b: int) -> np.ndarray:
+        rows = np.full((2, *lengths.shape[1:]), np.nan, np.float32)  # endings and scores
+        rows[0] = UNSCORABLE
+        known: dict[bytes, tuple[int, float]] = {}
+        for g, e in zip(*np.nonzero(host.exists[b]), strict=True):
+            begun = host.tokens[b, g, e][: host.length[b, g, e]] if host.keep[b, g, e] >= 0 else []
+            prefix = [*traces.tokens[b, g, : max(host.keep[b, g, e], 0)], *begun]
+            for n in range(lengths.shape[-1]):
+                ids = np.array([*prefix, *tokens[b, g, e, n, : lengths[b, g, e, n]]], np.int32)
+                key = ids.tobytes()
+                if key not in known:
+                    known[key] = _ending(kit, traces.items[b], answers[b], count, ids)
+                rows[:, g, e, n] = known[key]
+        return rows
+
+    found = divided(of_question, len(lengths))
+    return found[:, 0].astype(np.int32), found[:, 1]
+
+
+def _ending(
+    kit: Kit, item: Item, answers: Sequence[str], count: int, ids: np.ndarray
+) -> tuple[int, float]:
+    text = kit.tokenizer.decode(ids, skip_special=True)
+    score = verified(kit.task, item, text)
+    if score is None and item.answer is not None:
+        return UNSCORABLE, np.nan
+    answer = kit.task.extract(text)
+    same = (n for n, other in enumerate(answers) if other and kit.task.same(other, answer))
+    ending = next(same, count) if answer is not None else count
+    return ending, np.nan if score is None else score
+
+
+def _shares(found: np.ndarray, count: int) -> np.ndarray:
+    """Laws [..., C + 1]: the share of each ending among those that could be scored."""
+    hits = (found[..., None] == np.arange(count + 1)).sum(-2)
+    total = hits.sum(-1, keepdims=True)
+    unknown = np.arange(count + 1) == count  # nothing is known: all mass outside the candidates
+    return np.where(total > 0, hits / np.maximum(total, 1), unknown).astype(np.float32)
+
+
+def _means(scores: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without NaN; NaN where nothing is left."""
+    scored = ~np.isnan(scores)
+    total = np.where(scored, scores, 0.0).sum(-1)
+    count = scored.sum(-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)

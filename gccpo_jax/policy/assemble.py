@@ -1,0 +1,94 @@
+"""Parameters from Hugging Face tensors and back: names, shapes, orientation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pathlib
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from gccpo_jax.errors import UserError
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.runtime import sharding
+from gccpo_jax.types import Params
+
+Read = Callable[[str], np.ndarray]
+"""A tensor by its Hugging Face name, in the orientation of a Hugging Face checkpoint."""
+
+COPY_AGAIN = "copy it again"
+NAMES = {
+    "embed": "model.embed_tokens.weight",
+    "norm": "model.norm.weight",
+    "unembed": "lm_head.weight",
+    "attention_norm": "input_layernorm.weight",
+    "mlp_norm": "post_attention_layernorm.weight",
+    "gate": "mlp.gate_proj.weight",
+    "up": "mlp.up_proj.weight",
+    "down": "mlp.down_proj.weight",
+}
+
+
+def hf_names(arch: Arch) -> dict[str, list[str]]:
+    """For every flat parameter name its tensors in a checkpoint: one, or one a layer."""
+    names = {}
+    for flat in model.layout(arch):
+        hf = NAMES[flat.removeprefix("layers/")]
+        in_layer = flat.startswith("layers/")
+        names[flat] = [f"model.layers.{i}.{hf}" for i in range(arch.depth)] if in_layer else [hf]
+    return names
+
+
+def assemble(arch: Arch, read: Read, shardings: Any = None) -> Params:
+    """Builds the parameters from a reader of Hugging Face tensors.
+
+    Raises:
+      UserError: a tensor does not have the shape that the config implies.
+    """
+    places = traverse_util.flatten_dict(shardings, sep="/") if shardings is not None else {}
+    flat = {}
+    for name, sources in hf_names(arch).items():
+        stacked = name.startswith("layers/")
+        leaf = model.layout(arch)[name]
+        shape = leaf.shape[1:] if stacked else leaf.shape
+        rows = (_from_hf(source, read(source), shape) for source in sources)
+        first = next(rows)  # before there is memory of the size that the config says
+        rows = itertools.chain([first], rows)
+        where = places.get(name)
+        flat[name] = sharding.put_rows(rows, leaf.shape, jnp.dtype(arch.dtype), stacked, where)
+    return model.nest(flat)
+
+
+def _hf_shape(source: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not source.endswith("_proj.weight"):
+        return (math.prod(shape),) if source.endswith("bias") else shape
+    inputs = 2 if source.endswith("o_proj.weight") else 1
+    return math.prod(shape[inputs:]), math.prod(shape[:inputs])
+
+
+def _from_hf(source: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    expected = _hf_shape(source, shape)
+    if tensor.shape != expected:
+        raise UserError(f"{source} has shape {tensor.shape}, but the config implies {expected}")
+    return (tensor.T if source.endswith("_proj.weight") else tensor).reshape(shape)
+
+
+def _to_hf(source: str, array: np.ndarray) -> np.ndarray:
+    shape = _hf_shape(source, array.shape)
+    if not source.endswith("_proj.weight"):
+        return np.ascontiguousarray(array.reshape(shape))
+    return np.ascontiguousarray(array.reshape(shape[::-1]).T)
+
+
+def check_depth(path: pathlib.Path, arch: Arch, found: Collection[str]) -> None:
+    """Refuses a config with more layers than the file has tensors, before their names are made."""
+    if arch.depth > len(found):
+        raise UserError(
+            f"{path}: {arch.depth} layers in the config and {len(found)} tensors; do config and "
+            "weights belong together?"
+        )

@@ -1,0 +1,136 @@
+"""Log-probabilities of given responses: what the update differentiates.
+
+The prompt is read once a question and shared by its group, as in sampling. The
+logits of all tokens never exist at once: they are made in chunks of tokens and
+made again in the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.policy.token_law import Rule, entropy, log_law
+from gccpo_jax.types import Array, Params, Policy, Segment
+
+
+def response_states(
+    policy: Policy, params: Params, prompt: Array, prompt_mask: Array, tokens: Array, mask: Array
+) -> Array:
+    """Hidden states [G, T, M] that predict each response token of one question's group.
+
+    Args:
+      prompt, prompt_mask: [S]. tokens, mask: [G, T], right-padded.
+    """
+    last, segment, length = read_prompt(policy, params, prompt, prompt_mask)
+
+    def one(tokens: Array, mask: Array) -> Array:
+        positions = length + jnp.arange(tokens.shape[0] - 1)
+        hidden, _ = policy.encode(params, tokens[:-1], positions, mask[:-1], (segment,))
+        return jnp.concatenate([last[None], hidden])
+
+    return jax.vmap(one)(tokens, mask)
+
+
+def token_logp(
+    policy: Policy,
+    params: Params,
+    prompt: Array,  # [B, S] int32
+    prompt_mask: Array,  # [B, S] bool
+    tokens: Array,  # [B, G, T] int32
+    mask: Array,  # [B, G, T] bool
+    *,
+    rule: Rule,
+    chunk: int = 1024,
+) -> Array:
+    """Log-probabilities [B, G, T] in float32 of the tokens under `rule`'s law; 0 where masked.
+
+    `chunk` tokens' logits exist at a time (each chunk is recomputed in the backward
+    pass), so memory is chunk x V instead of B x G x T x V.
+    """
+    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
+    logp = in_chunks(policy, params, states, tokens, _chosen, rule=rule, chunk=chunk)
+    return jnp.where(mask, logp, 0.0)
+
+
+def token_logp_and_entropy(
+    policy: Policy,
+    params: Params,
+    prompt: Array,
+    prompt_mask: Array,
+    tokens: Array,
+    mask: Array,
+    *,
+    rule: Rule,
+    chunk: int = 1024,
+) -> tuple[Array, Array]:
+    """`token_logp` and the entropy [B, G, T] in nats of the law at each token; 0 where masked.
+
+    Both come from the same chunks of logits, and both carry a gradient.
+    """
+    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
+
+    def both(law: Array, tokens: Array) -> tuple[Array, Array]:
+        return _chosen(law, tokens), entropy(law)
+
+    found = in_chunks(policy, params, states, tokens, both, rule=rule, chunk=chunk)
+    return jax.tree.map(lambda x: jnp.where(mask, x, 0.0), found)
+
+
+_batch_states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))
+
+
+def _chosen(law: Array, tokens: Array) -> Array:
+    """Log-probability [n] of each token [n] under its law [n, V]."""
+    return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
+
+
+def in_chunks(
+    policy: Policy,
+    params: Params,
+    states: Array,  # [..., M]
+    tokens: Array,  # [...]
+    statistic: Callable[[Array, Array], Any],
+    *,
+    rule: Rule,
+    chunk: int = 1024,
+) -> Any:
+    """`statistic(log_law [n, V], tokens [n]) -> [n]` (or a tree of them) of every token, [...].
+
+    The laws of about `chunk` tokens exist at a time, also in the backward pass; at least of one
+    token of each row [T]. A chunk has tokens of every row, every m-th one: those of a few
+    rows would all lie on one device of a mesh, and all others would wait for it.
+    """
+    length, width = tokens.shape[-1], states.shape[-1]
+    parts = min(-(-tokens.size // chunk), length)
+    padding = [(0, 0)] * (tokens.ndim - 1) + [(0, -length % parts)]
+
+    def split(x: Array) -> Array:  # [..., T, *rest] to [parts, ..., T / parts, *rest]
+        x = jnp.pad(x, [*padding, *[(0, 0)] * (x.ndim - tokens.ndim)])
+        x = x.reshape(*tokens.shape[:-1], -1, parts, *x.shape[tokens.ndim :])
+        return jnp.moveaxis(x, tokens.ndim, 0)
+
+    @jax.checkpoint
+    def of_chunk(inputs: tuple[Array, Array]) -> Any:
+        states, tokens = inputs
+        law = log_law(policy.logits(params, states.reshape(-1, width)), rule)
+        found = statistic(law, tokens.reshape(-1))
+        return jax.tree.map(lambda x: x.reshape(tokens.shape), found)
+
+    def join(x: Array) -> Array:
+        return jnp.moveaxis(x, 0, -1).reshape(*tokens.shape[:-1], -1)[..., :length]
+
+    return jax.tree.map(join, jax.lax.map(of_chunk, (split(states), split(tokens))))
+
+
+def read_prompt(
+    policy: Policy, params: Params, tokens: Array, mask: Array
+) -> tuple[Array, Segment, Array]:
+    """Hidden state [M] of the last token, the segment and the length of one right-padded prompt."""
+    positions = jnp.arange(tokens.shape[0])
+    hidden, segment = policy.encode(params, tokens, positions, mask, ())
+    length = jnp.sum(mask, dtype=jnp.int32)
+    return hidden[length - 1], segment, length

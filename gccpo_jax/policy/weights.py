@@ -1,0 +1,225 @@
+"""Parameters from and to Hugging Face directories (`config.json` plus safetensors).
+
+A checkpoint holds one tensor a layer and name; we hold one array a name with a
+leading axis L. A Hugging Face projection is [outputs, inputs] and ours is
+[*inputs, *outputs], hence a transpose and a reshape; all else keeps its order.
+Only safetensors are read: a pickle runs code when it is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from gccpo_jax.errors import UserError, reading
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.assemble import (
+    COPY_AGAIN,
+    NAMES,
+    Read,
+    _to_hf,
+    assemble,
+    check_depth,
+    hf_names,
+)
+from gccpo_jax.policy.locate import locate
+from gccpo_jax.runtime.distributed import is_first, to_host
+from gccpo_jax.types import Params
+
+NAMES |= {name: f"self_attn.{name}_proj.weight" for name in "qkvo"}
+NAMES |= {f"{name}_bias": f"self_attn.{name}_proj.bias" for name in "qkvo"}
+NAMES |= {f"{name}_norm": f"self_attn.{name}_norm.weight" for name in "qk"}
+
+
+def load(
+    path_or_hub_id: str | pathlib.Path,
+    dtype: str | None = None,
+    shardings: Callable[[Arch], Any] | None = None,
+) -> tuple[Arch, Params]:
+    """Loads a decoder from whatever `gccpo_jax.locate.locate` understands.
+
+    One stacked array at a time is built on the host, and of it only the parts that this
+    process's devices hold: the host's peak is those, and one tensor of one layer.
+
+    Args:
+      path_or_hub_id: a directory, a hub id, a `.gguf` file, or `smollm2`.
+      dtype: "float32" or "bfloat16"; by default that of the checkpoint (a
+        quantised file is read as float32).
+      shardings: from the shape to where each array goes, a tree like the parameters;
+        the default device if None.
+
+    Returns:
+      The shape and the parameters; `arch.dtype` is the dtype they have.
+
+    Raises:
+      UserError: the model is missing, damaged, unsupported, or not safetensors.
+    """
+    path = locate(path_or_hub_id)
+    if path.suffix == ".gguf":
+        from gccpo_jax.policy import gguf_weights
+
+        return gguf_weights.load_gguf(path, dtype, shardings)
+    arch = read_arch(path, dtype)
+    with _tensors(path) as (names, read):
+        _check_names(path, arch, names)
+        return arch, assemble(arch, read, shardings(arch) if shardings else None)
+
+
+def read_arch(directory: pathlib.Path, dtype: str | None = None) -> Arch:
+    """The shape of the model in a Hugging Face directory; no weights are read.
+
+    Raises:
+      UserError: no `config.json`, or it asks for something that is not supported.
+    """
+    file = directory / "config.json"
+    if not file.is_file():
+        raise UserError(f"{directory}: no config.json, so not a Hugging Face model directory")
+    try:
+        return Arch.from_hf(_json(file) | ({"torch_dtype": dtype} if dtype else {}))
+    except UserError as error:
+        raise UserError(f"{directory}: {error}") from None
+
+
+def _files(directory: pathlib.Path) -> list[pathlib.Path]:
+    files = sorted(directory.glob("*.safetensors"))
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        names = _json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(type(f) is str for f in names.values()):
+            raise UserError(f"{index}: no weight_map of file names; download the model again")
+        files = [directory / f for f in sorted(set(names.values()))]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise UserError(f"{directory}: {missing[0]} is in the index but missing; copy it there")
+    if files:
+        return files
+    pickles = [f.name for ending in ("bin", "pt", "pth") for f in directory.glob(f"*.{ending}")]
+    if pickles:
+        raise UserError(
+            f"{directory}: {pickles[0]} is a pickle, which runs code when opened; "
+            "safetensors only: convert it, or take the safetensors version of the model"
+        )
+    raise UserError(f"{directory}: no *.safetensors file")
+
+
+def _json(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: {type(found).__name__} instead of an object; copy it again")
+    return found
+
+
+@contextlib.contextmanager
+def _tensors(directory: pathlib.Path) -> Iterator[tuple[set[str], Read]]:
+    """The names of all tensors and a function that reads one; files stay mapped, not read."""
+    import safetensors
+
+    with contextlib.ExitStack() as stack:
+        owner = {}
+        for file in _files(directory):
+            with reading(file, COPY_AGAIN):
+                handle = stack.enter_context(safetensors.safe_open(file, "numpy"))
+            owner |= dict.fromkeys(handle.keys(), handle)
+
+        def read(name: str) -> np.ndarray:
+            with reading(directory, COPY_AGAIN):
+                return owner[name].get_tensor(name)
+
+        yield set(owner), read
+
+
+def _check_names(directory: pathlib.Path, arch: Arch, found: set[str]) -> None:
+    check_depth(directory, arch, found)
+    wanted = {source for sources in hf_names(arch).values() for source in sources}
+    # A tied checkpoint may repeat its embedding; old ones store the rotary frequencies.
+    ignored = {n for n in found if n.endswith("rotary_emb.inv_freq")}
+    ignored |= {"lm_head.weight"} if arch.tied else set()
+    for problem, names in (("missing", wanted - found), ("unknown", found - wanted - ignored)):
+        if names:
+            few = ", ".join(sorted(names)[:3])
+            raise UserError(
+                f"{directory}: {len(names)} tensors are {problem} for the {arch.family} model "
+                f"of config.json, e.g. {few}; do config and weights belong together?"
+            )
+
+
+def save(
+    directory: str | pathlib.Path, arch: Arch, params: Params, tokenizer: Any = None
+) -> pathlib.Path:
+    """Writes a Hugging Face directory that `transformers` and `load` read.
+
+    The directory appears complete or not at all: it is written beside its place
+    and then renamed. An earlier model in that place is replaced. The first process writes
+    it, from all of the model on its host; all processes call this.
+
+    Args:
+      directory: to be created; its parents too.
+      arch, params: as `load` returns them. The dtype written is that of `params`.
+      tokenizer: a `gccpo_jax.tokenizer.Tokenizer` whose files to write as well.
+
+    Raises:
+      UserError: the place holds something that is not a model.
+    """
+    tensors = to_hf_tensors(arch, params)
+    target = pathlib.Path(directory).expanduser().absolute()
+    if not is_first():
+        return target
+    _check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        fresh = pathlib.Path(scratch) / "new"
+        fresh.mkdir()
+        _write(fresh, arch, str(params["embed"].dtype), tensors, tokenizer)
+        if target.exists():
+            os.rename(target, pathlib.Path(scratch) / "old")
+        os.rename(fresh, target)
+    return target
+
+
+def _check_target(target: pathlib.Path) -> None:
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (target / "config.json").is_file():
+        raise UserError(f"{target}: exists and is not a model; choose another directory")
+
+
+def _write(
+    directory: pathlib.Path, arch: Arch, dtype: str, tensors: dict[str, np.ndarray], tokenizer: Any
+) -> None:
+    import safetensors.numpy
+
+    special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    if tokenizer is not None:
+        tokenizer.save(directory)
+        special = tokenizer.special_ids()
+    config = arch.to_hf() | {"torch_dtype": dtype} | special
+    for name, content in (("config", config), ("generation_config", special)):
+        (directory / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    file = directory / "model.safetensors"
+    safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"})
+
+
+def to_hf_tensors(arch: Arch, params: Params) -> dict[str, np.ndarray]:
+    """The parameters under their Hugging Face names and in that orientation, on the host.
+
+    Of several processes only the first keeps them, but all call it.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    tensors = {}
+    for name, sources in hf_names(arch).items():
+        array = to_host(flat[name])
+        rows = array if name.startswith("layers/") else [array]
+        if not is_first():
+            continue
+        tensors |= {s: _to_hf(s, row) for s, row in zip(sources, rows, strict=True)}
+    return tensors

@@ -1,0 +1,159 @@
+"""The log of a run: metrics.jsonl, TensorBoard event files (one event per step), the terminal."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gccpo_jax.runtime.distributed import is_first
+from gccpo_jax.runtime.workdir import write_text, writing
+
+
+class RunLog:
+    """Appends a line a step, flushed at once; a killed run keeps every line it finished.
+
+    Fields that hold times end in `_seconds` or `_per_second`; nothing else depends
+    on the clock. A number that is not finite (the loss of a skipped update) is
+    null, since JSON has no other word for it. When a run resumes after step n,
+    lines of later steps are dropped: those steps are run again.
+    """
+
+    def __init__(
+        self, workdir: pathlib.Path, steps: int, tensorboard: bool, *, resume_step: int = 0
+    ) -> None:
+        self._path = workdir / "metrics.jsonl"
+        with writing("metrics", self._path):
+            _keep_steps(self._path, resume_step)
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(workdir / "tensorboard", resume_step) if tensorboard else None
+        self._console = Console()
+        self._live = _progress(self._console) if self._console.is_terminal else None
+        if self._live:
+            self._live.start()
+            atexit.register(self._live.stop)  # gives the terminal its cursor back, however we end
+            self._bar = self._live.add_task("training", total=steps, completed=resume_step, said="")
+        self._steps = steps
+
+    def say(self, text: str) -> None:
+        """A line for people, above the progress bar if there is one."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        sys.stdout.flush()
+
+    def step(self, step: int, metrics: dict[str, Any], headline: str) -> None:
+        """Writes the metrics of one step (counted from 1).
+
+        Raises:
+          UserError: they could not be written.
+        """
+        with writing("metrics", self._path):
+            self._path.stat()  # a file that was deleted can be written to while it is open
+            self._file.write(_line(step, metrics))
+            self._file.flush()
+            if self._board:
+                self._board.step(step, metrics)
+        if self._live:
+            self._live.update(self._bar, completed=step, said=headline)
+        else:
+            self.say(f"step {step}/{self._steps}  {headline}")
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+        with writing("metrics", self._path):
+            self._file.close()
+            if self._board:
+                self._board.close()
+
+
+class Silent:
+    """The log of the other processes: nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, step: int, metrics: dict[str, Any], headline: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_log(
+    workdir: pathlib.Path, steps: int, tensorboard: bool, *, resume_step: int
+) -> RunLog | Silent:
+    """The first process's log; the others say nothing."""
+    if is_first():
+        return RunLog(workdir, steps, tensorboard, resume_step=resume_step)
+    return Silent()
+
+
+def _line(step: int, metrics: dict[str, Any]) -> str:
+    row = {name: value if _is_json(value) else None for name, value in metrics.items()}
+    return json.dumps({"step": step, **row}, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+        console=console,
+    )
+
+
+def _keep_steps(path: pathlib.Path, last: int) -> None:
+    """Drops the lines of later steps, and a last line that was cut by the end of the process."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("}\n")]
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= last))
+
+
+def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> dict[str, float]:
+    """Adds stage seconds, the step's seconds and sampled tokens per second."""
+    seconds = time.perf_counter() - start
+    rate = {"tokens_per_second": metrics["tokens"] / seconds} if "tokens" in metrics else {}
+    return {**metrics, **laps, "step_seconds": seconds, **rate}
+
+
+class Board:
+    """Writes where it is called: tensorboardX's own writer is a thread, which a full disk ends
+    in silence and whose queue then blocks the run for ever.
+    """
+
+    def __init__(self, directory: pathlib.Path, resume_step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        directory.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(directory / "events"))
+        # TensorBoard drops what an earlier life of the run wrote from this step on.
+        self._write(resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def step(self, step: int, metrics: dict[str, Any]) -> None:
+        """The numbers among the metrics of one step."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
+        values = [Summary.Value(tag=name, simple_value=x) for name, x in numbers.items()]
+        self._write(step, summary=Summary(value=values))
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))

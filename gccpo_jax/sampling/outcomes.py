@@ -1,0 +1,45 @@
+"""From tokens to texts and verified outcomes, on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gccpo_jax.policy.tokenizer import Tokenizer
+from gccpo_jax.runtime.distributed import divided
+from gccpo_jax.tasks.base import Item, Task
+
+
+def decode_all(tokenizer: Tokenizer, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Texts [...] (dtype object) of tokens [..., T] cut at `lengths` [...], specials left out."""
+    texts = np.empty(lengths.shape, dtype=object)
+    for index in np.ndindex(*lengths.shape):
+        texts[index] = tokenizer.decode(tokens[index][: lengths[index]], skip_special=True)
+    return texts
+
+
+def outcomes(task: Task, items: Sequence[Item], texts: np.ndarray) -> np.ndarray:
+    """Verified outcomes [B, ...] in [0, 1] of response texts [B, ...]; NaN: unscorable."""
+
+    def of_question(b: int) -> np.ndarray:
+        scores = np.empty(texts.shape[1:], np.float32)
+        for index in np.ndindex(*scores.shape):
+            score = verified(task, items[b], texts[b][index])
+            scores[index] = np.nan if score is None else score
+        return scores
+
+    return divided(of_question, len(items))
+
+
+def verified(task: Task, item: Item, text: str) -> float | None:
+    """The outcome of one response; None where it cannot be scored, or there is no gold."""
+    return None if item.answer is None else task.verify(item, text)
+
+
+def step_texts(
+    tokenizer: Tokenizer, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray
+) -> list[str]:
+    """The text of each step of one trajectory."""
+    pairs = zip(starts, ends, strict=True)
+    return [tokenizer.decode(tokens[a:b], skip_special=True) for a, b in pairs]

@@ -1,0 +1,231 @@
+"""Rollouts and branches: one device loop that writes tokens, log-probabilities and cache.
+
+    X_t = argmax_v( log pi(v | q, X_<t) + U_t(v) )          (Gumbel-max)
+
+with pi the tempered, masked law of `token_law.py` and U the keyed tape of `noise.py`.
+The prompt is read once a question; the G rows of its group attend to that one
+segment. A row's loop state is written for one row; `vmap` adds the group and the
+batch *inside* the loop, so that the loop ends as soon as every row has stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.policy.cache import decoder_of, join, split
+from gccpo_jax.policy.logprobs import read_prompt
+from gccpo_jax.policy.token_law import Rule, entropy, first_best, log_law
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.noise import Tape
+from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
+
+SEGMENT_AXES = Segment(k=1, v=1, mask=0)  # type: ignore[arg-type]
+"""`vmap` axes of a batched segment: layers stay in front, [L, B, G, K, S, D], so that
+the scan over layers slices the cache without transposing it."""
+
+ROLLOUT_AXES = Rollout(0, 0, 0, 0, 0, SEGMENT_AXES)  # type: ignore[arg-type]
+
+
+@record
+class Row:
+    """The loop state of one row: what is written, and the state the next token is read from."""
+
+    hidden: Array  # [M]        last hidden state
+    rollout: Rollout  # [T]     buffers; `length` tokens are written; `segment.mask` = written
+
+
+ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
+"""`vmap` axes of rows before the loop; inside, layers are apart and every axis is 0."""
+
+
+def open_row(begun: Segment, hidden: Array, max_tokens: int) -> Row:
+    """A row whose next token is read from `hidden`, with room for `max_tokens` of them.
+
+    Its keys and values begin with those of `begun` [L, K, W, D] (W may be 0): tokens that
+    are the row's own and are not decoded.
+    """
+    layers, heads, _, size = begun.k.shape
+    buffer = jnp.zeros((layers, heads, max_tokens, size), begun.k.dtype)
+    zeros = jnp.zeros(max_tokens, jnp.float32)
+    rollout = Rollout(
+        tokens=jnp.zeros(max_tokens, jnp.int32),
+        logp=zeros,
+        entropy=zeros,
+        length=jnp.int32(0),
+        stopped=jnp.bool_(False),
+        segment=Segment(
+            k=jnp.concatenate([begun.k, buffer], axis=2),
+            v=jnp.concatenate([begun.v, buffer], axis=2),
+            mask=jnp.concatenate([begun.mask, jnp.zeros(max_tokens, bool)]),
+        ),
+    )
+    return Row(hidden, rollout)
+
+
+def stop_row(row: Row, when: Array) -> Row:
+    """The row, stopped where `when`."""
+    stopped = row.rollout.stopped | when
+    return Row(row.hidden, Rollout(**{**vars(row.rollout), "stopped": stopped}))
+
+
+@record
+class Draw:
+    """One token that was drawn."""
+
+    token: Array  # [] int32
+    logp: Array  # [] f32     its log-probability under the law that was sampled
+    entropy: Array  # [] f32  of that law, in nats
+
+
+def draw_token(
+    policy: Policy,
+    weights: Params,  # unrolled
+    rule: Rule,
+    past: Context,  # what precedes the row's own tokens; layers split
+    own: Segment,  # the row's own tokens, layers split
+    slot: Array,  # []     where the new one is written, the same for all rows
+    position: Array,  # []     its absolute position
+    tape: Tape,
+    t: Array,  # []     its position on the tape
+    hidden: Array,  # [M]    the state that it is read from
+    active: Array,  # [] bool  whether it counts
+) -> tuple[Draw, Array, Segment]:
+    """Draws a token and reads it: the token, the state behind it, the row's own segment."""
+    law = log_law(policy.logits(weights, hidden), rule)
+    token = first_best(law + noise.read(tape, t, policy.vocab_size))
+    own = Segment(own.k, own.v, own.mask.at[slot].set(active))
+    hidden, own = decoder_of(policy).read(weights, token, position, past, own, slot)
+    return Draw(token, law[token], entropy(law)), hidden, own
+
+
+def write_token(
+    policy: Policy,
+    weights: Params,  # unrolled
+    rule: Rule,
+    stop: Array,  # [V] bool  tokens that end a response
+    t: Array,  # []     loop counter, the same for all rows
+    past: Context,  # what precedes the row's own tokens; layers split
+    start: Array,  # []     absolute position of the row's first token
+    tape: Tape,
+    tape_start: Array,  # []     tape position of the row's first token
+    row: Row,  # layers split
+) -> Row:
+    """Draws token t of one row and reads it; a stopped row stays as it is."""
+    out = row.rollout
+    active = ~out.stopped
+    begun = out.segment.mask.shape[0] - out.tokens.shape[0]  # tokens that the row began with
+    drawn, hidden, segment = draw_token(
+        policy, weights, rule, past, out.segment, begun + t, start + t, tape, tape_start + t,
+        row.hidden, active,
+    )  # fmt: skip
+
+    def put(buffer: Array, value: Array) -> Array:
+        return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))
+
+    rollout = Rollout(
+        tokens=put(out.tokens, drawn.token),
+        logp=put(out.logp, drawn.logp),
+        entropy=put(out.entropy, drawn.entropy),
+        length=out.length + active,
+        stopped=out.stopped | stop[drawn.token],
+        segment=segment,
+    )
+    return Row(hidden, rollout)
+
+
+def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
+    """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`.
+
+    Inside, the layers of the rows' segments are split (`policy/cache.py`).
+    """
+
+    def with_segment(rollout: Rollout, segment: Segment) -> Rollout:
+        return Rollout(**{**vars(rollout), "segment": segment})
+
+    def going(state: tuple[Array, Row]) -> Array:
+        t, rows = state
+        return (t < max_tokens) & ~jnp.all(rows.rollout.stopped)
+
+    def body(state: tuple[Array, Row]) -> tuple[Array, Row]:
+        t, rows = state
+        return t + 1, step(t, rows)
+
+    rows = Row(rows.hidden, with_segment(rows.rollout, split(rows.rollout.segment)))
+    rollout = jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
+    return with_segment(rollout, join(rollout.segment))
+
+
+def begin(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,
+    group: int,
+    draw: int | Array,
+) -> tuple[Segment, Array, Array, Tape]:
+    """What the rollouts of B questions start from.
+
+    Returns the prompts' segments [L, B, K, S, D], their last hidden states [B, M], their
+    lengths [B] and the tapes [B, G] of the groups.
+    """
+    read = partial(read_prompt, policy, params)
+    hidden, segment, length = jax.vmap(read, out_axes=(0, SEGMENT_AXES, 0))(
+        prompts.tokens, prompts.mask
+    )
+    trajectory_keys = jax.vmap(lambda key: noise.stream_keys(key, noise.TAPE, group))(question_keys)
+    keys = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
+    return segment, hidden, length, noise.keyed(keys, policy.vocab_size)
+
+
+@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
+def sample(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,  # [B] keys, see `noise.question_keys`
+    stop: Array,  # [V] bool
+    *,
+    group: int,
+    rule: Rule,
+    max_tokens: int,
+    draw: int | Array = 0,
+) -> tuple[Segment, Rollout]:
+    """Samples a group of `group` trajectories for each question.
+
+    Args:
+      prompts: B questions; the prompt is encoded once and shared by the group.
+      question_keys: keys [B]; trajectory i of a question draws from `tape(key_i, draw)`.
+      stop: token ids that end a response (the stop token itself is part of it).
+      group: G. rule: the law sampled; temperature 0 is greedy decoding.
+      max_tokens: T, the token limit. draw: which tape; 0 is the factual one.
+    Returns:
+      The prompts' segments [L, B, K, S, D] and the rollouts [B, G, T] with the cache
+      that sampling left, segments [L, B, G, K, T, D].
+    """
+
+    prompt_segment, hidden, length, tapes = begin(
+        policy, params, prompts, question_keys, group, draw
+    )
+
+    def start_row(segment: Segment, hidden: Array, _: Array) -> Row:
+        nothing = Segment(segment.k[:, :, :0], segment.v[:, :, :0], segment.mask[:0])
+        return open_row(nothing, hidden, max_tokens)
+
+    of_group = jax.vmap(start_row, in_axes=(None, None, 0), out_axes=ROW_AXES)
+    of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, None), out_axes=ROW_AXES)
+    rows = of_batch(prompt_segment, hidden, jnp.arange(group))
+
+    weights, layers = decoder_of(policy).unroll(params), split(prompt_segment)
+
+    def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> Row:
+        zero = jnp.int32(0)
+        return write_token(policy, weights, rule, stop, t, (segment,), start, tape, zero, row)
+
+    of_group = jax.vmap(one, in_axes=(None, None, None, 0, 0))
+    of_batch = jax.vmap(of_group, in_axes=(None, 0, 0, 0, 0))
+    rollout = run(lambda t, rows: of_batch(t, layers, length, tapes, rows), rows, max_tokens)
+    return prompt_segment, rollout

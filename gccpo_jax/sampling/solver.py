@@ -1,0 +1,42 @@
+"""What does not change during a run: the policy's functions, the task, and their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.policy.tokenizer import Tokenizer
+from gccpo_jax.tasks.base import Task
+from gccpo_jax.types import AnswerField, Array, Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Kit:
+    """A policy and a task that fit each other. Parameters are handed on, not kept."""
+
+    policy: Policy
+    task: Task
+    tokenizer: Tokenizer
+    stop: Array  # [V] bool  tokens that end a response
+    boundary: Array  # [V] bool  tokens that may end a step
+    field: AnswerField  # how the scored reader asks for an answer
+
+
+def make_kit(policy: Policy, task: Task, tokenizer: Tokenizer) -> Kit:
+    """Tables over the policy's vocabulary, made once."""
+    stop = np.zeros(policy.vocab_size, bool)
+    stop[list(tokenizer.stop_ids)] = True
+    boundary = tokenizer.ids_where(lambda piece: task.boundary in piece, policy.vocab_size)
+    return Kit(
+        policy=policy,
+        task=task,
+        tokenizer=tokenizer,
+        stop=jnp.asarray(stop),
+        boundary=jnp.asarray(boundary),
+        field=AnswerField(
+            cues=tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues),
+            ends=jnp.asarray(stop | tokenizer.ids_where(task.is_over, policy.vocab_size)),
+        ),
+    )

@@ -1,0 +1,172 @@
+"""Trajectories of a batch with their caches: sampled ones, or given ones read by a policy.
+
+Whatever reads, disturbs or continues trajectories takes this record and does not
+care where they came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.policy.logprobs import in_chunks, read_prompt
+from gccpo_jax.policy.token_law import Rule, entropy
+from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.runtime.timing import Stopwatch
+from gccpo_jax.sampling import noise, outcomes
+from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.rollouts import SEGMENT_AXES
+from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout, Segment
+
+
+@dataclasses.dataclass(frozen=True)
+class Traces:
+    """B questions with G trajectories each, verified, and the caches that encode them."""
+
+    items: Sequence[Item]
+    prompts: Prompts
+    seed: tuple[int, int]  # root seed and step: with the ids, what every draw is keyed by
+    keys: Array  # [B] question keys
+    prompt: Segment  # [L, B, K, S, D]
+    rollout: Rollout  # [B, G, T]
+    tokens: np.ndarray  # [B, G, T] int32, `rollout.tokens` on the host
+    lengths: np.ndarray  # [B, G]
+    candidates: np.ndarray  # [B, G] object
+    outcome: np.ndarray  # [B, G] f32, NaN where unscorable
+    keyed: bool  # tape 0 of `keys` wrote them; False: given text, whose noise is not known
+
+    @property
+    def scorable(self) -> np.ndarray:
+        """[B, G] bool"""
+        return ~np.isnan(self.outcome)
+
+
+def sample_traces(
+    kit: Kit,
+    params: Params,
+    items: Sequence[Item],
+    prompts: Prompts,
+    *,
+    group: int,
+    rule: Rule,
+    max_tokens: int,
+    seed: tuple[int, int],
+    watch: Stopwatch,
+    slots: int = 0,
+) -> Traces:
+    """Samples the group of each question and verifies it.
+
+    `seed`: root seed and step. `slots`: see `rollout_queue.sampler`.
+    """
+    keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
+    with watch("sample"):
+        prompt, rollout = sampler(slots)(
+            kit.policy, params, prompts, keys, kit.stop,
+            group=group, rule=rule, max_tokens=max_tokens,
+        )  # fmt: skip
+        jax.block_until_ready(rollout.tokens)
+    with watch("verify"):
+        return _verified(kit, items, prompts, seed, keys, prompt, rollout, keyed=True)
+
+
+def encode_traces(
+    kit: Kit,
+    params: Params,
+    items: Sequence[Item],
+    prompts: Prompts,
+    tokens: np.ndarray,  # [B, G, T]
+    lengths: np.ndarray,  # [B, G]
+    *,
+    rule: Rule,
+    seed: tuple[int, int],
+) -> Traces:
+    """The same record for given responses: the policy reads what it did not write.
+
+    Its log-probabilities are those of `rule`'s law; there is no factual tape (see
+    `abduction.py` for its posterior).
+    """
+    keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
+    prompt, rollout = encode_responses(
+        kit.policy, params, prompts, jnp.asarray(tokens), jnp.asarray(lengths), kit.stop, rule=rule
+    )
+    return _verified(kit, items, prompts, seed, keys, prompt, rollout, keyed=False)
+
+
+def read_by(kit: Kit, params: Params, traces: Traces, rule: Rule) -> Traces:
+    """The same trajectories with the caches of another reader (reference, EMA)."""
+    prompt, rollout = encode_responses(
+        kit.policy, params, traces.prompts, traces.rollout.tokens, traces.rollout.length, kit.stop,
+        rule=rule,
+    )  # fmt: skip
+    return dataclasses.replace(traces, prompt=prompt, rollout=rollout)
+
+
+@partial(jax.jit, static_argnames=("policy", "rule"))
+def encode_responses(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    tokens: Array,  # [B, G, T]
+    length: Array,  # [B, G]
+    stop: Array,  # [V] bool
+    *,
+    rule: Rule,
+) -> tuple[Segment, Rollout]:
+    """What `rollouts.sample` would have left behind, had it sampled these tokens.
+
+    Segments [L, B, K, S, D] of the prompts and rollouts [B, G, T].
+    """
+    mask = jnp.arange(tokens.shape[-1])[None, None] < length[..., None]
+
+    def one(
+        prompt: Segment, at: Array, last: Array, tokens: Array, mask: Array
+    ) -> tuple[Array, Segment]:
+        positions = at + jnp.arange(tokens.shape[0])
+        hidden, segment = policy.encode(params, tokens, positions, mask, (prompt,))
+        return jnp.concatenate([last[None], hidden[:-1]]), segment
+
+    read = partial(read_prompt, policy, params)
+    last, prompt, at = jax.vmap(read, out_axes=(0, SEGMENT_AXES, 0))(prompts.tokens, prompts.mask)
+    of_group = jax.vmap(one, in_axes=(None, None, None, 0, 0), out_axes=(0, SEGMENT_AXES))
+    of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, 0, 0, 0), out_axes=(0, SEGMENT_AXES))
+    states, segment = of_batch(prompt, at, last, tokens, mask)
+
+    def statistic(law: Array, tokens: Array) -> tuple[Array, Array]:
+        return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0], entropy(law)
+
+    logp, nats = in_chunks(policy, params, states, tokens, statistic, rule=rule)
+    ends = jnp.take_along_axis(tokens, jnp.maximum(length - 1, 0)[..., None], axis=-1)[..., 0]
+    return prompt, Rollout(
+        tokens=jnp.where(mask, tokens, 0),
+        logp=jnp.where(mask, logp, 0.0),
+        entropy=jnp.where(mask, nats, 0.0),
+        length=length,
+        stopped=stop[ends] & (length > 0),
+        segment=segment,
+    )
+
+
+def _verified(
+    kit: Kit,
+    items: Sequence[Item],
+    prompts: Prompts,
+    seed: tuple[int, int],
+    keys: Array,
+    prompt: Segment,
+    rollout: Rollout,
+    *,
+    keyed: bool,
+) -> Traces:
+    tokens, lengths = to_host(rollout.tokens), to_host(rollout.length)
+    answers = outcomes.decode_all(kit.tokenizer, tokens, lengths)
+    outcome = outcomes.outcomes(kit.task, items, answers)
+    return Traces(
+        items, prompts, seed, keys, prompt, rollout, tokens, lengths, answers, outcome, keyed
+    )

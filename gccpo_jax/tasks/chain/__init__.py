@@ -1,0 +1,1 @@
+"""The chain suite: short arithmetic stories whose every step can be judged."""

@@ -1,0 +1,79 @@
+"""The word-level tokenizer of the chain suite.
+
+A word, a sign, a digit and a newline are one token each, so "12" is two. Spaces
+are not tokens: encoding drops them, and decoding puts one between two tokens
+unless both are digits or one is a newline. So the tokens of a text do not
+depend on what stands around it, and decoding what a policy wrote and encoding
+it again gives the same tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from gccpo_jax.tasks.chain import text
+
+SPECIALS = ("<pad>", "<eos>", "<unk>")
+_SIGNS = ("\n", ".", "?", "+", "-", "=", text.ANSWER)
+
+
+def vocabulary() -> list[str]:
+    """Every token in the order of its id: specials, signs, digits, then words.
+
+    >>> vocabulary()[:5], len(vocabulary()) == len(set(vocabulary()))
+    (['<pad>', '<eos>', '<unk>', '\\n', '.'], True)
+    """
+    patterns = [t for row in text.ALL_TEMPLATES for t in (row.start, row.change, row.ask)]
+    patterns += [text.REVERSED_START, text.REVERSED_END, text.REVERSED_ASK, *text.FILLERS]
+    words = ["Label", "in", "out", *re.findall(r"(?<!{)\b[A-Za-z]+\b(?!})", " ".join(patterns))]
+    words += [*text.NAMES, *text.THINGS, *text.VERBS, *text.CODES]
+    words += [*text.NEW_NAMES, *text.NEW_THINGS, *text.NEW_VERBS]
+    return list(dict.fromkeys([*SPECIALS, *_SIGNS, *"0123456789", *words]))
+
+
+def build_tokenizer() -> Tokenizer:
+    """The tokenizer as an object of the `tokenizers` library."""
+    ids = {token: index for index, token in enumerate(vocabulary())}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(" ", behavior="removed"),
+            pre_tokenizers.Split("\n", behavior="isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            # Puts a space before every token but the first; the prefix occurs nowhere.
+            decoders.WordPiece(prefix="<never>", cleanup=False),
+            decoders.Fuse(),
+            decoders.Replace(Regex(r"(?<=[0-9]) (?=[0-9])"), ""),
+            decoders.Replace(Regex(r" ?\n ?"), "\n"),
+        ]
+    )
+    return tokenizer
+
+
+def make_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
+    """Saves the tokenizer under `path` in the Hugging Face layout and returns `path`.
+
+    `transformers.AutoTokenizer.from_pretrained(path)` loads it.
+    """
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    build_tokenizer().save(str(path / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "eos_token": "<eos>",
+        "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 512,
+    }
+    (path / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return path

@@ -1,0 +1,202 @@
+"""Question-and-answer records from files (JSON Lines, Parquet, tensorflow-datasets), in splits.
+
+A record is what a source says, checked and not yet interpreted; what an answer
+means is the task's business. Every message names the file and the line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import logging
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from gccpo_jax.errors import UserError
+from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.json_rows import (
+    check_object,
+    json_lines,
+    optional_text,
+    question_field,
+    text_field,
+)
+
+SHAPE = '{"question": "...", "answer": "..."} with an optional "solution" and "id"'
+SUFFIXES = (".jsonl", ".json", ".parquet")
+TFDS = "tfds:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One question as its source has it."""
+
+    question: str
+    answer: str
+    solution: str | None
+    id: str  # the source's id, or where it stands
+    where: str  # "file:line", for messages
+
+
+def read_records(path: str, split: str) -> list[Record]:
+    """All records of a split.
+
+    Args:
+        path: a JSON Lines or Parquet file (then `split` is not looked at), a
+            directory with a `train...` and a `test...` file (a Hugging Face data
+            set on disk), or `tfds:<name>` for tensorflow-datasets.
+        split: "train" or "test".
+
+    Raises:
+        UserError: nothing there, or a malformed record.
+    """
+    if path.startswith(TFDS):
+        return _checked(_tfds_rows(path.removeprefix(TFDS), split), path)
+    file = pathlib.Path(path).expanduser()
+    files = _files_of(file, split) if file.is_dir() else [file]
+    records = [record for one in files for record in _read_file(one)]
+    if not records:
+        raise UserError(f"{path}: no questions in it; expected one object a line, {SHAPE}")
+    return records
+
+
+def has_split(path: str, split: str) -> bool:
+    """Whether `path` names a source with splits of its own, and this one is there."""
+    if path.startswith(TFDS):
+        return True
+    folder = pathlib.Path(path).expanduser()
+    return folder.is_dir() and bool(_candidates(folder, split))
+
+
+def _candidates(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
+    return sorted(f for f in folder.rglob(f"{split}*") if f.suffix in SUFFIXES and f.is_file())
+
+
+def _files_of(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
+    files = _candidates(folder, split)
+    if not files:
+        names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+        found = ", ".join(names[:8]) or "nothing"
+        raise UserError(
+            f"{folder}: no file named {split}*.jsonl, .json or .parquet; it holds {found}"
+        )
+    folders = sorted({str(file.parent) for file in files})
+    if len(folders) > 1:
+        raise UserError(f"{folder}: several data sets, choose one of {', '.join(folders)}")
+    return files
+
+
+def _read_file(file: pathlib.Path) -> list[Record]:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give a .jsonl or .parquet file or a directory")
+    if file.suffix == ".parquet":
+        return _checked(_parquet_rows(file), str(file))
+    return [_record(*row) for row in json_lines(file, SHAPE)]
+
+
+def _parquet_rows(file: pathlib.Path) -> Iterable[Mapping[str, Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"{file}: reading Parquet needs pyarrow (pip install pyarrow)") from error
+    try:
+        return pyarrow.parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{file}: not a Parquet file ({error})") from error
+
+
+def _tfds_rows(name: str, split: str) -> Iterable[Mapping[str, Any]]:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise UserError(
+            f"{TFDS}{name} needs tensorflow-datasets (pip install 'gccpo-jax[tfds]')"
+        ) from error
+    # Without TensorFlow the text data sets register only when they are imported.
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"tensorflow_datasets.text.{name}")
+    try:
+        source = tensorflow_datasets.data_source(name, split=split)  # needs no TensorFlow to read
+    except Exception as error:  # not prepared and no network, no such data set, ...
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{TFDS}{name}, split {split}: {reason}; prepare it once where TensorFlow and a "
+            f"network are: tfds build {name} --file_format=array_record"
+        ) from error
+    return [{key: _text(row[key]) for key in ("question", "answer")} for row in source]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _checked(rows: Iterable[Mapping[str, Any]], source: str) -> list[Record]:
+    return [_record(row, f"{source}:{number}") for number, row in enumerate(rows, start=1)]
+
+
+def _record(row: Any, where: str) -> Record:
+    check_object(row, where, SHAPE)
+    return Record(
+        question=question_field(row, where, SHAPE),
+        answer=text_field(row, "answer", where, SHAPE),
+        solution=optional_text(row, "solution", where, SHAPE),
+        id=str(row.get("id") or where),
+        where=where,
+    )
+
+
+_log = logging.getLogger(__name__)
+
+
+def file_splits(
+    path: str, eval_path: str, held_out: int, to_item: Callable[[Record, int], Item]
+) -> dict[str, list[Item]]:
+    """The splits "train" and "id".
+
+    "id" is, first that applies: `eval_path`; the source's own test split, if it
+    is a directory or tensorflow-datasets; the last `held_out` questions of the
+    file (at most a fifth of it), which are then no training questions.
+    Questions of "id" that also stand in "train" are taken out of "train".
+
+    Args:
+        path: where training questions are, see `read_records`.
+        eval_path: where held-out questions are, or "".
+        held_out: size of the tail.
+        to_item: makes an item of a record and an id.
+    """
+    if not path:
+        raise UserError("this task reads files: set data.path to a .jsonl file or a directory")
+    train = read_records(path, "train")
+    if eval_path:
+        held = read_records(eval_path, "test")
+    elif has_split(path, "test"):
+        held = read_records(path, "test")
+    else:
+        train, held = _tail(train, held_out, path)
+    return {
+        "train": [to_item(record, n) for n, record in enumerate(_without(train, held, path))],
+        "id": [to_item(record, (1 << 24) + n) for n, record in enumerate(held)],
+    }
+
+
+def _tail(records: list[Record], size: int, path: str) -> tuple[list[Record], list[Record]]:
+    size = min(size, len(records) // 5)
+    if size < 1:
+        raise UserError(
+            f"{path}: {len(records)} questions are too few to hold some out; "
+            "set data.eval_path, or bring at least 5"
+        )
+    return records[:-size], records[-size:]
+
+
+def _without(train: Sequence[Record], held: Sequence[Record], path: str) -> list[Record]:
+    questions = {record.question for record in held}
+    kept = [record for record in train if record.question not in questions]
+    if not kept:
+        raise UserError(f"{path}: every training question is also held out; give other files")
+    if len(kept) < len(train):
+        count = len(train) - len(kept)
+        _log.warning("%s: %d held-out questions taken out of training", path, count)
+    return kept

@@ -1,0 +1,1 @@
+"""The run of reinforcement learning: session, experience, update, evaluation, log."""

@@ -1,0 +1,123 @@
+"""The frame of a run's loop, whatever its steps do: evaluate, step, log, save, conclude."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gccpo_jax.config import Config
+from gccpo_jax.config.sections import WARM_UP
+from gccpo_jax.policy.token_law import behaviour_rule
+from gccpo_jax.runtime.checkpoints import ACCURACY, damage, ranked
+from gccpo_jax.runtime.distributed import from_first, is_first
+from gccpo_jax.runtime.log import RunLog, timed
+from gccpo_jax.runtime.timing import traced
+from gccpo_jax.runtime.workdir import write_json, writing
+from gccpo_jax.sampling.questions import TrainBatches
+from gccpo_jax.training.evaluate import accuracy, evaluate_splits
+from gccpo_jax.training.run import Run
+from gccpo_jax.training.session import Session
+from gccpo_jax.types import Params
+
+
+def run_steps(
+    config: Config,
+    name: str,
+    session: Session,
+    run: Run,
+    batches: TrainBatches,
+    workdir: pathlib.Path,
+    take: Callable[[int], dict[str, Any]],
+) -> dict[str, Any]:
+    """The steps that are left, between the evaluations before and after; the summary.
+
+    Args:
+      name: of the config, for the summary.
+      take: what one step does, by its number; its metrics.
+    Raises:
+      Preempted: a signal asked for the end.
+    """
+    before = evaluate_before(config, session, run, workdir)
+    for step in range(run.first + 1, config.steps + 1):
+        start = time.perf_counter()
+        is_traced = 0 < step - run.first - WARM_UP <= config.log.profile and is_first()
+        with traced(workdir / "profile", step, is_traced):
+            metrics = take(step)
+        metrics |= evaluate_when_due(config, session, run, step)
+        run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
+    return conclude(config, name, session, run, workdir, before)
+
+
+def evaluate_before(
+    config: Config, session: Session, run: Run, workdir: pathlib.Path
+) -> dict[str, float]:
+    """The evaluation before training, kept for a run that resumes."""
+    file = workdir / "before.json"
+    if known := from_first(lambda: json.loads(file.read_text()) if file.exists() else None):
+        return known
+    before = evaluate(config, session, run.state.params, run.log)
+    with writing("the evaluation", file):
+        from_first(lambda: write_json(file, before))
+    return before
+
+
+def evaluate_when_due(config: Config, session: Session, run: Run, step: int) -> dict[str, float]:
+    """Metrics `eval/<split>` where `eval.every` asks for them; the last step has its own."""
+    if not config.eval.every or step % config.eval.every or step == config.steps:
+        return {}
+    with run.watch("evaluate"):
+        found = evaluate(config, session, run.state.params, run.log)
+    return {f"eval/{split}": value for split, value in found.items()}
+
+
+def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:
+    """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
+    max_tokens = config.eval.max_tokens or config.sampling.max_tokens
+    found = evaluate_splits(
+        session.kit, params, session.evaluation,
+        batch=config.eval.batch, max_tokens=max_tokens,
+    )  # fmt: skip
+    if config.eval.draws:
+        found[f"id_mean@{config.eval.draws}"] = accuracy(
+            session.kit, params, session.evaluation["id"],
+            rule=behaviour_rule(config), draws=config.eval.draws, seed=config.seed,
+            batch=max(config.eval.batch // config.eval.draws, 1),
+            max_tokens=max_tokens,
+        )  # fmt: skip
+    log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
+    return found
+
+
+def conclude(
+    config: Config,
+    name: str,
+    session: Session,
+    run: Run,
+    workdir: pathlib.Path,
+    before: dict[str, float],
+) -> dict[str, Any]:
+    """Evaluates the trained policy and writes what a finished run leaves; the summary."""
+    after = evaluate(config, session, run.state.params, run.log)
+    summary = {"before": before, "after": after, "steps": config.steps, "config": name}
+    if config.checkpoint.keep_best:
+        summary["best"] = best_checkpoint(config, run, workdir, after["id"])
+    return run.finish(session, workdir, summary)
+
+
+def best_checkpoint(
+    config: Config, run: Run, workdir: pathlib.Path, after: float
+) -> dict[str, Any] | None:
+    """The best whole checkpoint, said and for the summary; `after`: accuracy of the last one."""
+    accuracies = run.checkpoints.accuracies() | {config.steps: after}
+    for step in ranked(accuracies):
+        folder = workdir / "checkpoints" / str(step)
+        if what := from_first(partial(damage, folder)):
+            run.log.say(f"checkpoint {step} is damaged ({what})")
+            continue
+        run.log.say(f"best checkpoint: {folder}, {ACCURACY} {accuracies[step]:.1%}")
+        return {"step": step, "id": accuracies[step], "checkpoint": f"checkpoints/{step}"}
+    return None

@@ -1,0 +1,90 @@
+"""Numbers for the log that say whether sampling, readers and credit can be trusted; alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.advantage.rule import Credit
+from gccpo_jax.counterfactual.gate import _mean, _variation
+from gccpo_jax.reward.group import Reading
+from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.types import Spans
+
+if TYPE_CHECKING:
+    from gccpo_jax.sampling.traces import Traces
+
+
+def of_sampling(sampled: Traces) -> dict[str, float]:
+    """Accuracy, share of groups with contrast, entropy (nats a token), lengths (tokens)."""
+    outcome, scorable, rollout = sampled.outcome, sampled.scorable, sampled.rollout
+    best = np.where(scorable, outcome, -np.inf).max(1)
+    worst = np.where(scorable, outcome, np.inf).min(1)
+    return {
+        "accuracy": _mean(outcome, scorable),
+        "unscorable": float(1 - scorable.mean()),
+        "contrast": float((best > worst).mean()),
+        "entropy": float(to_host(rollout.entropy).sum() / sampled.lengths.sum()),
+        "length": float(sampled.lengths.mean()),
+        "truncated": float(1 - to_host(rollout.stopped).mean()),
+        "tokens": float(sampled.lengths.sum()),
+    }
+
+
+def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float]:
+    """Reward parts over steps that exist: R, D, gated effect, share of the first step.
+
+    `law_variation` (`reward.law_variation`, mean over questions) near 0 says that the
+    reader answers the same after every step: then R near 1 says nothing.
+    """
+    mask = to_host(spans.mask) & to_host(reading.scorable)[..., None]
+    last = mask & (np.arange(mask.shape[-1]) == mask.sum(-1, keepdims=True) - 1)
+    effect, gated = to_host(credit.effect), to_host(credit.gated)
+    robust, defined = to_host(credit.robustness), to_host(credit.defined) & mask
+    selective = to_host(credit.selective_defined) & mask
+    size = np.abs(gated).sum()
+    return {
+        "R": _mean(robust, defined),
+        "R_answer": _mean(robust, defined & last),
+        "R_defined": _mean(defined, mask),
+        "D": _mean(effect, mask),
+        "D_abs": _mean(np.abs(effect), mask),
+        "D_positive": _mean(effect > 0, mask),
+        "D_answer": _mean(effect, last),
+        "gated": _mean(gated, mask),
+        "S": _mean(to_host(credit.sensitivity), to_host(credit.content_defined) & mask),
+        "Q": _mean(to_host(credit.selectivity), selective),
+        "Q_defined": _mean(selective, mask),
+        "step_score": _mean(to_host(credit.step_score), mask),
+        "law_variation": float(_variation(reading.factual, jnp.asarray(mask)).mean()),
+        "credit_first": float(np.abs(gated[..., 0]).sum() / size) if size else 0.0,
+        "advantage_abs": _mean(np.abs(to_host(credit.step_advantage)), mask),
+    }
+
+
+if TYPE_CHECKING:
+    from gccpo_jax.config import LogConfig
+
+
+def alarms(log: LogConfig, step: int, metrics: Mapping[str, float]) -> list[str]:
+    """A line for each threshold of `log` that the metrics of a step cross; 0 is no threshold.
+
+    `kl` is the penalty's estimate of KL(policy || reference) at the step's last update,
+    `entropy` the mean over its sampled tokens; both in nats a token. A number that is not
+    finite crosses none: its update is skipped and reported, see `bad_updates.py`.
+    """
+    lines = []
+    if log.kl_alarm and metrics["kl"] > log.kl_alarm:
+        lines.append(
+            f"warning: step {step}: kl = {metrics['kl']:.4g} nats a token is above "
+            f"config.log.kl_alarm = {log.kl_alarm:g}"
+        )
+    if log.entropy_alarm and metrics["entropy"] < log.entropy_alarm:
+        lines.append(
+            f"warning: step {step}: entropy = {metrics['entropy']:.4g} nats a token is below "
+            f"config.log.entropy_alarm = {log.entropy_alarm:g}"
+        )
+    return lines

@@ -1,0 +1,276 @@
+"""The stages of a training step as abstract programs, for one device of a mesh.
+
+Each stage is the function that training runs, traced on shapes: nothing is loaded, computed
+or compiled. One device's share of a program is the same program of a narrower decoder
+(heads, mlp and vocabulary over `tensor`) for fewer questions (over `data` x `fsdp`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gccpo_jax.config import Config
+from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
+from gccpo_jax.counterfactual.read import branch_slots
+from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
+from gccpo_jax.objective.update import keeps_average, make_update, optimizer_of, policy_loss_fn
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.logprobs import token_logp
+from gccpo_jax.policy.token_law import behaviour_rule
+from gccpo_jax.sampling.branch_queue import queue_branches
+from gccpo_jax.sampling.branches import continue_branches
+from gccpo_jax.sampling.noise import Tape
+from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.sites import Sites, step_log_likelihood
+from gccpo_jax.sampling.traces import encode_responses
+from gccpo_jax.training.planning import liveness
+from gccpo_jax.types import AnswerField, Candidates, Policy, Prompts, Spans, TrainState, UpdateBatch
+
+CUE = 4
+"""Tokens of the text that asks for an answer; tasks have about as many."""
+
+Shape = jax.ShapeDtypeStruct
+READER = "caches of another reader"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A program of the step and the shapes of its arguments."""
+
+    name: str
+    run: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    donated: int = 0  # so many of the arguments, from the first on, may be overwritten
+
+    @property
+    def work(self) -> int:
+        """Bytes that it makes beside its arguments at its peak, results included."""
+        trees = enumerate(self.arguments)
+        gone = [n < self.donated for n, tree in trees for _ in jax.tree.leaves(tree)]
+        return liveness.peak(jax.make_jaxpr(self.run)(*self.arguments), gone)
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one device has of a run."""
+
+    config: Config
+    arch: Arch  # the device's part of the decoder
+    questions: int  # of the batch
+
+    @property
+    def policy(self) -> Policy:
+        """The device's part of the decoder as functions."""
+        return model.make_policy(
+            self.arch, self.config.policy.remat, compute=self.config.policy.compute
+        )
+
+    @property
+    def params(self) -> Any:
+        """Its parameters, whole where `fsdp` splits them."""
+        return model.abstract(self.arch)
+
+    @property
+    def stop(self) -> Shape:
+        """Tokens that end a response."""
+        return flags(self.arch.vocab_size)
+
+    @property
+    def field(self) -> AnswerField:
+        """How answers are asked for."""
+        return AnswerField((ints(CUE),), self.stop)
+
+    def candidates(self, questions: int, count: int) -> Candidates:
+        """As many candidate answers as asked for, of the greatest length."""
+        rows, width = (questions, count), self.config.counterfactual.max_answer_tokens - 1
+        return Candidates(ints(*rows, width), flags(*rows, width), flags(*rows), ints(*rows))
+
+
+def ints(*shape: int) -> Shape:
+    """int32 of a shape."""
+    return Shape(shape, jnp.int32)
+
+
+def flags(*shape: int) -> Shape:
+    """bool of a shape."""
+    return Shape(shape, bool)
+
+
+def floats(*shape: int) -> Shape:
+    """float32 of a shape."""
+    return Shape(shape, jnp.float32)
+
+
+def keys(*shape: int) -> Shape:
+    """Random keys of a shape."""
+    return jax.eval_shape(lambda: jnp.broadcast_to(jax.random.key(0), shape))
+
+
+def share_of(config: Config, arch: Arch) -> Share:
+    """What one device has of `config` on its mesh, which divides the sizes."""
+    mesh = config.mesh
+    narrow = dataclasses.replace(
+        arch,
+        heads=arch.heads // mesh.tensor,
+        kv_heads=arch.kv_heads // mesh.tensor,
+        mlp_width=arch.mlp_width // mesh.tensor,
+        vocab_size=arch.vocab_size // mesh.tensor,
+    )
+    return Share(config, narrow, config.batch_size // (mesh.data * mesh.fsdp))
+
+
+def sampling(share: Share) -> tuple[Stage, Any, Any]:
+    """The stage, and the caches that it leaves: the prompts' segments and the rollouts."""
+    c = share.config
+    size = dict(group=c.group_size, max_tokens=c.sampling.max_tokens, slots=c.sampling.slots)
+    run = _sampler(share, **size)
+    inputs = _questions(share, share.questions, c.data.max_prompt_tokens)
+    prompt, rollout = jax.eval_shape(run, share.params, *inputs)
+    return Stage("sampling", run, (share.params, *inputs)), prompt, rollout
+
+
+def evaluation(share: Share) -> Stage:
+    """Greedy decoding of a batch of held-out questions, which is not split over the mesh."""
+    c = share.config
+    run = _sampler(share, group=1, max_tokens=c.eval.max_tokens or c.sampling.max_tokens)
+    width = c.eval.max_prompt_tokens or c.data.max_prompt_tokens
+    return Stage("evaluation", run, (share.params, *_questions(share, c.eval.batch, width)))
+
+
+def _sampler(share: Share, *, group: int, max_tokens: int, slots: int = 0) -> Callable[..., Any]:
+    rule = behaviour_rule(share.config)
+    return partial(sampler(slots), share.policy, group=group, rule=rule, max_tokens=max_tokens)
+
+
+def _questions(share: Share, count: int, width: int) -> tuple[Prompts, Shape, Shape]:
+    prompts = Prompts(ints(count, width), flags(count, width), Shape((count,), jnp.uint32))
+    return prompts, keys(count), share.stop
+
+
+def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
+    """What reads steps, in the order in which training does it; `prompt`, `rollout`: caches."""
+    c, s, policy, params = share.config, share.config.segmentation, share.policy, share.params
+    f, rule, limit = c.counterfactual, behaviour_rule(c), c.sampling.max_tokens
+    batch, group, steps = share.questions, c.group_size, f.boundaries + 1
+    rows = (batch, group, steps)
+    candidates = share.candidates(batch, f.max_candidates)
+    cache = (params, prompt, rollout.segment)
+
+    def branches(name: str, count: int, draws: int, tokens: int, stops: tuple = ()) -> Stage:
+        tapes = Tape(
+            keys(batch, group, count, draws), floats(batch, group, draws, 0, share.arch.vocab_size)
+        )
+        run = partial(continue_branches, policy, rule=rule, max_tokens=tokens, limit=limit)
+        sites = _sites(batch, group, count, 1)
+        return Stage(name, run, (*cache, sites, tapes, share.stop, *stops))
+
+    if f.value == "continued" and (slots := branch_slots(c)):
+        sizes = dict(rule=rule, max_tokens=f.branch_tokens or limit, limit=limit, slots=slots)
+        tapes = keys(batch, group, f.boundaries, f.draws)
+        sites = _sites(batch, group, f.boundaries, 1)
+        run = partial(queue_branches, policy, **sizes)
+        yield Stage("branches", run, (*cache, sites, tapes, share.stop))
+    elif f.value == "continued":
+        yield branches("branches", f.boundaries, f.draws, f.branch_tokens or limit)
+    if f.reader != "policy":
+        read = partial(encode_responses, policy, rule=rule)
+        prompts = _questions(share, batch, c.data.max_prompt_tokens)[0]
+        given = (ints(batch, group, limit), ints(batch, group), share.stop)
+        yield Stage(READER, read, (params, prompts, *given))
+    spans = Spans(ints(*rows), ints(*rows), flags(*rows))
+    read = partial(latent_laws, policy, arms=f.latent_arms)
+    given = (spans, keys(batch), share.field, candidates, floats())
+    yield Stage("readout, latent", read, (*cache, *given))
+    if f.surface_arms:
+        yield _variants(share, "surface", c.batch_size, group, f.surface_arms, steps)
+    wide = min(s.max_tokens or limit, limit)  # a macro-step may hold several steps
+    wide = limit if f.boundaries < s.max_steps else wide
+
+    def replaced(name: str, arms: int) -> Stage:
+        sites = _sites(*rows, arms + 1, wide)
+        return Stage(name, partial(site_laws, policy), (*cache, sites, share.field, candidates))
+
+    if f.equivalent_arms:
+        yield branches("resampling", steps, f.equivalent_arms, limit, (share.stop,))
+        yield replaced("readout, equivalent", f.equivalent_arms)
+    if f.corrupt_arms:
+        yield replaced("readout, corrupt", f.corrupt_arms)
+    if f.swap_arms:
+        asked = (ints(batch, c.data.max_prompt_tokens), prompt, ints(batch, group, limit))
+        likely = partial(step_log_likelihood, policy, rule=rule)
+        sites = _sites(*rows, f.swap_arms + 1, wide)
+        yield Stage("likelihood of swaps", likely, (params, *asked, rollout.segment, sites))
+        yield replaced("readout, swap", f.swap_arms)
+    if f.equivariance_arms:
+        count = c.batch_size * group * f.equivariance_arms
+        yield _variants(share, "equivariance", count, 1, 1, 1)
+
+
+def _sites(*shape: int) -> Sites:
+    rows = shape[:-1]
+    return Sites(ints(*rows), ints(*shape), ints(*rows), ints(*rows), flags(*rows))
+
+
+def _variants(share: Share, name: str, count: int, group: int, arms: int, ends: int) -> Stage:
+    c = share.config
+    size, width = c.sampling.max_tokens, c.data.max_prompt_tokens
+    rows = (count, group, arms)
+    texts = Variant(ints(*rows, size), flags(*rows, size), ints(*rows, ends))
+    wanted = 2 if name == "equivariance" else c.counterfactual.max_candidates
+    asked = (ints(count, arms, width), flags(count, arms, width), texts, flags(*rows, ends))
+    read = partial(variant_laws, share.policy)
+    return Stage(name, read, (share.params, *asked, share.field, share.candidates(count, wanted)))
+
+
+def reference(share: Share) -> Stage:
+    """Log-probabilities of the whole batch under the reference policy."""
+    batch = update_batch(share)
+    read = partial(token_logp, share.policy, rule=behaviour_rule(share.config))
+    given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+    return Stage("reference", read, (share.params, *given))
+
+
+def update(share: Share) -> Stage:
+    """One optimizer update: gradients in float32, those of a micro-batch, activations."""
+    c, params, optimizer = share.config, share.params, optimizer_of(share.config)
+    micro_batch = c.optim.micro_batch or c.batch_size
+    run = make_update(
+        policy_loss_fn(c, share.policy),
+        optimizer,
+        micro_batch=micro_batch // (c.mesh.data * c.mesh.fsdp),
+        ema=c.counterfactual.ema,
+    )
+    average = jax.tree.map(lambda x: floats(*x.shape), params) if keeps_average(c) else None
+    state = TrainState(params, jax.eval_shape(optimizer.init, params), ints(), average)
+    return Stage("update", run, (state, update_batch(share)), donated=1)
+
+
+def update_batch(share: Share) -> UpdateBatch:
+    """What the update reads."""
+    c = share.config
+    asked = (share.questions, c.data.max_prompt_tokens)
+    rows = (share.questions, c.group_size)
+    given = (*rows, c.sampling.max_tokens)
+    each = (floats(*given) for _ in range(3))
+    return UpdateBatch(
+        ints(*asked), flags(*asked), ints(*given), flags(*given), *each, floats(*rows)
+    )
+
+
+def of_step(share: Share) -> dict[str, Stage]:
+    """All stages of a training step by name, in their order; evaluation first."""
+    c = share.config
+    first, prompt, rollout = sampling(share)
+    found = [evaluation(share), first]
+    if c.credit.of_steps:
+        found += readings(share, prompt, rollout)
+    if c.objective.beta > 0:
+        found.append(reference(share))
+    return {stage.name: stage for stage in (*found, update(share))}

@@ -1,0 +1,231 @@
+"""Forward tokens and FLOPs of a configuration beyond the rollout's.
+
+Tokens of one trajectory of T tokens in K steps of t = T/K, with c candidate answers of
+L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question of q:
+
+    readout chain            (K + 1) c L        latent              K P c L
+    deletion                 0                  replaced step       K P (t + c L)
+    surface                  P (q + T) + K P c L                    (+ K P t, if decoded)
+    equivariance             P (q + T + 2 L)        another reader  T + q / G
+    Phi                      K' N h             total-effect audit  K P (t + N h)
+
+A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once per arm, then
+its answers are; `equivalent` and `resample` decode it first. Deletion is the law one step
+earlier, which the chain has read. All of it attends to prefixes that the rollout encoded.
+Not counted: the cue, once per readout, and the last token of a prefix, which a branch reads
+again. A question in other words counts for each trajectory, though the group shares it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+
+from gccpo_jax.config import Config
+from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.locate import TINY, locate
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Sizes of one trajectory; all positive, the branch may be 0."""
+
+    steps: int  # K, steps whose laws are read
+    tokens: int  # T
+    prompt: int  # q
+    branch: float  # h, mean tokens of a continued branch
+    candidates: int  # c
+    answer: int  # L, tokens of an answer, with the one that ends it
+
+    @property
+    def step(self) -> float:
+        """t = T / K."""
+        return self.tokens / self.steps
+
+    @property
+    def scored(self) -> int:
+        """c L: tokens of one scored readout."""
+        return self.candidates * self.answer
+
+    @property
+    def end(self) -> float:
+        """T (K + 1) / 2K: where a step ends, on average."""
+        return self.tokens * (self.steps + 1) / (2 * self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One item of a budget, for one trajectory."""
+
+    name: str
+    tokens: float
+    decoded: bool  # one after the other; False: many at once, which is faster
+    multiple: float  # of the rollout's tokens
+    flops: float | None  # None if the model's shape is not known
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """A configuration's cost; the first row is the rollout, the others come on top of it."""
+
+    rows: tuple[Row, ...]
+    trajectories: int  # of one optimisation step: B G
+
+    @property
+    def total(self) -> Row:
+        """The sum of all rows but the rollout."""
+        extra = self.rows[1:]
+        known = all(row.flops is not None for row in self.rows)
+        return Row(
+            name="sum of the extra",
+            tokens=sum(row.tokens for row in extra),
+            decoded=any(row.decoded for row in extra),
+            multiple=sum(row.multiple for row in extra),
+            flops=sum(row.flops for row in extra) if known else None,
+        )
+
+
+def mean_branch(tokens: float, steps: int) -> float:
+    """h = T (K - 1) / 2K: mean tokens left at the ends of K equal steps, none after the last.
+
+    Example: T = 256, K = 8 gives 112, a little less than T/2.
+    """
+    return tokens * (steps - 1) / (2 * steps)
+
+
+def chain(s: Sizes) -> float:
+    """Scored readout before the first and after every step: (K + 1) c L."""
+    return (s.steps + 1) * s.scored
+
+
+def latent(s: Sizes, arms: int) -> float:
+    """Scored readout after each step under `arms` latent perturbations: K P c L."""
+    return s.steps * arms * s.scored
+
+
+def replaced(s: Sizes, arms: int) -> float:
+    """Each step replaced by `arms` others, read and scored: K P (t + c L)."""
+    return s.steps * arms * (s.step + s.scored)
+
+
+def written(s: Sizes, arms: int) -> float:
+    """Each step decoded `arms` times (`equivalent`, `resample`): K P t."""
+    return s.steps * arms * s.step
+
+
+def surface(s: Sizes, arms: int, read: int | None = None) -> float:
+    """Question and trajectory encoded once an arm, `read` of K steps scored: P (q + T + K c L)."""
+    read = s.steps if read is None else read
+    return arms * (s.prompt + s.tokens) + read * arms * s.scored
+
+
+def continued(s: Sizes, boundaries: int, draws: int) -> float:
+    """Phi at K' boundaries by N branches each: K' N h, decoded."""
+    return boundaries * draws * s.branch
+
+
+def contrast(s: Sizes, arms: int, draws: int) -> float:
+    """Total effect of `arms` replacements of each step, with branches: K P (t + N h)."""
+    return s.steps * arms * (s.step + draws * s.branch)
+
+
+def flops(arch: Arch, tokens: float, context: float) -> float:
+    """2 n + 4 L H D context for each token, n the parameters but for the embedding table.
+
+    The readout counts as parameters (tied or not), for every token: an upper bound
+    where logits are not made. `context` is the mean number of tokens attended to.
+    """
+    leaves = model.layout(arch)
+    size = sum(math.prod(leaf.shape) for leaf in leaves.values())
+    size -= 0 if arch.tied else math.prod(leaves["embed"].shape)
+    attention = 4 * arch.depth * arch.heads * arch.head_dim * context
+    return tokens * (2 * size + attention)
+
+
+def budget(
+    config: Config,
+    arch: Arch | None,
+    *,
+    steps: int,
+    tokens: int,
+    prompt: int,
+    branch: float,
+    answer: int,
+) -> Budget:
+    """Cost of `config` for trajectories of the given sizes.
+
+    Args:
+      config: fields boundaries, draws, max_candidates and the arms of
+        `config.counterfactual`; nothing is read by a `credit.kind` without steps.
+      arch: the policy's shape; None leaves FLOPs out.
+      steps: K, macro-steps: no more than boundaries + 1 are read. tokens: T. prompt: q.
+      branch: h. answer: L.
+    """
+    c = config.counterfactual
+    s = Sizes(steps, tokens, prompt, branch, c.max_candidates, answer)
+    read, middle = prompt + s.end, prompt + tokens / 2  # mean contexts
+    encode = (prompt + tokens) / 2
+    grows = prompt + tokens - branch / 2  # a branch starts h before the end
+
+    def row(name: str, decoded: bool, *parts: tuple[float, float]) -> Row:
+        count = sum(part for part, _ in parts)
+        cost = None if arch is None else sum(flops(arch, *part) for part in parts)
+        return Row(name, count, decoded, count / tokens, cost)
+
+    rows = [row("rollout", True, (tokens, middle))]
+    if config.credit.of_steps:
+        arms, whole = c.surface_arms, c.surface_arms * (prompt + tokens)
+        phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
+        again = 0.0 if c.reader == "policy" else prompt / config.group_size + tokens
+        numbers = c.equivariance_arms * (prompt + tokens)
+        rows += [
+            row("Phi, continued", True, (phi, grows)),
+            row("readout chain", False, (chain(s), read)),
+            row("delete", False, (0, read)),
+            row("latent", False, (latent(s, c.latent_arms), read)),
+            row("surface", False, (whole, encode), (surface(s, arms) - whole, read)),
+            row("equivalent, decoded", True, (written(s, c.equivalent_arms), read)),
+            row("equivalent", False, (replaced(s, c.equivalent_arms), read)),
+            row("swap", False, (replaced(s, c.swap_arms), read)),
+            row("corrupt", False, (replaced(s, c.corrupt_arms), read)),
+            row(
+                "equivariance",
+                False,
+                (numbers, encode),
+                (c.equivariance_arms * 2 * answer, prompt + tokens),
+            ),
+            row("encoded by another reader", False, (again, encode)),
+        ]
+    return Budget(tuple(rows), config.batch_size * config.group_size)
+
+
+def at_the_limits(config: Config, arch: Arch | None) -> Budget:
+    """The budget of a configuration whose prompts, responses and answers are as long as allowed.
+
+    Laws are read after each of K = boundaries + 1 macro-steps, and the boundaries lie
+    inside, hence h = T/2 unless `branch_tokens` cuts it.
+    """
+    c, tokens = config.counterfactual, config.sampling.max_tokens
+    return budget(
+        config,
+        arch,
+        steps=min(c.boundaries + 1, config.segmentation.max_steps),
+        tokens=tokens,
+        prompt=config.data.max_prompt_tokens,
+        branch=min(tokens / 2, c.branch_tokens or tokens),
+        answer=c.max_answer_tokens,
+    )
+
+
+def policy_shape(config: Config) -> Arch | None:
+    """The shape of the config's policy if its `config.json` is on this machine, else None.
+
+    Raises:
+      UserError: a directory without a `config.json`, or of a model that is not supported.
+    """
+    path = config.policy.path
+    if config.policy.init != "load" or not (path == TINY or pathlib.Path(path).is_dir()):
+        return None
+    return weights.read_arch(locate(path), config.policy.dtype or None)

@@ -1,0 +1,279 @@
+"""The named configurations: arms of the controlled study, baselines, variants of the method.
+
+A row says which fields make it what it is; `presets.apply` sets them on a base, which is A7.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from gccpo_jax.config import CreditConfig, ObjectiveConfig, freeze
+from gccpo_jax.errors import UserError
+from gccpo_jax.training.planning.tokens import at_the_limits
+
+Changes = dict[str, Any]
+"""{dotted field: value}"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One row of the table."""
+
+    name: str
+    what: str
+    formula: str  # of what trains, in the symbols of docs/method.md
+    source: str
+    changes: Callable[[Any], Changes]  # of the base `ConfigDict`
+    also: str = ""  # another name
+
+
+def fixed(**changes: Any) -> Callable[[Any], Changes]:
+    """The same changes whatever the base; `a__b` is the field a.b."""
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    return lambda base: dotted
+
+
+def grpo(**more: Any) -> Changes:
+    """GRPO's credit: the z-score of the outcome."""
+    return {"credit.kind": "outcome", "credit.baseline": "zscore", **more}
+
+
+def _more_rollouts(base: Any) -> Changes:
+    """As many rollouts as A7's tokens pay for: G' = G (1 + its extra tokens a rollout's)."""
+    extra = at_the_limits(freeze(base), None).total.multiple
+    return grpo(group_size=round(base.group_size * (1 + extra)))
+
+
+def _latents(base: Any) -> Changes:
+    """Nuisance arms that are latent and no others."""
+    return {
+        "counterfactual.surface_arms": 0,
+        "counterfactual.equivalent_arms": 0,
+        "counterfactual.latent_arms": max(base.counterfactual.latent_arms, 1),
+    }
+
+
+def _latent_only(base: Any) -> Changes:
+    arms = base.counterfactual
+    if arms.surface_arms + arms.equivalent_arms == 0:
+        raise UserError(
+            "preset 'A7c': the base has no surface_arms and no equivalent_arms, so it is A7 itself"
+        )
+    return _latents(base)
+
+
+def _paper(base: Any) -> Changes:
+    """Latent perturbations alone; no Phi, so no branches."""
+    return _latents(base) | SCORED | {"credit.kind": "paper"}
+
+
+def _without_arms(**more: Any) -> Changes:
+    """Step credit that reads values only, at once instead of by branches."""
+    names = ("latent_arms", "surface_arms", "equivalent_arms")
+    return {f"counterfactual.{name}": 0 for name in names} | SCORED | more
+
+
+def _dapo(base: Any) -> Changes:
+    return grpo(**{
+        "objective.reduction": "token_mean", "objective.clip_low": 0.2,
+        "objective.clip_high": 0.28, "objective.beta": 0.0, "sampling.dynamic": 10,
+        "reward.overlong": max(base.sampling.max_tokens // 5, 1),
+    })  # fmt: skip
+
+
+def _prof(base: Any) -> Changes:
+    return grpo(**{
+        "reward.process": ARITHMETIC, "reward.process_use": "curate",
+        "reward.keep": base.group_size // 2,
+    })  # fmt: skip
+
+
+SCORED = {
+    "counterfactual.value": "scored",
+    "counterfactual.branch_tokens": 0,
+    "counterfactual.shared_noise": True,
+}
+ARITHMETIC = "gccpo_jax.tasks.arithmetic:score"
+SEQUENCE_MEAN = {"objective.reduction": "seq_mean_token_mean"}
+GSPO_CLIP = {"objective.clip_low": 3e-4, "objective.clip_high": 4e-4}
+METHOD, PAPER = "docs/method.md", "arXiv 2602.06475"
+
+PRESETS = (
+    Preset("A0", "GRPO", "A = (o - mean o) / std o", "arXiv 2402.03300", lambda base: grpo()),
+    Preset(
+        "A1", "GRPO, more rollouts", "A0 with G' = G (1 + what A7 spends a rollout)",
+        "arXiv 2402.03300", _more_rollouts,
+    ),
+    Preset(
+        "A2", "non-causal", "d~_k = (1 - V_k) H_k: variance and entropy of sibling laws",
+        METHOD, fixed(credit__step_term="non_causal"),
+    ),
+    Preset(
+        "A3", "observational", "d~_k of Phi and R estimated from siblings; no do",
+        METHOD, fixed(credit__step_term="observational"),
+    ),
+    Preset("A4", "R only", "d~_k = R_k", METHOD, fixed(credit__step_term="robustness")),
+    Preset(
+        "A5", "E only, unsigned", "d~_k = |D_k|", METHOD, fixed(credit__step_term="effect_size"),
+    ),
+    Preset(
+        "A6", "R S, unsigned", "d~_k = R_k S_k", METHOD,
+        fixed(credit__step_term="selectivity", counterfactual__corrupt_arms=2),
+    ),
+    Preset("A7", "the method", "d~_k = R_k max(D_k, 0) + min(D_k, 0)", PAPER, fixed(), "gccpo"),
+    Preset(
+        "A7b", "answer step not gated", "A7 with R_K = 1", METHOD,
+        fixed(credit__gate_answer=False),
+    ),
+    Preset("A7c", "gate from latent only", "A7, R over latent arms", METHOD, _latent_only),
+    Preset(
+        "A7d", "gate R Eq", "A7 with R_k Eq for R_k", METHOD,
+        fixed(credit__gate_by="equivariance", counterfactual__equivariance_arms=2),
+    ),
+    Preset(
+        "A8", "no gate", "d~_k = D_k (as VinePPO, PAV)", "arXiv 2410.01679, 2410.08146",
+        fixed(credit__gate=False),
+    ),
+    Preset(
+        "A9", "permuted", "A7, A_k in another order in each trajectory", METHOD,
+        fixed(credit__control="permuted"),
+    ),
+    Preset(
+        "A10", "inverted", "A7, A'_k = 2 mean A - A_k", METHOD, fixed(credit__control="inverted"),
+    ),
+    Preset(
+        "A11", "independent noise", "A7, other tapes at every boundary", METHOD,
+        fixed(counterfactual__shared_noise=False),
+    ),
+    Preset(
+        "A12", "frozen reader", "A7, laws read by the reference", METHOD,
+        fixed(counterfactual__reader="reference"),
+    ),
+    Preset(
+        "A13", "the paper, reconstructed", "A_t = A r_t / rt of o / K + alpha (rob_k + w eff_k)",
+        PAPER, _paper, "gccpo_paper",
+    ),
+    Preset(
+        "gccpo_selective", "no gold in the step score", "A_k = A_out w_k, w_k ~ floor + Q_k",
+        METHOD, fixed(credit__kind="selective", counterfactual__corrupt_arms=2),
+    ),
+    Preset(
+        "additive", "two streams", "A = A_out + weight C_k", METHOD, fixed(credit__kind="additive"),
+    ),
+    Preset(
+        "four_corner", "right, and for a reason", "r = o (a + (1 - a) q) + (1 - o) b q", METHOD,
+        fixed(credit__kind="four_corner", counterfactual__corrupt_arms=2),
+    ),
+    Preset(
+        "grpo", "GRPO with its own reduction", "z-score; mean over responses of token means",
+        "arXiv 2402.03300", lambda base: grpo(**SEQUENCE_MEAN),
+    ),
+    Preset(
+        "process", "GRPO with process supervision", "A += sum_{j >= k} z_j of a rule's step scores",
+        "arXiv 2402.03300, 4.1.3",
+        lambda base: grpo(**SEQUENCE_MEAN, **{"reward.process": ARITHMETIC}),
+    ),
+    Preset(
+        "dr_grpo", "Dr.GRPO", "o - mean o; token sums over a constant length", "arXiv 2503.20783",
+        lambda base: grpo(**{
+            "credit.baseline": "mean", "objective.reduction": "seq_mean_token_sum_norm",
+        }),
+    ),
+    Preset(
+        "rloo", "RLOO", "o - mean of the others; token sums", "arXiv 2402.14740",
+        lambda base: grpo(**{
+            "credit.baseline": "leave_one_out", "objective.reduction": "seq_mean_token_sum",
+        }),
+    ),
+    Preset(
+        "dapo", "DAPO", "z-score; clip-higher, token mean, dynamic sampling, overlong punishment",
+        "arXiv 2503.14476", _dapo,
+    ),
+    Preset(
+        "gspo", "GSPO", "one ratio a response, its geometric mean", "arXiv 2507.18071",
+        lambda base: grpo(**SEQUENCE_MEAN, **GSPO_CLIP, **{"objective.loss": "gspo"}),
+    ),
+    Preset(
+        "gspo_token", "GSPO-token under the method's credit", "the same ratio, A of tokens",
+        "arXiv 2507.18071",
+        lambda base: {**SEQUENCE_MEAN, **GSPO_CLIP, "objective.loss": "gspo_token"},
+    ),
+    Preset(
+        "cispo", "CISPO", "sg(min(w, cap)) A log p; token mean", "arXiv 2506.13585",
+        lambda base: grpo(**{"objective.loss": "cispo", "objective.reduction": "token_mean"}),
+    ),
+    Preset(
+        "gvpo", "GVPO", "sum ((a_i - mean a) - (o_i - mean o))^2 / 2(k - 1)", "arXiv 2504.19599",
+        lambda base: {"credit.kind": "outcome", "credit.baseline": "leave_one_out",
+                      "objective.loss": "gvpo", "objective.beta": 0.0},
+    ),
+    Preset(
+        "gtpo", "GTPO", "token rewards by relative entropy", "arXiv 2508.04349",
+        fixed(credit__kind="gtpo", objective__reduction="token_mean", objective__clip_high=0.28),
+    ),
+    Preset(
+        "grpo_s", "GRPO-S", "response rewards by relative entropy, geometric ratio",
+        "arXiv 2508.04349",
+        lambda base: {**SEQUENCE_MEAN, "credit.kind": "grpo_s", "objective.loss": "gspo",
+                      "objective.clip_high": 0.28},
+    ),
+    Preset(
+        "pass_at_k", "Pass@k training", "of the best of k, over all subsets", "arXiv 2508.10751",
+        lambda base: grpo(**{
+            "credit.baseline": "pass_at_k", "credit.pass_k": min(4, base.group_size),
+        }),
+    ),
+    Preset(
+        "length_penalty", "length-penalised reward", "o (1 - alpha sigmoid(z of length)); RLOO",
+        "arXiv 2502.04463",
+        lambda base: grpo(**{"credit.baseline": "leave_one_out", "reward.length_penalty": 0.1}),
+    ),
+    Preset(
+        "mrt", "MRT", "A_out + alpha (J_k - J_{k-1}), J read at once", "arXiv 2503.07572",
+        lambda base: _without_arms(**{
+            "credit.kind": "additive", "credit.gate": False, "credit.additive_weight": 1.0,
+        }),
+    ),
+    Preset(
+        "l2t", "L2T without its compression penalty", "A_t = A r_t / rt, R_k = o / K + alpha D_k",
+        "arXiv 2505.10425",
+        lambda base: _without_arms(**{"credit.kind": "l2t", "credit.paper_alpha": 0.8}),
+    ),
+    Preset(
+        "prof", "PROF", "GRPO on the half whose step scores fit the outcome", "arXiv 2509.03403",
+        _prof,
+    ),
+)  # fmt: skip
+
+
+def find(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+      UserError: there is none; names those there are.
+    """
+    for preset in PRESETS:
+        if name in (preset.name, preset.also):
+            return preset
+    raise UserError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
+
+
+def apply(base: Any, name: str) -> Any:
+    """The base `ConfigDict` with what the preset changes, in place; returns it.
+
+    Raises:
+      UserError: there is no such preset, or it would be the base itself.
+    """
+    for path, value in find(name).changes(base).items():
+        section, _, last = path.rpartition(".")
+        (base[section] if section else base)[last] = value
+    for section, cls, chosen in (
+        (base.credit, CreditConfig, base.credit.kind),
+        (base.objective, ObjectiveConfig, base.objective.loss),
+    ):
+        for field in dataclasses.fields(cls):  # what this kind does not read, the base had set
+            if chosen not in field.metadata.get("kinds", (chosen,)):
+                section[field.name] = field.default
+    return base

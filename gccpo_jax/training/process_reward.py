@@ -1,0 +1,132 @@
+"""A process reward from outside: the user's function scores the steps of a response.
+
+    judge(question: str, steps: Sequence[str]) -> Sequence[float]
+
+Its scores become one more stream of token advantages, GRPO's process supervision
+(`process_supervision.process_supervision`), beside the outcome's or the step credit's; or they
+choose which trajectories of a group train (PROF, `process_supervision.curate`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gccpo_jax.advantage.baselines import RIGHT
+from gccpo_jax.advantage.process_supervision import consistency, curate, process_supervision
+from gccpo_jax.advantage.step_advantages import to_tokens
+from gccpo_jax.config import SegmentationConfig
+from gccpo_jax.errors import UserError
+from gccpo_jax.runtime.distributed import divided, to_host
+from gccpo_jax.sampling.outcomes import step_texts
+from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.steps import find_steps
+from gccpo_jax.types import Array, Spans
+
+Judge = Callable[[str, Sequence[str]], Sequence[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Scores of the steps of a batch."""
+
+    score: np.ndarray  # [B, G, E] f32, 0 outside the mask
+    mask: np.ndarray  # [B, G, E] bool  steps that were judged
+    spans: Spans  # [B, G, E] all steps, none merged
+
+    @property
+    def mean(self) -> float:
+        """Mean score of a step, 0 without any."""
+        return float(self.score[self.mask].mean()) if self.mask.any() else 0.0
+
+
+def judge_steps(kit: Kit, segmentation: SegmentationConfig, traces: Traces, judge: Judge) -> Judged:
+    """Asks the judge about every trajectory that could be scored."""
+    spans = _steps(
+        kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        max_steps=segmentation.max_steps, min_tokens=segmentation.min_tokens,
+        max_tokens=segmentation.max_tokens,
+    )  # fmt: skip
+    return Judged(*judged(kit, traces, spans, judge), spans)
+
+
+def judged_advantage(found: Judged, size: int) -> Array:
+    """Token advantages [B, G, T = size] of process supervision; 0 where nothing was judged."""
+    return _advantage(jnp.asarray(found.score), jnp.asarray(found.mask), found.spans, size)
+
+
+def curated(found: Judged, traces: Traces, keep: int) -> np.ndarray:
+    """PROF's filter over each group: [B, G] bool, the `keep` trajectories that train.
+
+    Ranked by `process_supervision.consistency` against the batch's mean step score, right and wrong
+    ones balanced by `process_supervision.curate`.
+    """
+    outcome = jnp.asarray(np.nan_to_num(traces.outcome))
+    scorable = jnp.asarray(traces.scorable)
+    remove = outcome.shape[1] - keep
+    score, mask = jnp.asarray(found.score), jnp.asarray(found.mask)
+    return np.asarray(_curate(score, mask, outcome > RIGHT, scorable, found.mean, remove))
+
+
+@partial(jax.jit, static_argnames="remove")
+def _curate(
+    score: Array, mask: Array, right: Array, scorable: Array, centre: Array, remove: int
+) -> Array:
+    def of_group(score: Array, mask: Array, right: Array, scorable: Array) -> Array:
+        fits = jax.vmap(consistency, in_axes=(0, 0, 0, None))(score, mask, right, centre)
+        return curate(fits, right, scorable, remove=remove)
+
+    return jax.vmap(of_group)(score, mask, right, scorable)
+
+
+def judged(kit: Kit, traces: Traces, spans: Spans, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [B, G, E] of the steps, and which of them were judged.
+
+    Raises:
+      UserError: the judge returns another number of scores than steps, or no finite numbers.
+    """
+    start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
+    mask = exists & traces.scorable[..., None]
+
+    def of_question(b: int) -> np.ndarray:
+        score, item = np.zeros(mask.shape[1:], np.float32), traces.items[b]
+        for g in np.flatnonzero(mask[b].any(-1)):
+            own = mask[b, g]
+            steps = step_texts(kit.tokenizer, traces.tokens[b, g], start[b, g][own], end[b, g][own])
+            score[g, own] = _checked(judge(item.question, steps), len(steps), item.id)
+        return score
+
+    return divided(of_question, len(mask)), mask
+
+
+def _checked(found: Sequence[float], count: int, question: int) -> np.ndarray:
+    told = f"config.reward.process: for question {question} with {count} steps"
+    try:
+        scores = np.asarray(found, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{told} it returned {found!r}; expected a number a step") from error
+    if scores.shape != (count,) or not np.isfinite(scores).all():
+        raise UserError(f"{told} it returned {found!r}; expected a finite number a step")
+    return scores
+
+
+@partial(jax.jit, static_argnames=("max_steps", "min_tokens", "max_tokens"))
+def _steps(boundary: Array, tokens: Array, length: Array, **limits: int) -> Spans:
+    def one(tokens: Array, length: Array) -> Spans:
+        return find_steps(boundary[tokens], length, **limits)
+
+    return jax.vmap(jax.vmap(one))(tokens, length)
+
+
+@partial(jax.jit, static_argnames="size")
+def _advantage(score: Array, mask: Array, spans: Spans, size: int) -> Array:
+    def of_group(score: Array, mask: Array, spans: Spans) -> Array:
+        return jax.vmap(partial(to_tokens, size=size))(process_supervision(score, mask), spans)
+
+    return jax.vmap(of_group)(score, mask, spans)

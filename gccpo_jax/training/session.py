@@ -1,0 +1,149 @@
+"""Opens what a run needs: mesh, policy on its shards, task, tokenizer, questions."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+
+from gccpo_jax.config import Config
+from gccpo_jax.errors import UserError
+from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from gccpo_jax.runtime import sharding
+from gccpo_jax.runtime.sharding import keep_compilations
+from gccpo_jax.sampling.questions import Questions, load_questions
+from gccpo_jax.sampling.solver import Kit, make_kit
+from gccpo_jax.tasks import load_task
+from gccpo_jax.tasks.base import Task
+from gccpo_jax.tasks.checking.user import with_verifier
+from gccpo_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A run's fixed parts. Parameters are handed on, not kept."""
+
+    mesh: jax.sharding.Mesh
+    arch: Arch
+    kit: Kit
+    shardings: Any  # of the parameters
+    train: Questions
+    evaluation: dict[str, Questions]  # "id" and "ood_<family>"
+
+
+def open_session(config: Config) -> tuple[Session, Params]:
+    """Loads and checks everything that can fail before the first step.
+
+    Raises:
+      UserError: an impossible mesh, missing or damaged weights, a tokenizer of another
+        model, unreadable questions, an option that the task does not have.
+    """
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    keep_compilations()
+    task = open_task(config)
+    if config.policy.init == "scratch":
+        tokenizer = _chain_tokenizer(task)
+        arch = _scratch_arch(config, tokenizer)
+        start = jax.jit(model.init, static_argnums=0, out_shardings=_shardings(mesh, arch))
+        params = start(arch, jax.random.key(config.seed))
+    else:
+        tokenizer = load_tokenizer(config.policy.path)
+        arch, params = weights.load(
+            config.policy.path, config.policy.dtype or None, partial(_shardings, mesh)
+        )
+    check_vocab(arch, tokenizer)
+    _check_context(config, arch)
+    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
+    kit = make_kit(policy, task, tokenizer)
+    eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
+    session = Session(
+        mesh=mesh,
+        arch=arch,
+        kit=kit,
+        shardings=_shardings(mesh, arch),
+        train=load_questions(task, "train", tokenizer, config.data.max_prompt_tokens),
+        evaluation={
+            name: load_questions(task, name, tokenizer, eval_width, _limit(config, name))
+            for name in sorted(task.splits)
+            if name != "train" and (name == "id" or config.eval.ood_questions)
+        },
+    )
+    return session, params
+
+
+def open_task(config: Config) -> Task:
+    """The task with its options and files; a path that it does not read is refused."""
+    options = dict(config.task.options)
+    for name in ("path", "eval_path"):
+        if value := getattr(config.data, name):
+            options[name] = value
+    return with_verifier(
+        load_task(config.task.name, **options),
+        config.reward.verifier,
+        seconds=config.reward.verifier_seconds,
+        gib=config.reward.verifier_gib,
+    )
+
+
+def scratch_shape(config: Config) -> Arch:
+    """The shape of a decoder that starts from random weights."""
+    return _scratch_arch(config, _chain_tokenizer(open_task(config)))
+
+
+def _limit(config: Config, split: str) -> int:
+    return config.eval.questions if split == "id" else config.eval.ood_questions
+
+
+def _shardings(mesh: jax.sharding.Mesh, arch: Arch) -> Any:
+    return sharding.parameter_shardings(mesh, model.abstract(arch), model.logical_axes(arch))
+
+
+def _chain_tokenizer(task: Task) -> Tokenizer:
+    if task.name != "chain":
+        raise UserError(
+            f"config.policy.init = 'scratch' with task {task.name!r}: only the chain suite brings "
+            "its own tokenizer; load a model (policy.init 'load') instead"
+        )
+    import tempfile
+
+    from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
+
+    with tempfile.TemporaryDirectory() as directory:
+        return load_tokenizer(make_tokenizer(directory))
+
+
+def _scratch_arch(config: Config, tokenizer: Tokenizer) -> Arch:
+    shape = config.policy.scratch
+    if shape.width % shape.heads:
+        raise UserError(
+            f"config.policy.scratch.width = {shape.width}: expected a multiple of "
+            f"heads = {shape.heads}"
+        )
+    return Arch(
+        vocab_size=-(-tokenizer.vocab_size // 8) * 8,  # divides over a tensor axis up to 8
+        width=shape.width,
+        depth=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.width // shape.heads,
+        mlp_width=shape.mlp,
+        max_positions=512,
+        dtype=config.policy.dtype or "float32",
+    )
+
+
+def _check_context(config: Config, arch: Arch) -> None:
+    prompt, response = config.data.max_prompt_tokens, config.sampling.max_tokens
+    needed = max(
+        prompt + response,
+        (config.eval.max_prompt_tokens or prompt) + (config.eval.max_tokens or response),
+    )
+    if needed > arch.max_positions:
+        raise UserError(
+            f"max_prompt_tokens + max_tokens = {needed} (config.data and sampling, or eval): the "
+            f"model's context is {arch.max_positions} tokens; lower one of them"
+        )
