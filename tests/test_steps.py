@@ -3,13 +3,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gccpo_jax.steps import find_steps, merge_steps, read_boundaries, step_of_token
 from gccpo_jax.types import Spans
+from tests.helpers import oracles
 
 T, E = 12, 5
 BOUNDARIES = st.lists(st.booleans(), min_size=T, max_size=T)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from gccpo_jax.errors import UserError
 from gccpo_jax.config.sections import WARM_UP
+from gccpo_jax.errors import UserError
 
 if TYPE_CHECKING:
     from gccpo_jax.config.sections import Config

@@ -2,7 +2,7 @@
 
 Device work is in jitted functions of arrays; between them text is verified on
 the host (`sampling/outcomes.py`). Nothing here keeps state: the result is a function of
-(parameters, questions, seed, step), with `sampling.dynamic` also of the batches it draws in their place.
+(parameters, questions, seed, step), with `sampling.dynamic` also of the batches that it draws.
 """
 
 from __future__ import annotations

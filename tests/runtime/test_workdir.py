@@ -1,0 +1,107 @@
+"""One run in a working directory; the lock of a process that is dead does not stop the next."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from gccpo_jax.errors import UserError
+from gccpo_jax.runtime.workdir import LOCK, claim, locked
+from tests.helpers.processes import environment
+from tests.helpers.runs import small
+
+HOLD = """
+import pathlib, sys, time
+from gccpo_jax.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], env=environment(),
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(tmp_path, holder):
+    who = f"process {holder.pid} on {re.escape(socket.gethostname())} runs in it"
+    with pytest.raises(UserError, match=who), locked(tmp_path):
+        pass
+    with pytest.raises(UserError, match=who), claim(tmp_path, small(), resume=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK], "no config of a refused run"
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, holder, capsys):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with locked(tmp_path):
+        held = json.loads((tmp_path / LOCK).read_text())
+        assert held == {"pid": os.getpid(), "host": socket.gethostname()}
+    said = capsys.readouterr().err
+    assert f"taken over from process {holder.pid} on " in said and said.count("\n") == 1
+
+
+def test_a_lock_that_was_given_back_leaves_nothing_to_say(tmp_path, capsys):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), locked(tmp_path):
+            raise KeyboardInterrupt
+    assert (tmp_path / LOCK).read_text() == "" and capsys.readouterr().err == ""
+
+
+def test_two_locks_of_one_process_exclude_each_other(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} on"):
+        with locked(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, capsys):
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path):
+        assert "no locks here" in capsys.readouterr().err
+
+
+def test_a_system_without_flock_is_named_and_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("gccpo_jax.runtime.workdir.fcntl", None)
+    with locked(tmp_path):
+        assert "no locks here" in capsys.readouterr().err
+
+
+def test_a_claim_is_given_back_and_resumed(tmp_path):
+    with claim(tmp_path, small(), resume=False):
+        pass
+    with pytest.raises(UserError, match="holds this run already"):
+        with claim(tmp_path, small(), resume=False):
+            pass
+    with claim(tmp_path, small(), resume=True):
+        pass
+    with pytest.raises(UserError, match="another config"):
+        with claim(tmp_path, small(seed=5), resume=True):
+            pass
+
+
+def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
+    with claim(tmp_path, small(), resume=False):
+        pass
+    with claim(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
+        kept = json.loads((tmp_path / "config.json").read_text())
+        assert (kept["log"]["rollouts"], kept["mesh"]["data"]) == (1, 2)

@@ -1,0 +1,62 @@
+"""A real model end to end: SmolLM2-135M-Instruct from its GGUF file."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
+from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.types import Prompts
+from tests.helpers.paths import MISSING
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    arch, params = weights.load("smollm2")
+    tokenizer = load_tokenizer("smollm2")
+    check_vocab(arch, tokenizer)
+    return arch, params, tokenizer
+
+
+def test_it_knows_the_capital_of_france_and_stops(smollm2):
+    arch, params, tokenizer = smollm2
+    prompt = np.asarray(tokenizer.render("What is the capital of France?"), np.int32)[None]
+    prompts = Prompts(prompt, np.ones(prompt.shape, bool), np.zeros(1, np.uint32))
+    stop = jnp.zeros(arch.vocab_size, bool).at[jnp.array(tokenizer.stop_ids)].set(True)
+    keys = noise.question_keys(jax.random.key(0), 0, prompts.ids)
+    _, rollout = sample(
+        model.make_policy(arch), params, prompts, keys, stop,
+        group=1, rule=Rule(temperature=0.0), max_tokens=24,
+    )  # fmt: skip
+    tokens = rollout.tokens[0, 0, : int(rollout.length[0, 0])]
+    assert "Paris" in tokenizer.decode(tokens)
+    assert rollout.stopped.all() and int(tokens[-1]) in tokenizer.stop_ids
+
+
+def test_exported_and_loaded_it_gives_the_same_logits(smollm2, tmp_path):
+    arch, params, tokenizer = smollm2
+    weights.save(tmp_path / "export", arch, params, tokenizer)
+    again, loaded = weights.load(tmp_path / "export")
+    assert again == arch
+    other = load_tokenizer(tmp_path / "export")
+    text = "12 apples,  and\n\nit's 3.5 <|im_end|>"
+    assert other.encode(text) == tokenizer.encode(text)
+    assert other.stop_ids == tokenizer.stop_ids
+    policy, tokens = model.make_policy(arch), jnp.asarray(tokenizer.encode(text))
+
+    @jax.jit
+    def logits(params):
+        size = tokens.shape[0]
+        hidden, _ = policy.encode(params, tokens, jnp.arange(size), jnp.ones(size, bool), ())
+        return policy.logits(params, hidden)
+
+    np.testing.assert_array_equal(logits(params), logits(loaded))
