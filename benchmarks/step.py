@@ -104,7 +104,7 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     session, params = open_session(config)
     optimizer = optimizer_of(config)
     update = make_update(
-        policy_loss_fn(config, session.kit.policy),
+        policy_loss_fn(config, session.solver.policy),
         optimizer,
         micro_batch=config.optim.micro_batch or config.batch_size,
     )
@@ -123,7 +123,7 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
         for name in configs if step % 2 else reversed(configs):
             watch, start = Stopwatch(), time.perf_counter()
             state, metrics = one_step(
-                session.kit, configs[name], params, items, prompts, step, watch, update, state
+                session.solver, configs[name], params, items, prompts, step, watch, update, state
             )
             stages = watch.lap() | {"step_seconds": time.perf_counter() - start}
             times[name].append(stages | metrics)
@@ -131,7 +131,7 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
         if 0 <= step - WARM_UP < asked.naive:  # twice on the same questions: the first compiles
             for _ in range(2):
                 found = step_naive.read(
-                    session.kit, config, params, items, prompts, step, Stopwatch()
+                    session.solver, config, params, items, prompts, step, Stopwatch()
                 )
             times["naive"].append(found)
     line: dict[str, object] = {
@@ -150,12 +150,12 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     return line | summary(rows)
 
 
-def one_step(kit, config, params, items, prompts, step, watch, update, state):
+def one_step(solver, config, params, items, prompts, step, watch, update, state):
     """One step as `train.py` does it, without log and evaluation."""
     from gccpo_jax.train import update_batch
     from gccpo_jax.training.experience import collect
 
-    found = collect(kit, config, params, items, prompts, step, watch)
+    found = collect(solver, config, params, items, prompts, step, watch)
     with watch("update"):
         state, metrics = update(state, update_batch(prompts, found, None, None))
         float(metrics["loss"])

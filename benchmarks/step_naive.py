@@ -23,16 +23,18 @@ from gccpo_jax.sampling.traces import Traces, sample_traces
 from gccpo_jax.types import Prompts
 
 
-def read(kit: Any, config: Any, params: Any, items: Any, prompts: Prompts, step: int, watch: Any):
+def read(
+    solver: Any, config: Any, params: Any, items: Any, prompts: Prompts, step: int, watch: Any
+):
     """Samples as a step does, then reads naively: stages `branches` and `readout` of `watch`."""
     rule, c = behaviour_rule(config), config.counterfactual
     traces = sample_traces(
-        kit, params, items, prompts, group=config.group_size, rule=rule,
+        solver, params, items, prompts, group=config.group_size, rule=rule,
         max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,
     )  # fmt: skip
     s = config.segmentation
     _, spans = cut(
-        kit.boundary, traces.rollout.tokens, traces.rollout.length, traces.keys,
+        solver.boundary, traces.rollout.tokens, traces.rollout.length, traces.keys,
         max_steps=s.max_steps, min_tokens=s.min_tokens, max_tokens=s.max_tokens,
         boundaries=c.boundaries,
     )  # fmt: skip
@@ -44,20 +46,20 @@ def read(kit: Any, config: Any, params: Any, items: Any, prompts: Prompts, step:
         keys = noise.question_keys(jax.random.key(0), step, prefixes.ids)
         left = config.sampling.max_tokens - min(ends[b, g, e] for b, g, e in where)
         branches = sample(
-            kit.policy, params, prefixes, keys, kit.stop,
+            solver.policy, params, prefixes, keys, solver.stop,
             group=c.draws, rule=rule, max_tokens=-(-int(left) // 8) * 8,
         )[1]  # fmt: skip
         jax.block_until_ready(branches.tokens)
     steps = int(mask.sum())
-    width = len(kit.field.cues[0]) + c.max_answer_tokens - 1
+    width = len(solver.field.cues[0]) + c.max_answer_tokens - 1
     last = [(0, g, ends[0, g, mask[0, g].sum() - 1]) for g in range(config.group_size)]
     asked = texts(traces, [row for row in last for _ in range(c.max_candidates)], width)
     arms = 1 + c.latent_arms + c.surface_arms
-    score(kit.policy, params, asked.tokens, asked.mask, width=width).block_until_ready()
+    score(solver.policy, params, asked.tokens, asked.mask, width=width).block_until_ready()
     with watch("readout"):
-        score(kit.policy, params, asked.tokens, asked.mask, width=width).block_until_ready()
+        score(solver.policy, params, asked.tokens, asked.mask, width=width).block_until_ready()
     seconds = watch.lap()
-    seconds["readout_seconds"] *= steps / config.group_size * arms * len(kit.field.cues)
+    seconds["readout_seconds"] *= steps / config.group_size * arms * len(solver.field.cues)
     return seconds
 
 

@@ -21,7 +21,7 @@ from gccpo_jax.runtime import cli, sharding
 from gccpo_jax.runtime.distributed import held_by_first
 from gccpo_jax.runtime.workdir import claim
 from gccpo_jax.sampling.questions import Questions, TrainBatches
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.run import open_run
@@ -50,9 +50,9 @@ def fine_tune(
             "not planned; leave it at 0 and set config.optim.micro_batch"
         )
     session, params = open_session(config)
-    check_demonstrations(session.train, session.kit, config.sampling.max_tokens)
+    check_demonstrations(session.train, session.solver, config.sampling.max_tokens)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
-    loss = sft_loss(session.kit.policy)
+    loss = sft_loss(session.solver.policy)
     with (
         held_by_first(claim(workdir, config, resume)),
         open_run(config, session, params, loss, workdir, batches) as run,
@@ -60,7 +60,7 @@ def fine_tune(
 
         def take(step: int) -> dict[str, Any]:
             items, prompts = next(batches)
-            batch = demonstrations(items, prompts, session.kit, config.sampling.max_tokens)
+            batch = demonstrations(items, prompts, session.solver, config.sampling.max_tokens)
             tokens = float(batch.mask.sum())
             batch = sharding.put_batch(session.mesh, batch)
             with run.watch("update"):
@@ -71,20 +71,20 @@ def fine_tune(
         return run_steps(config, name, session, run, batches, workdir, take)
 
 
-def response_ids(item: Item, kit: Kit) -> list[int]:
+def response_ids(item: Item, solver: Solver) -> list[int]:
     """The demonstration of an item as token ids, ended by the end-of-sequence token."""
-    return [*kit.tokenizer.encode(item.solution or ""), kit.tokenizer.eos_id]
+    return [*solver.tokenizer.encode(item.solution or ""), solver.tokenizer.eos_id]
 
 
-def check_demonstrations(questions: Questions, kit: Kit, max_tokens: int) -> None:
+def check_demonstrations(questions: Questions, solver: Solver, max_tokens: int) -> None:
     """Refuses questions without a solution or with one that does not fit."""
     for item in questions.items:
         if not item.solution:
             raise UserError(
-                f"question {item.id} of task {kit.task.name!r} has no worked solution to learn "
+                f"question {item.id} of task {solver.task.name!r} has no worked solution to learn "
                 "from; give data with solutions"
             )
-        length = len(response_ids(item, kit))
+        length = len(response_ids(item, solver))
         if length > max_tokens:
             raise UserError(
                 f"the solution of question {item.id} has {length} tokens; raise "
@@ -93,13 +93,13 @@ def check_demonstrations(questions: Questions, kit: Kit, max_tokens: int) -> Non
 
 
 def demonstrations(
-    items: Sequence[Item], prompts: Prompts, kit: Kit, max_tokens: int
+    items: Sequence[Item], prompts: Prompts, solver: Solver, max_tokens: int
 ) -> UpdateBatch:
     """Prompts and their worked solutions as a batch with groups of one, NumPy arrays."""
     tokens = np.zeros((len(items), 1, max_tokens), np.int32)
     mask = np.zeros(tokens.shape, bool)
     for row, item in enumerate(items):
-        ids = response_ids(item, kit)
+        ids = response_ids(item, solver)
         tokens[row, 0, : len(ids)] = ids
         mask[row, 0, : len(ids)] = True
     zeros = np.zeros(tokens.shape, np.float32)

@@ -54,9 +54,9 @@ def train_and_evaluate(
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
     rule = behaviour_rule(config)
-    reference_logp = jax.jit(partial(token_logp, session.kit.policy, rule=rule))
+    reference_logp = jax.jit(partial(token_logp, session.solver.policy, rule=rule))
     questions = partial(next_questions, batches, session.mesh)
-    loss = policy_loss_fn(config, session.kit.policy)
+    loss = policy_loss_fn(config, session.solver.policy)
     with (
         held_by_first(claim(workdir, config, resume)),
         open_run(fitting, session, params, loss, workdir, batches) as run,
@@ -71,7 +71,7 @@ def train_and_evaluate(
             items, placed = questions()
             reader = reader_params(config, run, reference)
             experience = collect(
-                session.kit, config, run.state.params, items, placed, step, run.watch, reader,
+                session.solver, config, run.state.params, items, placed, step, run.watch, reader,
                 more=questions, judge=judge,
             )  # fmt: skip
             with run.watch("update"):
@@ -96,7 +96,7 @@ def show_rollouts(
     """Writes rollouts of the step, if they are due."""
     every = config.log.rollouts_every
     if every and (step % every == 0 or step in (1, config.steps)):
-        write_rollouts(workdir, step, experience, session.kit.tokenizer, config.log.rollouts)
+        write_rollouts(workdir, step, experience, session.solver.tokenizer, config.log.rollouts)
 
 
 def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:
@@ -112,7 +112,7 @@ def reader_params(config: Config, run: Run, reference: Params | None) -> Params 
 
 def check_task(config: Config, session: Session) -> None:
     """Refuses arms that the task cannot do."""
-    task = session.kit.task
+    task = session.solver.task
     if not config.credit.of_steps:
         return
     rewrites = (("surface", task.surface), ("corrupt", task.corrupt), ("equivariance", task.number))

@@ -26,13 +26,13 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.abduction import abduct
 from gccpo_jax.sampling.branches import fresh_tapes
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Array, Params, Spans
 
 
 def audit(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     traces: Traces,
     spans: Spans,
@@ -58,14 +58,14 @@ def audit(
     if not arms:
         return {name: np.full(spans.mask.shape, np.nan, np.float32) for name in names}
     fresh = step_edits.resample(
-        kit, params, traces, spans, arms=arms, rule=rule, min_tokens=min_step_tokens, limit=limit
+        solver, params, traces, spans, arms=arms, rule=rule, min_tokens=min_step_tokens, limit=limit
     )
     changed = text_edits.corrupt(
-        kit.task, kit.tokenizer, traces.items, traces.tokens, read_spans,
+        solver.task, solver.tokenizer, traces.items, traces.tokens, read_spans,
         arms=arms, seed=traces.seed, max_tokens=limit,
     )  # fmt: skip
     own_noise = readers.continued(
-        kit, params, traces, answers, candidates, factual_tapes(kit, params, traces, rule),
+        solver, params, traces, answers, candidates, factual_tapes(solver, params, traces, rule),
         rule=rule, max_tokens=max_tokens, limit=limit,
     )  # fmt: skip
     agreement = _agreement(go_on, traces, read_spans, changed)
@@ -76,14 +76,14 @@ def audit(
     }
 
 
-def factual_tapes(kit: Kit, params: Params, traces: Traces, rule: Rule) -> Tape:
+def factual_tapes(solver: Solver, params: Params, traces: Traces, rule: Rule) -> Tape:
     """The tapes [B, G, 1] behind the trajectories: keyed, or a draw from the posterior."""
     keys = fresh_tapes(traces.keys, traces.tokens.shape[1], 1, first=0)
     if traces.keyed:
-        return noise.keyed(keys, kit.policy.vocab_size)
+        return noise.keyed(keys, solver.policy.vocab_size)
     prompts, rollout = traces.prompts, traces.rollout
     recorded = _abducted(
-        kit.policy, params, prompts.tokens, prompts.mask, rollout.tokens, rollout.length,
+        solver.policy, params, prompts.tokens, prompts.mask, rollout.tokens, rollout.length,
         keys[..., 0], rule=rule,
     )  # fmt: skip
     return Tape(keys, recorded[:, :, None])

@@ -29,7 +29,7 @@ from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import fresh_tapes
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Array, Candidates, Params, Spans
 
@@ -72,7 +72,7 @@ class Analysis:
 
 
 def analyse_traces(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     traces: Traces,
     spans: Spans,
@@ -92,25 +92,27 @@ def analyse_traces(
     c = settings.config()
     spans = trim_steps(spans)
     candidates, answers = candidates_of(
-        kit.task, kit.tokenizer, traces.items, pool_of,
+        solver.task, solver.tokenizer, traces.items, pool_of,
         count=settings.max_candidates, max_tokens=settings.max_answer_tokens,
     )  # fmt: skip
     rule = Rule(settings.temperature)
     group = traces.tokens.shape[1]
     go_on = readers.continued(
-        kit, params, traces, answers, settings.max_candidates,
-        noise.keyed(fresh_tapes(traces.keys, group, settings.draws), kit.policy.vocab_size),
+        solver, params, traces, answers, settings.max_candidates,
+        noise.keyed(fresh_tapes(traces.keys, group, settings.draws), solver.policy.vocab_size),
         rule=rule, max_tokens=settings.max_tokens, limit=limit,
         at_once=-(-_ROWS // (traces.lengths.size * settings.draws)),
     )  # fmt: skip
     values = _values(go_on, traces, spans)
-    starts = answer_starts(kit.task, kit.tokenizer, traces.tokens, traces.lengths, traces.texts)
+    starts = answer_starts(
+        solver.task, solver.tokenizer, traces.tokens, traces.lengths, traces.texts
+    )
     read_spans = read.before_answer(spans, starts)
-    laws = _laws(kit, c, params, traces, spans, read_spans, starts, candidates)
+    laws = _laws(solver, c, params, traces, spans, read_spans, starts, candidates)
     found = jax.tree.map(np.asarray, _scores(laws))
     mask = np.asarray(spans.mask)
     checked = audit(
-        kit, params, traces, spans, read_spans, go_on, answers,
+        solver, params, traces, spans, read_spans, go_on, answers,
         arms=settings.audit_arms, candidates=settings.max_candidates, rule=rule, limit=limit,
         max_tokens=settings.max_tokens, min_step_tokens=settings.min_step_tokens,
     )  # fmt: skip
@@ -130,7 +132,7 @@ def analyse_traces(
         deletion=_deletion(laws, mask),
         **checked,
         equivariance=equivariance(
-            kit,
+            solver,
             params,
             traces,
             read_spans,
@@ -139,7 +141,7 @@ def analyse_traces(
         ),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
-        gate=of_reader(kit.task, traces, spans, laws.factual, answers)["reader_gate"],
+        gate=of_reader(solver.task, traces, spans, laws.factual, answers)["reader_gate"],
         decoded=values.tokens,
     )
 
@@ -180,7 +182,7 @@ def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> d
 
 
 def _laws(
-    kit: Kit,
+    solver: Solver,
     c: Config,
     params: Params,
     traces: Traces,
@@ -193,20 +195,20 @@ def _laws(
     k = c.counterfactual
     first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
     before, _ = latent_laws(
-        kit.policy, params, traces.prompt, traces.rollout.segment, first, traces.keys,
-        kit.field, candidates, jnp.float32(0), arms=0,
+        solver.policy, params, traces.prompt, traces.rollout.segment, first, traces.keys,
+        solver.field, candidates, jnp.float32(0), arms=0,
     )  # fmt: skip
     factual, perturbed = latent_laws(
-        kit.policy, params, traces.prompt, traces.rollout.segment, read_spans, traces.keys,
-        kit.field, candidates, jnp.float32(k.latent_sigma), arms=k.latent_arms,
+        solver.policy, params, traces.prompt, traces.rollout.segment, read_spans, traces.keys,
+        solver.field, candidates, jnp.float32(k.latent_sigma), arms=k.latent_arms,
     )  # fmt: skip
     nuisance = read.latent_arms(factual, perturbed, read_spans)
-    if k.surface_arms and kit.task.surface:
+    if k.surface_arms and solver.task.surface:
         surface = read.surface_arms(
-            kit, c, params, traces, spans, spans, starts, candidates, factual
+            solver, c, params, traces, spans, spans, starts, candidates, factual
         )
         nuisance = pool(nuisance, surface)
-    content, _ = content_arms(kit, c, params, traces, params, traces, read_spans, candidates)
+    content, _ = content_arms(solver, c, params, traces, params, traces, read_spans, candidates)
     gold = jnp.where(jnp.asarray(candidates.exists)[:, 0], 0, -1)
     return reward.Laws(
         before=before[:, :, 0],

@@ -84,7 +84,7 @@ def _append(path: pathlib.Path):
 
 
 def _query(model: Model, number: int, row: LabelledRow) -> Query:
-    item = make_item(model.kit.task, number, row.question, row.answer)
+    item = make_item(model.solver.task, number, row.question, row.answer)
     labels = None
     if row.valid is not None:
         labels = tuple(_LABELS[valid] for valid in row.valid)
@@ -102,9 +102,9 @@ def _batches(
         chosen = [query for query in queries if (query.steps is not None) == given]
         if not chosen:
             continue
-        width = prompts_of(model.kit, [query.item for query in chosen]).tokens.shape[1]
+        width = prompts_of(model.solver, [query.item for query in chosen]).tokens.shape[1]
         longest = max(
-            (sum(map(len, step_ids(model.kit, q.steps or ()))) for q in chosen), default=1
+            (sum(map(len, step_ids(model.solver, q.steps or ()))) for q in chosen), default=1
         )
         for first in range(0, len(chosen), size):
             yield chosen[first : first + size], (width, round_up(max(longest, 1)))

@@ -30,7 +30,7 @@ from gccpo_jax.runtime.sharding import keep_compilations
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import outcomes
 from gccpo_jax.sampling.questions import Questions
-from gccpo_jax.sampling.solver import Kit, make_kit
+from gccpo_jax.sampling.solver import Solver, make_solver
 from gccpo_jax.sampling.traces import Traces, encode_traces, sample_traces
 from gccpo_jax.tasks import bare_task
 from gccpo_jax.tasks.base import Item, Task
@@ -43,7 +43,7 @@ _SAMPLING, _GIVEN = 0, 1  # step ids of the noise: fresh rollouts, and branches 
 class Model:
     """A loaded policy and the task that says how its answers are read."""
 
-    kit: Kit
+    solver: Solver
     params: Params
     context: int  # tokens the model was made for
 
@@ -75,8 +75,8 @@ def open_model(name: str, task: str | Task, dtype: str | None = None) -> Model:
     arch, params = weights.load(name, dtype, shardings)
     check_vocab(arch, tokenizer)
     chosen = bare_task(task) if isinstance(task, str) else task
-    kit = make_kit(model.make_policy(arch), chosen, tokenizer)
-    return Model(kit, params, arch.max_positions)
+    solver = make_solver(model.make_policy(arch), chosen, tokenizer)
+    return Model(solver, params, arch.max_positions)
 
 
 def make_item(task: Task, number: int, question: str, gold: str | None) -> Item:
@@ -107,7 +107,7 @@ def analyse(
       settings: how much to measure.
       group: rollouts of the question, whose answers are the candidates.
     """
-    task = loaded.kit.task
+    task = loaded.solver.task
     item = question if isinstance(question, Item) else make_item(task, 0, question, gold)
     if isinstance(trajectory, str):
         trajectory = split_steps(task, trajectory)
@@ -149,11 +149,11 @@ def analyse_batch(
     Raises:
       UserError: the batch mixes both kinds, or a text is longer than the model's context.
     """
-    kit = loaded.kit
-    prompts = prompts_of(kit, [query.item for query in queries], prompt_tokens)
+    solver = loaded.solver
+    prompts = prompts_of(solver, [query.item for query in queries], prompt_tokens)
     items = [query.item for query in queries]
     sampled = sample_traces(
-        kit, loaded.params, items, prompts, group=group, rule=Rule(settings.temperature),
+        solver, loaded.params, items, prompts, group=group, rule=Rule(settings.temperature),
         max_tokens=settings.max_tokens, seed=(settings.seed, _SAMPLING), watch=Stopwatch(),
     )  # fmt: skip
     given = [query.steps is not None for query in queries]
@@ -166,32 +166,34 @@ def analyse_batch(
     else:
         traces, texts_of, limit = sampled, sampled.texts, settings.max_tokens
         spans = find_all_steps(
-            kit.boundary, traces.rollout.tokens, traces.rollout.length,
+            solver.boundary, traces.rollout.tokens, traces.rollout.length,
             max_steps=settings.max_steps, min_tokens=settings.min_step_tokens,
             max_tokens=settings.max_step_tokens,
         )  # fmt: skip
     _check_context(loaded, prompts, limit)
     found = analyse_traces(
-        kit, loaded.params, traces, spans, settings, pool_of=texts_of, limit=limit
+        solver, loaded.params, traces, spans, settings, pool_of=texts_of, limit=limit
     )
     reports = [
-        [_report(kit, query, traces, found, b, g) for g in range(traces.tokens.shape[1])]
+        [_report(solver, query, traces, found, b, g) for g in range(traces.tokens.shape[1])]
         for b, query in enumerate(queries)
     ]
     return reports, found
 
 
-def prompts_of(kit: Kit, items: Sequence[Item], width: int = 0) -> Prompts:
+def prompts_of(solver: Solver, items: Sequence[Item], width: int = 0) -> Prompts:
     """Rendered prompts of some items, padded to `width` or to a multiple of 32."""
     rows = tuple(
-        tuple(kit.tokenizer.render(kit.task.prompt(item), kit.task.system, kit.task.chat))
+        tuple(
+            solver.tokenizer.render(solver.task.prompt(item), solver.task.system, solver.task.chat)
+        )
         for item in items
     )
     longest = max(map(len, rows))
     if width and longest > width:
         raise UserError(f"a prompt has {longest} tokens, more than the {width} asked for")
     size = width or round_up(longest)
-    questions = Questions(tuple(items), rows, size, kit.tokenizer.pad_id, 0)
+    questions = Questions(tuple(items), rows, size, solver.tokenizer.pad_id, 0)
     return jax.tree.map(jax.numpy.asarray, questions.prompts(range(len(items))))
 
 
@@ -200,7 +202,7 @@ def round_up(tokens: int, to: int = 32) -> int:
     return max(to, -(-tokens // to) * to)
 
 
-def step_ids(kit: Kit, steps: Sequence[str]) -> list[list[int]]:
+def step_ids(solver: Solver, steps: Sequence[str]) -> list[list[int]]:
     """Token ids of each step of a given solution.
 
     A step ends with the task's boundary (added where it is missing), the last one with
@@ -212,9 +214,9 @@ def step_ids(kit: Kit, steps: Sequence[str]) -> list[list[int]]:
         if not step.strip():
             pieces.append([])
         elif last:
-            pieces.append([*kit.tokenizer.encode(step.rstrip()), kit.tokenizer.eos_id])
+            pieces.append([*solver.tokenizer.encode(step.rstrip()), solver.tokenizer.eos_id])
         else:
-            pieces.append(kit.tokenizer.encode(step.rstrip("\n") + kit.task.boundary))
+            pieces.append(solver.tokenizer.encode(step.rstrip("\n") + solver.task.boundary))
     return pieces
 
 
@@ -230,8 +232,8 @@ def encode_solutions(
     loaded: Model, queries: Sequence[Query], prompts: Prompts, settings: Settings, width: int = 0
 ) -> tuple[Traces, Spans]:
     """Given solutions as traces [B, 1, T] with their own steps as spans."""
-    kit = loaded.kit
-    rows = [merge_to(step_ids(kit, query.steps or ()), settings.max_steps) for query in queries]
+    solver = loaded.solver
+    rows = [merge_to(step_ids(solver, query.steps or ()), settings.max_steps) for query in queries]
     longest = max(sum(map(len, row)) for row in rows)
     size = width or round_up(max(longest, 1))
     if longest > size:
@@ -249,18 +251,18 @@ def encode_solutions(
         start[b, 0, : len(row)], end[b, 0, : len(row)] = cuts[:-1], cuts[1:]
         mask[b, 0, : len(row)] = True
     traces = encode_traces(
-        kit, loaded.params, [query.item for query in queries], prompts, tokens, lengths,
+        solver, loaded.params, [query.item for query in queries], prompts, tokens, lengths,
         rule=Rule(settings.temperature), seed=(settings.seed, _GIVEN),
     )  # fmt: skip
     return traces, Spans(*map(jax.numpy.asarray, (start, end, mask)))
 
 
 def _report(
-    kit: Kit, query: Query, traces: Traces, found: Analysis, b: int, g: int
+    solver: Solver, query: Query, traces: Traces, found: Analysis, b: int, g: int
 ) -> TrajectoryReport:
     kept = found.mask[b, g]
     starts, ends = found.spans.start[b, g][kept], found.spans.end[b, g][kept]
-    pieces = outcomes.step_texts(kit.tokenizer, traces.tokens[b, g], starts, ends)
+    pieces = outcomes.step_texts(solver.tokenizer, traces.tokens[b, g], starts, ends)
     labels = query.labels if query.labels and len(query.labels) == len(pieces) else None
     outcome = float(traces.outcome[b, g])
     name = query.name or str(query.item.id)
@@ -268,7 +270,7 @@ def _report(
         id=name if query.steps is not None else f"{name}/{g}",
         question=query.item.question,
         gold=query.item.answer,
-        answer=kit.task.extract(traces.texts[b, g]),
+        answer=solver.task.extract(traces.texts[b, g]),
         outcome=None if np.isnan(outcome) else outcome,
         candidates=[answer for answer in found.labels[b] if answer],
         steps=steps_of(found, b, g, pieces, labels),

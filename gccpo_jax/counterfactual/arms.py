@@ -21,13 +21,13 @@ from gccpo_jax.counterfactual.answer_laws import site_laws
 from gccpo_jax.counterfactual.step_edits import own_steps, resample, sites_of, swapped
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.reward.arms import Arms, Edits, Family, no_arms, pool
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Candidates, Params, Spans
 
 
 def scored_arms(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     traces: Traces,
     spans: Spans,
@@ -46,8 +46,8 @@ def scored_arms(
 
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=3), wide(own), wide(edits))
     laws = site_laws(
-        kit.policy, params, traces.prompt, traces.rollout.segment, sites_of(spans, both),
-        kit.field, candidates,
+        solver.policy, params, traces.prompt, traces.rollout.segment, sites_of(spans, both),
+        solver.field, candidates,
     )  # fmt: skip
     factual = jnp.broadcast_to(laws[..., :1, :], laws[..., 1:, :].shape)
     usable = jnp.asarray(edits.usable) & jnp.asarray(own.usable)
@@ -55,7 +55,7 @@ def scored_arms(
 
 
 def equivalent_arms(
-    kit: Kit,
+    solver: Solver,
     config: Config,
     params: Params,
     traces: Traces,
@@ -69,17 +69,17 @@ def equivalent_arms(
     The policy (`params`, `traces`) writes; `reader`, with its own caches in `seen`, reads.
     """
     resampled = resample(
-        kit, params, traces, spans, arms=config.counterfactual.equivalent_arms,
+        solver, params, traces, spans, arms=config.counterfactual.equivalent_arms,
         rule=behaviour_rule(config), min_tokens=config.segmentation.min_tokens,
         limit=config.sampling.max_tokens,
     )  # fmt: skip
-    kept = text_edits.equivalent(kit.tokenizer, resampled, own_steps(traces, spans))
-    arms = scored_arms(kit, reader, seen, spans, kept, candidates)
+    kept = text_edits.equivalent(solver.tokenizer, resampled, own_steps(traces, spans))
+    arms = scored_arms(solver, reader, seen, spans, kept, candidates)
     return arms, {"equivalent_kept": text_edits.kept_fraction(kept, spans.mask)}
 
 
 def content_arms(
-    kit: Kit,
+    solver: Solver,
     config: Config,
     params: Params,
     traces: Traces,
@@ -94,17 +94,17 @@ def content_arms(
     metrics: dict[str, float] = {}
     if c.corrupt_arms:
         edits = text_edits.corrupt(
-            kit.task, kit.tokenizer, traces.items, traces.tokens, spans,
+            solver.task, solver.tokenizer, traces.items, traces.tokens, spans,
             arms=c.corrupt_arms, seed=traces.seed, max_tokens=config.sampling.max_tokens,
         )  # fmt: skip
         metrics["corrupt_kept"] = text_edits.kept_fraction(edits, spans.mask)
-        found.append(scored_arms(kit, reader, seen, spans, edits, candidates))
+        found.append(scored_arms(solver, reader, seen, spans, edits, candidates))
     if c.swap_arms:
         edits = swapped(
-            kit, params, traces, spans, arms=c.swap_arms, rule=behaviour_rule(config),
+            solver, params, traces, spans, arms=c.swap_arms, rule=behaviour_rule(config),
             delta=c.swap_delta,
         )  # fmt: skip
         metrics["swap_kept"] = text_edits.kept_fraction(edits, spans.mask)
-        found.append(scored_arms(kit, reader, seen, spans, edits, candidates))
+        found.append(scored_arms(solver, reader, seen, spans, edits, candidates))
     none = no_arms(Family.CONTENT, spans.mask.shape, candidates.tokens.shape[-2] + 1)
     return (pool(*found) if found else none), metrics

@@ -36,14 +36,14 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import fresh_tapes, independent_tapes
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.sites import boundary
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces, read_by
 from gccpo_jax.steps import find_steps, merge_steps, read_boundaries
 from gccpo_jax.types import Array, Candidates, Params, Spans
 
 
 def read(
-    kit: Kit,
+    solver: Solver,
     config: Config,
     params: Params,
     traces: Traces,
@@ -60,33 +60,37 @@ def read(
     """
     s, c = config.segmentation, config.counterfactual
     steps, spans = cut(
-        kit.boundary, traces.rollout.tokens, traces.rollout.length, traces.keys,
+        solver.boundary, traces.rollout.tokens, traces.rollout.length, traces.keys,
         max_steps=s.max_steps, min_tokens=s.min_tokens, max_tokens=s.max_tokens,
         boundaries=c.boundaries,
     )  # fmt: skip
     branches = None
     if c.value == "continued":
         with watch("branches"):
-            branches = begin_values(kit, config, params, traces, spans)
+            branches = begin_values(solver, config, params, traces, spans)
     candidates, answers = candidates_of(
-        kit.task, kit.tokenizer, traces.items, traces.texts,
+        solver.task, solver.tokenizer, traces.items, traces.texts,
         count=c.max_candidates, max_tokens=c.max_answer_tokens,
     )  # fmt: skip
     # Which answers are the same may depend on a deadline: the first process decides.
     candidates, answers = of_first(candidates), from_first(lambda: answers)
-    starts = answer_starts(kit.task, kit.tokenizer, traces.tokens, traces.lengths, traces.texts)
+    starts = answer_starts(
+        solver.task, solver.tokenizer, traces.tokens, traces.lengths, traces.texts
+    )
     read_spans = before_answer(spans, starts)
     with watch("readout"):
         who = params if reader is None else reader
-        seen = traces if reader is None else read_by(kit, reader, traces, behaviour_rule(config))
+        seen = traces if reader is None else read_by(solver, reader, traces, behaviour_rule(config))
         laws, perturbed = latent_laws(
-            kit.policy, who, seen.prompt, seen.rollout.segment, read_spans, seen.keys,
-            kit.field, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
+            solver.policy, who, seen.prompt, seen.rollout.segment, read_spans, seen.keys,
+            solver.field, candidates, jnp.float32(c.latent_sigma), arms=c.latent_arms,
             blocks=config.mesh.data * config.mesh.fsdp,
         )  # fmt: skip
         nuisance = latent_arms(laws, perturbed, read_spans)
         if c.surface_arms:
-            surface = surface_arms(kit, config, who, seen, steps, spans, starts, candidates, laws)
+            surface = surface_arms(
+                solver, config, who, seen, steps, spans, starts, candidates, laws
+            )
             nuisance = pool(nuisance, surface)
     value, branch_tokens = None, 0
     if branches is not None:
@@ -96,15 +100,17 @@ def read(
         found: dict[str, float] = {}
         if c.equivalent_arms:
             arms, kept = equivalent_arms(
-                kit, config, params, traces, who, seen, read_spans, candidates
+                solver, config, params, traces, who, seen, read_spans, candidates
             )
             nuisance, found = pool(nuisance, arms), found | kept
-        content, kept = content_arms(kit, config, params, traces, who, seen, read_spans, candidates)
+        content, kept = content_arms(
+            solver, config, params, traces, who, seen, read_spans, candidates
+        )
         nuisance = dataclasses.replace(nuisance, usable=nuisance.usable & varied(traces))
         jax.block_until_ready((nuisance.laws, content.laws))
     with watch("equivariance"):
         follows = equivariance(
-            kit, who, seen, read_spans,
+            solver, who, seen, read_spans,
             arms=c.equivariance_arms, max_answer_tokens=c.max_answer_tokens,
         )  # fmt: skip
     if value is None:
@@ -122,7 +128,7 @@ def read(
     metrics = {
         "steps": float(to_host(steps.mask).sum(-1).mean()),
         "branch_tokens": float(branch_tokens),
-        **gate.of_reader(kit.task, traces, spans, laws, answers),
+        **gate.of_reader(solver.task, traces, spans, laws, answers),
         **(gate.of_equivariance(follows) if c.equivariance_arms else {}),
         **found,
         **kept,
@@ -188,7 +194,7 @@ def varied(traces: Traces) -> np.ndarray:
 
 
 def begin_values(
-    kit: Kit, config: Config, params: Params, traces: Traces, spans: Spans
+    solver: Solver, config: Config, params: Params, traces: Traces, spans: Spans
 ) -> Callable[[readers.CandidateTexts], tuple[np.ndarray, int]]:
     """Starts the branches of each macro-step and returns what waits for their values.
 
@@ -203,7 +209,7 @@ def begin_values(
     else:
         tapes = independent_tapes(traces.keys, group, sites, c.draws)
     read_endings = readers.begin_branches(
-        kit, params, traces, noise.keyed(tapes, kit.policy.vocab_size),
+        solver, params, traces, noise.keyed(tapes, solver.policy.vocab_size),
         boundary_sites(traces, spans.end[..., :-1], where),
         rule=behaviour_rule(config), limit=config.sampling.max_tokens,
         max_tokens=c.branch_tokens or config.sampling.max_tokens, slots=branch_slots(config),
@@ -254,7 +260,7 @@ def latent_arms(laws: Array, perturbed: Array, read_spans: Spans) -> Arms:
 
 
 def surface_arms(
-    kit: Kit,
+    solver: Solver,
     config: Config,
     params: Params,
     traces: Traces,
@@ -269,7 +275,7 @@ def surface_arms(
     ends = np.minimum(step_ends, answer_starts[..., None])
     begins = np.minimum(to_host(steps.start), ends)
     prompts, prompt_mask, variants, exists = rewritten.surface_variants(
-        kit.task, kit.tokenizer, traces.items, traces.tokens, begins, ends, mask,
+        solver.task, solver.tokenizer, traces.items, traces.tokens, begins, ends, mask,
         arms=config.counterfactual.surface_arms, seed=traces.seed,
         prompt_tokens=traces.prompts.tokens.shape[1],
     )  # fmt: skip
@@ -281,8 +287,8 @@ def surface_arms(
     variants = dataclasses.replace(variants, ends=np.take_along_axis(variants.ends, index, axis=-1))
     read = jnp.asarray(exists)[..., None] & spans.mask[:, :, None, :]
     laws = variant_laws(
-        kit.policy, params, jnp.asarray(prompts), jnp.asarray(prompt_mask),
-        jax.tree.map(jnp.asarray, variants), read, kit.field, candidates,
+        solver.policy, params, jnp.asarray(prompts), jnp.asarray(prompt_mask),
+        jax.tree.map(jnp.asarray, variants), read, solver.field, candidates,
     )  # fmt: skip
     usable = jnp.swapaxes(read, 2, 3)
     beside = jnp.broadcast_to(factual[..., None, :], laws.shape)

@@ -25,7 +25,7 @@ from gccpo_jax.sampling.branches import at_sites, continue_branches
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.outcomes import verified
 from gccpo_jax.sampling.sites import Sites
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Array, Candidates, Params
@@ -50,13 +50,13 @@ CandidateTexts = Sequence[Sequence[str]]
 """Candidate answers [B][C] as `candidates.candidates_of` returns them."""
 
 
-def scored(kit: Kit, params: Params, traces: Traces, candidates: Candidates) -> Reader:
+def scored(solver: Solver, params: Params, traces: Traces, candidates: Candidates) -> Reader:
     """The immediate reader: deterministic, no branches (N is 0)."""
 
     def read(sites: Sites) -> Readout:
         laws = site_laws(
-            kit.policy, params, traces.prompt, traces.rollout.segment, on_device(sites),
-            kit.field, candidates,
+            solver.policy, params, traces.prompt, traces.rollout.segment, on_device(sites),
+            solver.field, candidates,
         )  # fmt: skip
         exists = to_host(sites.exists)
         has_gold = to_host(candidates.exists)[:, 0][:, None, None, None]
@@ -68,7 +68,7 @@ def scored(kit: Kit, params: Params, traces: Traces, candidates: Candidates) -> 
 
 
 def continued(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     traces: Traces,
     answers: CandidateTexts,
@@ -91,7 +91,7 @@ def continued(
     JSD is positive between equal laws): use values and `reward.agreement`.
     """
     begin = partial(
-        begin_branches, kit, params, traces, tapes, rule=rule, max_tokens=max_tokens, limit=limit
+        begin_branches, solver, params, traces, tapes, rule=rule, max_tokens=max_tokens, limit=limit
     )
 
     def read(sites: Sites) -> Readout:
@@ -113,7 +113,7 @@ def continued(
 
 
 def begin_branches(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     traces: Traces,
     tapes: Tape,
@@ -136,16 +136,16 @@ def begin_branches(
     shape = sites.keep.shape
     flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
     noise = at_sites(tapes, flat.keep.shape[2])
-    given = (kit.policy, params, traces.prompt, traces.rollout.segment, flat)
+    given = (solver.policy, params, traces.prompt, traces.rollout.segment, flat)
     options = {"rule": rule, "max_tokens": max_tokens, "limit": limit}
     if slots:
-        branches = queue_branches(*given, noise.key, kit.stop, **options, slots=slots)
+        branches = queue_branches(*given, noise.key, solver.stop, **options, slots=slots)
     else:
-        branches = continue_branches(*given, noise, kit.stop, **options)
+        branches = continue_branches(*given, noise, solver.stop, **options)
     tokens, length = branches.tokens, branches.length  # not their caches
 
     def read_endings(answers: CandidateTexts, count: int) -> Readout:
-        found, scores = _endings(kit, traces, answers, count, flat, tokens, length)
+        found, scores = _endings(solver, traces, answers, count, flat, tokens, length)
         return Readout(
             laws=_shares(found, count).reshape(*shape, count + 1),
             value=_means(scores).reshape(shape),
@@ -165,7 +165,7 @@ def on_device(sites: Sites) -> Sites:
 
 
 def _endings(
-    kit: Kit,
+    solver: Solver,
     traces: Traces,
     answers: Sequence[Sequence[str]],
     count: int,
@@ -188,7 +188,7 @@ def _endings(
                 ids = np.array([*prefix, *tokens[b, g, e, n, : lengths[b, g, e, n]]], np.int32)
                 key = ids.tobytes()
                 if key not in known:
-                    known[key] = _ending(kit, traces.items[b], answers[b], count, ids)
+                    known[key] = _ending(solver, traces.items[b], answers[b], count, ids)
                 rows[:, g, e, n] = known[key]
         return rows
 
@@ -197,14 +197,14 @@ def _endings(
 
 
 def _ending(
-    kit: Kit, item: Item, answers: Sequence[str], count: int, ids: np.ndarray
+    solver: Solver, item: Item, answers: Sequence[str], count: int, ids: np.ndarray
 ) -> tuple[int, float]:
-    text = kit.tokenizer.decode(ids, skip_special=True)
-    score = verified(kit.task, item, text)
+    text = solver.tokenizer.decode(ids, skip_special=True)
+    score = verified(solver.task, item, text)
     if score is None and item.answer is not None:
         return UNSCORABLE, np.nan
-    answer = kit.task.extract(text)
-    same = (n for n, other in enumerate(answers) if other and kit.task.same(other, answer))
+    answer = solver.task.extract(text)
+    same = (n for n, other in enumerate(answers) if other and solver.task.same(other, answer))
     ending = next(same, count) if answer is not None else count
     return ending, np.nan if score is None else score
 

@@ -20,7 +20,7 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import continue_branches, resampling_tapes
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.sites import Sites, boundary, replaced, step_log_likelihood
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Array, Params, Spans
 
@@ -37,7 +37,7 @@ def _own_steps(tokens: Array, spans: Spans, width: int) -> Edits:
 
 
 def resample(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     traces: Traces,
     spans: Spans,
@@ -55,10 +55,10 @@ def resample(
     group, steps = spans.mask.shape[1:]
     sites = _starts(traces.prompts.tokens, traces.prompts.mask, traces.rollout.tokens, spans)
     keys = resampling_tapes(traces.keys, group, steps, arms)
-    tapes = Tape(keys, jnp.zeros((*keys.shape[:2], arms, 0, kit.policy.vocab_size)))
+    tapes = Tape(keys, jnp.zeros((*keys.shape[:2], arms, 0, solver.policy.vocab_size)))
     found = continue_branches(
-        kit.policy, params, traces.prompt, traces.rollout.segment, sites, tapes, kit.stop,
-        kit.boundary, rule=rule, max_tokens=limit, limit=limit, min_tokens=min_tokens,
+        solver.policy, params, traces.prompt, traces.rollout.segment, sites, tapes, solver.stop,
+        solver.boundary, rule=rule, max_tokens=limit, limit=limit, min_tokens=min_tokens,
     )  # fmt: skip
     return text_edits.trim(Edits(found.tokens, found.length, found.length > 0, Family.BASELINE))
 
@@ -72,7 +72,14 @@ def _starts(prompt: Array, prompt_mask: Array, tokens: Array, spans: Spans) -> S
 
 
 def swapped(
-    kit: Kit, params: Params, traces: Traces, spans: Spans, *, arms: int, rule: Rule, delta: float
+    solver: Solver,
+    params: Params,
+    traces: Traces,
+    spans: Spans,
+    *,
+    arms: int,
+    rule: Rule,
+    delta: float,
 ) -> Edits:
     """Siblings' steps in place of each step, where the policy might write them there."""
     own = own_steps(traces, spans)
@@ -81,7 +88,7 @@ def swapped(
 
     def likelihood(edits: Edits) -> Array:
         return step_log_likelihood(
-            kit.policy, params, traces.prompts.tokens, traces.prompt, traces.rollout.tokens,
+            solver.policy, params, traces.prompts.tokens, traces.prompt, traces.rollout.tokens,
             traces.rollout.segment, sites_of(spans, edits), rule=rule,
         )  # fmt: skip
 

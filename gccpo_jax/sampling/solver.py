@@ -13,7 +13,7 @@ from gccpo_jax.types import AnswerField, Array, Policy
 
 
 @dataclasses.dataclass(frozen=True)
-class Kit:
+class Solver:
     """A policy and a task that fit each other. Parameters are handed on, not kept."""
 
     policy: Policy
@@ -24,12 +24,12 @@ class Kit:
     field: AnswerField  # how the scored reader asks for an answer
 
 
-def make_kit(policy: Policy, task: Task, tokenizer: Tokenizer) -> Kit:
+def make_solver(policy: Policy, task: Task, tokenizer: Tokenizer) -> Solver:
     """Tables over the policy's vocabulary, made once."""
     stop = np.zeros(policy.vocab_size, bool)
     stop[list(tokenizer.stop_ids)] = True
     boundary = tokenizer.ids_where(lambda piece: task.boundary in piece, policy.vocab_size)
-    return Kit(
+    return Solver(
         policy=policy,
         task=task,
         tokenizer=tokenizer,

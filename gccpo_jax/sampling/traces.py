@@ -21,7 +21,7 @@ from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise, outcomes
 from gccpo_jax.sampling.rollout_queue import sampler
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout, Segment
 
@@ -49,7 +49,7 @@ class Traces:
 
 
 def sample_traces(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     items: Sequence[Item],
     prompts: Prompts,
@@ -68,16 +68,16 @@ def sample_traces(
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
     with watch("sample"):
         prompt, rollout = sampler(slots)(
-            kit.policy, params, prompts, keys, kit.stop,
+            solver.policy, params, prompts, keys, solver.stop,
             group=group, rule=rule, max_tokens=max_tokens,
         )  # fmt: skip
         jax.block_until_ready(rollout.tokens)
     with watch("verify"):
-        return _verified(kit, items, prompts, seed, keys, prompt, rollout, keyed=True)
+        return _verified(solver, items, prompts, seed, keys, prompt, rollout, keyed=True)
 
 
 def encode_traces(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     items: Sequence[Item],
     prompts: Prompts,
@@ -94,15 +94,21 @@ def encode_traces(
     """
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
     prompt, rollout = encode_responses(
-        kit.policy, params, prompts, jnp.asarray(tokens), jnp.asarray(lengths), kit.stop, rule=rule
+        solver.policy,
+        params,
+        prompts,
+        jnp.asarray(tokens),
+        jnp.asarray(lengths),
+        solver.stop,
+        rule=rule,
     )
-    return _verified(kit, items, prompts, seed, keys, prompt, rollout, keyed=False)
+    return _verified(solver, items, prompts, seed, keys, prompt, rollout, keyed=False)
 
 
-def read_by(kit: Kit, params: Params, traces: Traces, rule: Rule) -> Traces:
+def read_by(solver: Solver, params: Params, traces: Traces, rule: Rule) -> Traces:
     """The same trajectories with the caches of another reader (reference, EMA)."""
     prompt, rollout = encode_responses(
-        kit.policy, params, traces.prompts, traces.rollout.tokens, traces.rollout.length, kit.stop,
+        solver.policy, params, traces.prompts, traces.rollout.tokens, traces.rollout.length, solver.stop,
         rule=rule,
     )  # fmt: skip
     return dataclasses.replace(traces, prompt=prompt, rollout=rollout)
@@ -154,7 +160,7 @@ def encode_responses(
 
 
 def _verified(
-    kit: Kit,
+    solver: Solver,
     items: Sequence[Item],
     prompts: Prompts,
     seed: tuple[int, int],
@@ -165,8 +171,8 @@ def _verified(
     keyed: bool,
 ) -> Traces:
     tokens, lengths = to_host(rollout.tokens), to_host(rollout.length)
-    answers = outcomes.decode_all(kit.tokenizer, tokens, lengths)
-    outcome = outcomes.outcomes(kit.task, items, answers)
+    answers = outcomes.decode_all(solver.tokenizer, tokens, lengths)
+    outcome = outcomes.outcomes(solver.task, items, answers)
     return Traces(
         items, prompts, seed, keys, prompt, rollout, tokens, lengths, answers, outcome, keyed
     )

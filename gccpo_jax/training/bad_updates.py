@@ -60,7 +60,7 @@ def explain_skip(
 ) -> pathlib.Path:
     """Writes the questions that made a step's update not finite; where."""
     rows = bad_questions(partial(is_good, state.params), batch)
-    described = describe_bad(rows, items, batch, session.kit.tokenizer)
+    described = describe_bad(rows, items, batch, session.solver.tokenizer)
     file = directory / f"step_{step:06d}.json"
     with writing("what was not finite", file):
         if is_first():

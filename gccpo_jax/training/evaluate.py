@@ -14,14 +14,14 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.outcomes import decode_all, outcomes
 from gccpo_jax.sampling.questions import Questions, eval_batches
 from gccpo_jax.sampling.rollouts import sample
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.types import Params
 
 GREEDY = Rule(temperature=0.0)
 
 
 def accuracy(
-    kit: Kit,
+    solver: Solver,
     params: Params,
     questions: Questions,
     *,
@@ -41,21 +41,21 @@ def accuracy(
     for items, prompts, weight in eval_batches(questions, batch):
         keys = noise.question_keys(root, noise.EVALUATION_STEP, prompts.ids)
         _, rollout = sample(
-            kit.policy, params, prompts, keys, kit.stop,
+            solver.policy, params, prompts, keys, solver.stop,
             group=draws, rule=rule, max_tokens=max_tokens,
         )  # fmt: skip
-        answers = decode_all(kit.tokenizer, to_host(rollout.tokens), to_host(rollout.length))
-        scores = outcomes(kit.task, items, answers)[weight > 0]
+        answers = decode_all(solver.tokenizer, to_host(rollout.tokens), to_host(rollout.length))
+        scores = outcomes(solver.task, items, answers)[weight > 0]
         total += float(np.nansum(scores))
         count += int((~np.isnan(scores)).sum())
     return total / count if count else 0.0
 
 
 def evaluate_splits(
-    kit: Kit, params: Params, splits: Mapping[str, Questions], *, batch: int, max_tokens: int
+    solver: Solver, params: Params, splits: Mapping[str, Questions], *, batch: int, max_tokens: int
 ) -> dict[str, float]:
     """Greedy accuracy of each split."""
-    one = partial(accuracy, kit, params, rule=GREEDY, draws=1, seed=0)
+    one = partial(accuracy, solver, params, rule=GREEDY, draws=1, seed=0)
     return {
         name: one(questions, batch=min(batch, len(questions.items)), max_tokens=max_tokens)
         for name, questions in splits.items()

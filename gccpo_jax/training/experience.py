@@ -26,7 +26,7 @@ from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.reward.group import Reading
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
@@ -53,7 +53,7 @@ class Experience:
 
 
 def collect(
-    kit: Kit,
+    solver: Solver,
     config: Config,
     params: Params,
     items: Sequence[Item],
@@ -73,7 +73,7 @@ def collect(
       judge: scores of steps from outside (`config.reward.process`), None for none.
     """
     sample = partial(
-        sample_traces, kit, params, group=config.group_size, rule=behaviour_rule(config),
+        sample_traces, solver, params, group=config.group_size, rule=behaviour_rule(config),
         max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,
         slots=config.sampling.slots,
     )  # fmt: skip
@@ -86,7 +86,7 @@ def collect(
     judged, trains = None, sampled.scorable
     if judge is not None:
         with watch("judge"):
-            judged = judge_steps(kit, config.segmentation, sampled, judge)
+            judged = judge_steps(solver, config.segmentation, sampled, judge)
         metrics["process_score"] = judged.mean
         if config.reward.process_use == "curate":
             trains, judged = curated(judged, sampled, config.reward.keep), None
@@ -100,7 +100,7 @@ def collect(
             of_batch = jax.vmap(partial(of_outcomes, rule=credit_rule(config)))
             advantage = of_batch(reward, jnp.asarray(trains), rollout)
     else:
-        reading, spans, found = read(kit, config, params, sampled, watch, reader)
+        reading, spans, found = read(solver, config, params, sampled, watch, reader)
         use_gate = jnp.bool_(found["reader_gate"] >= config.counterfactual.min_gate)
         with watch("credit"):
             rule = credit_rule(config)

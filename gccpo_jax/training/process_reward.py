@@ -24,7 +24,7 @@ from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.distributed import divided, to_host
 from gccpo_jax.sampling.outcomes import step_texts
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.steps import find_steps
 from gccpo_jax.types import Array, Spans
@@ -46,14 +46,16 @@ class Judged:
         return float(self.score[self.mask].mean()) if self.mask.any() else 0.0
 
 
-def judge_steps(kit: Kit, segmentation: SegmentationConfig, traces: Traces, judge: Judge) -> Judged:
+def judge_steps(
+    solver: Solver, segmentation: SegmentationConfig, traces: Traces, judge: Judge
+) -> Judged:
     """Asks the judge about every trajectory that could be scored."""
     spans = _steps(
-        kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        solver.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=segmentation.max_steps, min_tokens=segmentation.min_tokens,
         max_tokens=segmentation.max_tokens,
     )  # fmt: skip
-    return Judged(*judged(kit, traces, spans, judge), spans)
+    return Judged(*judged(solver, traces, spans, judge), spans)
 
 
 def judged_advantage(found: Judged, size: int) -> Array:
@@ -85,7 +87,9 @@ def _curate(
     return jax.vmap(of_group)(score, mask, right, scorable)
 
 
-def judged(kit: Kit, traces: Traces, spans: Spans, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
+def judged(
+    solver: Solver, traces: Traces, spans: Spans, judge: Judge
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores [B, G, E] of the steps, and which of them were judged.
 
     Raises:
@@ -98,7 +102,9 @@ def judged(kit: Kit, traces: Traces, spans: Spans, judge: Judge) -> tuple[np.nda
         score, item = np.zeros(mask.shape[1:], np.float32), traces.items[b]
         for g in np.flatnonzero(mask[b].any(-1)):
             own = mask[b, g]
-            steps = step_texts(kit.tokenizer, traces.tokens[b, g], start[b, g][own], end[b, g][own])
+            steps = step_texts(
+                solver.tokenizer, traces.tokens[b, g], start[b, g][own], end[b, g][own]
+            )
             score[g, own] = _checked(judge(item.question, steps), len(steps), item.id)
         return score
 

@@ -115,7 +115,9 @@ class Run:
         """Waits for checkpoints, writes the policy and the summary, says where things are."""
         self.checkpoints.close()
         with writing("the policy and the summary", workdir):
-            weights.save(workdir / "policy", session.arch, self.state.params, session.kit.tokenizer)
+            weights.save(
+                workdir / "policy", session.arch, self.state.params, session.solver.tokenizer
+            )
             from_first(lambda: write_json(workdir / "summary.json", summary))
         for split, value in summary["after"].items():
             self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")

@@ -16,7 +16,7 @@ from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.sharding import keep_compilations
 from gccpo_jax.sampling.questions import Questions, load_questions
-from gccpo_jax.sampling.solver import Kit, make_kit
+from gccpo_jax.sampling.solver import Solver, make_solver
 from gccpo_jax.tasks import load_task
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.tasks.checking.user import with_verifier
@@ -29,7 +29,7 @@ class Session:
 
     mesh: jax.sharding.Mesh
     arch: Arch
-    kit: Kit
+    solver: Solver
     shardings: Any  # of the parameters
     train: Questions
     evaluation: dict[str, Questions]  # "id" and "ood_<family>"
@@ -58,12 +58,12 @@ def open_session(config: Config) -> tuple[Session, Params]:
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
     policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
-    kit = make_kit(policy, task, tokenizer)
+    solver = make_solver(policy, task, tokenizer)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
         mesh=mesh,
         arch=arch,
-        kit=kit,
+        solver=solver,
         shardings=_shardings(mesh, arch),
         train=load_questions(task, "train", tokenizer, config.data.max_prompt_tokens),
         evaluation={

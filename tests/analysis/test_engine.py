@@ -40,7 +40,7 @@ def wrong_result(line):
 
 def test_a_wrong_step_is_seen(model):
     """A sound solution and one with a wrong last result: D of that step tells them apart."""
-    items = [i for i in model.kit.task.splits["id"] if len(i.meta["problem"].changes) == 2][:3]
+    items = [i for i in model.solver.task.splits["id"] if len(i.meta["problem"].changes) == 2][:3]
     queries = []
     for item in items:
         lines = solution_steps(item.meta["problem"])
@@ -78,7 +78,7 @@ BAD = {
 
 def test_bad_solutions_give_defined_results(model):
     """Undefined is None with a reason that can be counted; nothing is NaN, nothing raises."""
-    task = model.kit.task
+    task = model.solver.task
     queries = [
         Query(make_item(task, n, "Ana has 1 pens . Ana puts in 1 pens .", gold), steps, name=name)
         for n, (name, (steps, gold)) in enumerate(BAD.items())
@@ -101,7 +101,7 @@ def test_bad_solutions_give_defined_results(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 1e4])
 def test_no_noise_and_huge_noise_give_finite_scores(model, sigma):
-    item = model.kit.task.splits["id"][0]
+    item = model.solver.task.splits["id"][0]
     settings = dataclasses.replace(SMALL, latent_sigma=sigma, surface_arms=0, max_candidates=2)
     report = analyse(model, item, solution_steps(item.meta["problem"]), settings=settings, group=1)
     measured = [step.R.value for step in report.steps if step.R is not None]
@@ -115,7 +115,7 @@ def test_no_noise_and_huge_noise_give_finite_scores(model, sigma):
 @pytest.mark.slow
 def test_the_models_own_solutions_can_be_audited(model):
     """Without a solution the model writes one; the audit adds D^cf and agreement."""
-    item = model.kit.task.splits["id"][1]
+    item = model.solver.task.splits["id"][1]
     settings = dataclasses.replace(SMALL, audit_arms=2)
     reports, found = analyse_batch(model, [Query(item)], settings, group=3)
     assert len(reports[0]) == 3 and reports[0][1].id.endswith("/1")
@@ -131,7 +131,7 @@ def test_the_models_own_solutions_can_be_audited(model):
 
 @pytest.mark.slow
 def test_results_do_not_depend_on_the_batch(model):
-    items = model.kit.task.splits["id"][:3]
+    items = model.solver.task.splits["id"][:3]
     queries = [Query(i, tuple(solution_steps(i.meta["problem"]))) for i in items]
     alone, _ = analyse_batch(model, queries[1:2], SMALL, group=2, prompt_tokens=64)
     together, _ = analyse_batch(model, queries, SMALL, group=2, prompt_tokens=64)
@@ -142,10 +142,10 @@ def test_results_do_not_depend_on_the_batch(model):
 
 
 def test_text_is_cut_where_the_task_cuts(model):
-    assert split_steps(model.kit.task, "a\nb\n") == ["a\n", "b\n"]
-    ids = step_ids(model.kit, ["Ana 1 + 1 = 2 pens", " ", "#### 2"])
-    assert model.kit.tokenizer.decode(ids[0]) == "Ana 1 + 1 = 2 pens\n"
-    assert ids[1] == [] and ids[2][-1] == model.kit.tokenizer.eos_id
+    assert split_steps(model.solver.task, "a\nb\n") == ["a\n", "b\n"]
+    ids = step_ids(model.solver, ["Ana 1 + 1 = 2 pens", " ", "#### 2"])
+    assert model.solver.tokenizer.decode(ids[0]) == "Ana 1 + 1 = 2 pens\n"
+    assert ids[1] == [] and ids[2][-1] == model.solver.tokenizer.eos_id
 
 
 def test_intervals():

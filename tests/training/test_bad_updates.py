@@ -146,7 +146,7 @@ def test_a_bad_question_is_described_by_what_the_update_reads(batch):
 
 def run_of(flags, tmp_path, said):
     """A run whose updates are skipped as `flags` say."""
-    session = types.SimpleNamespace(kit=types.SimpleNamespace(tokenizer=WORDS))
+    session = types.SimpleNamespace(solver=types.SimpleNamespace(tokenizer=WORDS))
     flags = iter(flags)
     return Run(
         state=start(), update=lambda state, _: (state, {"skipped": next(flags), "loss": 0.5}),

@@ -53,7 +53,7 @@ PIECES = [[[[2, 2, 1], [3]], [[4, 1], [1], [2, 2, 1]]], [[[2]], [[3, 1], [3]]]]
 def batch(outcome):
     """Two questions with two responses; step texts are a letter a token."""
     tokenizer = SimpleNamespace(decode=lambda ids, skip_special: "".join("abcde"[i] for i in ids))
-    kit = SimpleNamespace(tokenizer=tokenizer, boundary=jnp.arange(5) == STOP)
+    solver = SimpleNamespace(tokenizer=tokenizer, boundary=jnp.arange(5) == STOP)
     outcome = np.array(outcome, np.float32)
     traces = SimpleNamespace(
         items=[SimpleNamespace(id=7, question="q"), SimpleNamespace(id=8, question="qq")],
@@ -61,7 +61,7 @@ def batch(outcome):
         tokens=TOKENS,
         scorable=~np.isnan(outcome),
     )
-    return kit, traces
+    return solver, traces
 
 
 def test_scores_become_advantages_of_the_tokens_of_each_step():
@@ -72,8 +72,8 @@ def test_scores_become_advantages_of_the_tokens_of_each_step():
         return [2.0 * len(step) + step.count("c") for step in steps]
 
     limits = SegmentationConfig(max_steps=4, min_tokens=1)
-    kit, traces = batch([[1, 0], [1, np.nan]])
-    judged = judge_steps(kit, limits, traces, judge)
+    solver, traces = batch([[1, 0], [1, np.nan]])
+    judged = judge_steps(solver, limits, traces, judge)
     got = judged_advantage(judged, TOKENS.shape[-1])
     assert seen == [("q", ["ccb", "d"]), ("q", ["eb", "b", "ccb"]), ("qq", ["c"])]
     scores = [[8.0, 2.0], [4.0, 2.0, 8.0]]
@@ -87,22 +87,22 @@ def test_scores_become_advantages_of_the_tokens_of_each_step():
 
 @pytest.mark.parametrize("wrong", [[1.0], [1.0, float("nan")], None, ["x", "y"], 3.0])
 def test_scores_that_do_not_fit_are_named(wrong):
-    kit, traces = batch([[1, 0], [1, 0]])
+    solver, traces = batch([[1, 0], [1, 0]])
     with pytest.raises(UserError, match="question 7 with 2 steps it returned"):
-        judge_steps(kit, SegmentationConfig(min_tokens=1), traces, lambda q, s: wrong)
+        judge_steps(solver, SegmentationConfig(min_tokens=1), traces, lambda q, s: wrong)
 
 
 def test_the_filter_keeps_what_fits_its_outcome_and_balances():
     tokens = np.tile(np.array([2, 1, 3, 1, 0, 0]), (1, 6, 1))
     outcome = np.array([[1, 1, 1, 1, 0, np.nan]], np.float32)
-    kit, traces = batch([[1, 0], [1, 0]])
+    solver, traces = batch([[1, 0], [1, 0]])
     traces.tokens, traces.outcome, traces.scorable = tokens, outcome, ~np.isnan(outcome)
     traces.items = traces.items[:1]
     lengths = jnp.full((1, 6), 4)
     traces.rollout = SimpleNamespace(tokens=jnp.asarray(tokens), length=lengths)
     given = iter([[0.9, 0.9], [0.1, 0.1], [0.5, 0.5], [0.8, 0.8], [0.2, 0.2]])
     limits = SegmentationConfig(max_steps=4, min_tokens=1)
-    judged = judge_steps(kit, limits, traces, lambda q, s: next(given))
+    judged = judge_steps(solver, limits, traces, lambda q, s: next(given))
     assert judged.mean == pytest.approx(0.5)
     kept = curated(judged, traces, keep=3)
     # The unscorable one goes first, then the right ones whose steps look worst.

@@ -44,24 +44,31 @@ def model():
 
 @pytest.fixture(scope="module")
 def items(model):
-    return model.kit.task.splits["id"][:4]
+    return model.solver.task.splits["id"][:4]
 
 
 def given(model, items, rows, width=T):
     """Solutions (lines without newline) as traces [B, 1, T] and their steps."""
-    kit = model.kit
+    solver = model.solver
     tokens, lengths = np.zeros((len(rows), 1, width), np.int32), np.zeros((len(rows), 1), np.int32)
     start, end = np.zeros((2, len(rows), 1, E), np.int32)
     mask = np.zeros((len(rows), 1, E), bool)
     for b, lines in enumerate(rows):
-        pieces = [kit.tokenizer.encode(line + "\n") for line in lines]
+        pieces = [solver.tokenizer.encode(line + "\n") for line in lines]
         flat = [token for piece in pieces for token in piece]
         cuts = np.cumsum([0, *map(len, pieces)])
         tokens[b, 0, : len(flat)], lengths[b, 0] = flat, len(flat)
         start[b, 0, : len(lines)], end[b, 0, : len(lines)] = cuts[:-1], cuts[1:]
         mask[b, 0, : len(lines)] = True
     traces = encode_traces(
-        kit, model.params, items, prompts_of(kit, items), tokens, lengths, rule=RULE, seed=(0, 1)
+        solver,
+        model.params,
+        items,
+        prompts_of(solver, items),
+        tokens,
+        lengths,
+        rule=RULE,
+        seed=(0, 1),
     )
     return traces, Spans(*map(jnp.asarray, (start, end, mask)))
 
@@ -75,7 +82,7 @@ def candidates(model, items, count=8):
     """The gold answer and its neighbours."""
     said = [[f"#### {int(i.answer) + d}" for d in (1, -1, 2, -2, 3, 4, -3)] for i in items]
     return candidates_of(
-        model.kit.task, model.kit.tokenizer, items, np.array(said, object),
+        model.solver.task, model.solver.tokenizer, items, np.array(said, object),
         count=count, max_tokens=3,
     )  # fmt: skip
 
@@ -89,11 +96,11 @@ def solved(model, items):
 @pytest.fixture(scope="module")
 def sampled(model, items):
     traces = sample_traces(
-        model.kit, model.params, items, prompts_of(model.kit, items), group=G, rule=RULE,
+        model.solver, model.params, items, prompts_of(model.solver, items), group=G, rule=RULE,
         max_tokens=T, seed=(0, 0), watch=Stopwatch(),
     )  # fmt: skip
     spans = find_all_steps(
-        model.kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        model.solver.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=E, min_tokens=2, max_tokens=0,
     )  # fmt: skip
     return traces, spans
@@ -102,9 +109,9 @@ def sampled(model, items):
 def reader(model, traces, answers, draws=DRAWS, keys=None):
     group = traces.tokens.shape[1]
     found = fresh_tapes(traces.keys if keys is None else keys, group, draws)
-    tapes = noise.keyed(found, model.kit.policy.vocab_size)
+    tapes = noise.keyed(found, model.solver.policy.vocab_size)
     return readers.continued(
-        model.kit, model.params, traces, answers, 8, tapes,
+        model.solver, model.params, traces, answers, 8, tapes,
         rule=RULE, max_tokens=T, limit=T, at_once=1,
     )  # fmt: skip
 
@@ -113,7 +120,7 @@ def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
     """The step itself in its place: R is 1.0, S is 0.0 and D^cf is 0.0 exactly."""
     traces, spans, found, answers = solved
     own = step_edits.own_steps(traces, spans)
-    arms = scored_arms(model.kit, model.params, traces, spans, own, found)
+    arms = scored_arms(model.solver, model.params, traces, spans, own, found)
     R, defined = reward.robustness(arms.factual, arms.laws, arms.usable)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     mask = np.asarray(spans.mask)
@@ -134,18 +141,18 @@ def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
 def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
     traces, spans, found, _ = solved
     laws, perturbed = latent_laws(
-        model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
-        model.kit.field, found, jnp.float32(0.0), arms=2,
+        model.solver.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
+        model.solver.field, found, jnp.float32(0.0), arms=2,
     )  # fmt: skip
     arms = latent_arms(laws, perturbed, spans)
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
-    task = dataclasses.replace(model.kit.task, corrupt=lambda step, rng: step)
+    task = dataclasses.replace(model.solver.task, corrupt=lambda step, rng: step)
     nothing = text_edits.corrupt(
-        task, model.kit.tokenizer, traces.items, traces.tokens, spans,
+        task, model.solver.tokenizer, traces.items, traces.tokens, spans,
         arms=1, seed=(0, 0), max_tokens=T,
     )  # fmt: skip
-    arms = scored_arms(model.kit, model.params, traces, spans, nothing, found)
+    arms = scored_arms(model.solver, model.params, traces, spans, nothing, found)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(S, 0.0)
 
@@ -154,16 +161,16 @@ def test_t2_replaying_all_keys_gives_the_same_tokens(model, items, sampled):
     """The whole trajectory, and its rest from every boundary under its own tape."""
     traces, spans = sampled
     again = sample_traces(
-        model.kit, model.params, items, traces.prompts, group=G, rule=RULE,
+        model.solver, model.params, items, traces.prompts, group=G, rule=RULE,
         max_tokens=T, seed=(0, 0), watch=Stopwatch(),
     )  # fmt: skip
     np.testing.assert_array_equal(again.tokens, traces.tokens)
     own = fresh_tapes(traces.keys, G, 1, first=0)
     sites = boundary_sites(traces, spans.end, spans.mask)
     branches = continue_branches(
-        model.kit.policy, model.params, traces.prompt, traces.rollout.segment,
+        model.solver.policy, model.params, traces.prompt, traces.rollout.segment,
         jax.tree.map(lambda x: x[:, :, :, 0], sites),
-        at_sites(noise.keyed(own, model.kit.policy.vocab_size), E), model.kit.stop,
+        at_sites(noise.keyed(own, model.solver.policy.vocab_size), E), model.solver.stop,
         rule=RULE, max_tokens=T, limit=T,
     )  # fmt: skip
     for b, g, k in np.argwhere(np.asarray(spans.mask)):
@@ -181,15 +188,15 @@ def test_t3_intervening_later_changes_nothing_before(model, solved):
         begin, end = (int(x[b, 0, last[b, 0]]) for x in (spans.start, spans.end))
         tokens[b, 0, begin:end] = tokens[b, 0, begin:end][::-1]
     other = encode_traces(
-        model.kit, model.params, traces.items, traces.prompts, tokens, traces.lengths,
+        model.solver, model.params, traces.items, traces.prompts, tokens, traces.lengths,
         rule=RULE, seed=(0, 1),
     )  # fmt: skip
 
     def laws(x):
         return np.asarray(
             latent_laws(
-                model.kit.policy, model.params, x.prompt, x.rollout.segment, spans, x.keys,
-                model.kit.field, found, jnp.float32(0.3), arms=1,
+                model.solver.policy, model.params, x.prompt, x.rollout.segment, spans, x.keys,
+                model.solver.field, found, jnp.float32(0.3), arms=1,
             )[1]
         )  # fmt: skip
 
@@ -207,7 +214,7 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
     before = boundary_sites(longer, cuts.start[:, :, 1:2], cuts.mask[:, :, 1:2])
     plain = boundary_sites(traces, spans.end[:, :, :1], spans.mask[:, :, :1])
     scored = [
-        readers.scored(model.kit, model.params, x, found)(site)
+        readers.scored(model.solver, model.params, x, found)(site)
         for x, site in ((longer, before), (traces, plain))
     ]
     effect = np.asarray(reward.jsd(jnp.asarray(scored[0].laws), jnp.asarray(scored[1].laws)))
@@ -223,13 +230,15 @@ def known_null_effects(model, traces, spans, found):
         config, counterfactual=dataclasses.replace(config.counterfactual, surface_arms=4)
     )
     starts = answer_starts(
-        model.kit.task, model.kit.tokenizer, traces.tokens, traces.lengths, traces.texts
+        model.solver.task, model.solver.tokenizer, traces.tokens, traces.lengths, traces.texts
     )
     laws, _ = latent_laws(
-        model.kit.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
-        model.kit.field, found, jnp.float32(0.0), arms=0,
+        model.solver.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
+        model.solver.field, found, jnp.float32(0.0), arms=0,
     )  # fmt: skip
-    arms = surface_arms(model.kit, config, model.params, traces, spans, spans, starts, found, laws)
+    arms = surface_arms(
+        model.solver, config, model.params, traces, spans, spans, starts, found, laws
+    )
     distance = np.asarray(reward.jsd(arms.factual, arms.laws))
     last = np.asarray(spans.mask).sum(-1) - 1
     return np.take_along_axis(distance, last[..., None, None], axis=2)[
@@ -244,9 +253,11 @@ def effect_of(model, traces, spans, found, changed):
     for b in range(len(traces.items)):
         k = int(last[b, 0])
         ids = traces.tokens[b, 0, spans.start[b, 0, k] : spans.end[b, 0, k]]
-        lists[b, 0, k, 0] = model.kit.tokenizer.encode(changed(b, model.kit.tokenizer.decode(ids)))
+        lists[b, 0, k, 0] = model.solver.tokenizer.encode(
+            changed(b, model.solver.tokenizer.decode(ids))
+        )
     new = text_edits.from_lists((*spans.mask.shape, 1), lists, Family.CONTENT)
-    arms = scored_arms(model.kit, model.params, traces, spans, new, found)
+    arms = scored_arms(model.solver, model.params, traces, spans, new, found)
     return float(reward.sensitivity(arms.factual, arms.laws, arms.usable)[0].sum() / len(lists))
 
 
@@ -276,9 +287,9 @@ def test_t6_shared_noise_has_the_same_mean_and_a_lower_variance(model, solved):
     first = Spans(*(x[:, :, :1] for x in (spans.start, spans.end, spans.mask)))
     wrong = {}
     for b in range(len(traces.items)):
-        text = model.kit.tokenizer.decode(traces.tokens[b, 0, : spans.end[b, 0, 0]])
+        text = model.solver.tokenizer.decode(traces.tokens[b, 0, : spans.end[b, 0, 0]])
         head, result = text.rsplit("= ", 1)
-        ids = model.kit.tokenizer.encode(f"{head}= {(int(result.split()[0]) + 1) % 18} pens\n")
+        ids = model.solver.tokenizer.encode(f"{head}= {(int(result.split()[0]) + 1) % 18} pens\n")
         wrong[b, 0, 0, 0] = ids
     new = text_edits.from_lists((*first.mask.shape, 1), wrong, Family.CONTENT)
     own = step_edits.own_steps(traces, first)
@@ -300,20 +311,20 @@ def test_t6_shared_noise_has_the_same_mean_and_a_lower_variance(model, solved):
 def test_t9_a_collapsed_policy_is_masked_and_not_robust(model, items, temperature):
     """A policy that says one thing: no arm counts, R is undefined rather than 1."""
     traces = sample_traces(
-        model.kit, model.params, items[:2], prompts_of(model.kit, items[:2], 64), group=6,
+        model.solver, model.params, items[:2], prompts_of(model.solver, items[:2], 64), group=6,
         rule=Rule(temperature), max_tokens=T, seed=(0, 0), watch=Stopwatch(),
     )  # fmt: skip
     spans = find_all_steps(
-        model.kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        model.solver.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=E, min_tokens=2, max_tokens=0,
     )  # fmt: skip
     collapsed = temperature < 1
     assert varied(traces).all() != collapsed
     fresh = step_edits.resample(
-        model.kit, model.params, traces, spans, arms=6, rule=Rule(temperature),
+        model.solver, model.params, traces, spans, arms=6, rule=Rule(temperature),
         min_tokens=2, limit=T,
     )  # fmt: skip
-    kept = text_edits.equivalent(model.kit.tokenizer, fresh, step_edits.own_steps(traces, spans))
+    kept = text_edits.equivalent(model.solver.tokenizer, fresh, step_edits.own_steps(traces, spans))
     if collapsed:
         assert not kept.usable.any()
     law = jnp.ones((*spans.mask.shape, 6, 3)) / 3

@@ -10,7 +10,7 @@ import pytest
 from gccpo_jax import config
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.timing import Stopwatch
-from gccpo_jax.sampling.solver import Kit
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.training.experience import collect
 from gccpo_jax.types import Prompts
@@ -24,7 +24,7 @@ def verify(item, text):
     return None if len(text) == 3 else float((sum(map(int, text)) + item.id) % 4 == 0)
 
 
-KIT = Kit(
+KIT = Solver(
     policy=toy.POLICY,
     task=Task("digits", {}, prompt=str, extract=str, verify=verify),
     tokenizer=SimpleNamespace(decode=lambda ids, skip_special: "".join(map(str, ids))),

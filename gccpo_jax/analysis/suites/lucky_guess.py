@@ -78,7 +78,7 @@ def _rows(model: Model, found: Judged) -> list[dict]:
     out = []
     for b, item in enumerate(found.items):
         for g, steps in enumerate(found.texts[b]):
-            kind = classify(item, steps, model.kit.task.extract(found.traces.texts[b, g]))
+            kind = classify(item, steps, model.solver.task.extract(found.traces.texts[b, g]))
             if kind is None:
                 continue
             last = len(steps) - 1

@@ -125,7 +125,7 @@ def _open(
 
 
 def _width(model: Model, items: Sequence[Item]) -> int:
-    return prompts_of(model.kit, items).tokens.shape[1]
+    return prompts_of(model.solver, items).tokens.shape[1]
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -53,10 +53,10 @@ def judged(
     prompt_tokens: int,
 ) -> Judged:
     """`group` sampled and `injected` injected trajectories of each question, analysed."""
-    kit, rule = model.kit, Rule(settings.temperature)
-    prompts = prompts_of(kit, items, prompt_tokens)
+    solver, rule = model.solver, Rule(settings.temperature)
+    prompts = prompts_of(solver, items, prompt_tokens)
     own = sample_traces(
-        kit, model.params, items, prompts, group=group, rule=rule,
+        solver, model.params, items, prompts, group=group, rule=rule,
         max_tokens=settings.max_tokens, seed=(settings.seed, _SAMPLED), watch=Stopwatch(),
     )  # fmt: skip
     tokens, lengths = own.tokens, own.lengths
@@ -65,23 +65,23 @@ def judged(
         tokens = np.concatenate([tokens, more[0]], axis=1)
         lengths = np.concatenate([lengths, more[1]], axis=1)
     traces = encode_traces(
-        kit, model.params, items, prompts, tokens, lengths,
+        solver, model.params, items, prompts, tokens, lengths,
         rule=rule, seed=(settings.seed, _ANALYSED),
     )  # fmt: skip
     spans = find_all_steps(
-        kit.boundary, traces.rollout.tokens, traces.rollout.length,
+        solver.boundary, traces.rollout.tokens, traces.rollout.length,
         max_steps=settings.max_steps, min_tokens=settings.min_step_tokens,
         max_tokens=settings.max_step_tokens,
     )  # fmt: skip
     found = analyse_traces(
-        kit, model.params, traces, spans, settings, pool_of=own.texts, limit=settings.max_tokens
+        solver, model.params, traces, spans, settings, pool_of=own.texts, limit=settings.max_tokens
     )
     texts = [
         [_step_texts(model, traces, found, b, g) for g in range(tokens.shape[1])]
         for b in range(len(items))
     ]
     labels = [
-        [kit.task.check(item, steps) for steps in rows]
+        [solver.task.check(item, steps) for steps in rows]
         for item, rows in zip(items, texts, strict=True)
     ]
     return Judged(items, traces, found, texts, labels, group)
@@ -90,7 +90,7 @@ def judged(
 def _step_texts(model: Model, traces: Traces, found: Analysis, b: int, g: int) -> list[str]:
     kept = found.mask[b, g]
     starts, ends = found.spans.start[b, g][kept], found.spans.end[b, g][kept]
-    return step_texts(model.kit.tokenizer, traces.tokens[b, g], starts, ends)
+    return step_texts(model.solver.tokenizer, traces.tokens[b, g], starts, ends)
 
 
 def with_injections(
@@ -100,27 +100,29 @@ def with_injections(
 
     Where to inject and which label (any but `valid`) is drawn by (seed, question id, n).
     """
-    kit = model.kit
+    solver = model.solver
     size = settings.max_tokens
     tokens = np.zeros((len(items), count, size), np.int32)
     lengths = np.ones((len(items), count), np.int32)
     for b, item in enumerate(items):
         for n in range(count):
             rng = np.random.default_rng([settings.seed, item.id, n])
-            ids = kit.tokenizer.encode("".join(f"{line}\n" for line in injected_prefix(item, rng)))
+            ids = solver.tokenizer.encode(
+                "".join(f"{line}\n" for line in injected_prefix(item, rng))
+            )
             ids = ids[: size - 1]
             tokens[b, n, : len(ids)] = ids
             lengths[b, n] = len(ids)
     begun = encode_traces(
-        kit, model.params, items, prompts, tokens, lengths,
+        solver, model.params, items, prompts, tokens, lengths,
         rule=Rule(settings.temperature), seed=(settings.seed, _GOING_ON),
     )  # fmt: skip
     exists = jnp.ones((len(items), count, 1), bool)
     sites = boundary_sites(begun, jnp.asarray(lengths)[..., None], exists)
-    tapes = noise.keyed(fresh_tapes(begun.keys, count, 1), kit.policy.vocab_size)
+    tapes = noise.keyed(fresh_tapes(begun.keys, count, 1), solver.policy.vocab_size)
     branches = continue_branches(
-        kit.policy, model.params, begun.prompt, begun.rollout.segment, _flat(sites),
-        at_sites(tapes, 1), kit.stop,
+        solver.policy, model.params, begun.prompt, begun.rollout.segment, _flat(sites),
+        at_sites(tapes, 1), solver.stop,
         rule=Rule(settings.temperature), max_tokens=size, limit=size,
     )  # fmt: skip
     more, grown = np.asarray(branches.tokens)[:, :, 0, 0], np.asarray(branches.length)[:, :, 0, 0]
