@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.counterfactual.read import cut
+from gccpo_jax.counterfactual.places import cut
 from gccpo_jax.policy.token_law import Rule, behaviour_rule, log_law
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
@@ -27,7 +27,7 @@ def read(
     solver: Any, config: Any, params: Any, items: Any, prompts: Prompts, step: int, watch: Any
 ):
     """Samples as a step does, then reads naively: stages `branches` and `readout` of `watch`."""
-    rule, c = behaviour_rule(config), config.counterfactual
+    rule, c = behaviour_rule(config.sampling), config.counterfactual
     traces = sample_traces(
         solver, params, items, prompts, group=config.group_size, rule=rule,
         max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,

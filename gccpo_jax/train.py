@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.config import Config
+from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.update import policy_loss_fn
 from gccpo_jax.policy.logprobs import token_logp
@@ -53,7 +54,7 @@ def train_and_evaluate(
     reference = jax.tree.map(jnp.copy, params) if keep else None
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
-    rule = behaviour_rule(config)
+    rule = behaviour_rule(config.sampling)
     reference_logp = jax.jit(partial(token_logp, session.solver.policy, rule=rule))
     questions = partial(next_questions, batches, session.mesh)
     loss = policy_loss_fn(config, session.solver.policy)
@@ -115,13 +116,12 @@ def check_task(config: Config, session: Session) -> None:
     task = session.solver.task
     if not config.credit.of_steps:
         return
-    rewrites = (("surface", task.surface), ("corrupt", task.corrupt), ("equivariance", task.number))
-    for name, can in rewrites:
-        arms = getattr(config.counterfactual, f"{name}_arms")
-        if arms and not can:
+    for row in INTERVENTIONS:
+        arms = row.asked(config.counterfactual)
+        if arms and not row.possible(task):
             raise UserError(
-                f"config.counterfactual.{name}_arms = {arms}: task {task.name!r} has no "
-                f"{name!r} rewrites; set it to 0"
+                f"config.counterfactual.{row.name}_arms = {arms}: task {task.name!r} has no "
+                f"{row.name!r} rewrites; set it to 0"
             )
 
 

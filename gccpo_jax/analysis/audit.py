@@ -20,29 +20,25 @@ import numpy as np
 
 from gccpo_jax import reward
 from gccpo_jax.counterfactual import readers, step_edits, text_edits
+from gccpo_jax.counterfactual.places import Places
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.reward.arms import Edits
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.abduction import abduct
 from gccpo_jax.sampling.branches import fresh_tapes
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.solver import Solver
-from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.types import Array, Params, Spans
+from gccpo_jax.sampling.traces import Seen, Traces
+from gccpo_jax.types import Array, Spans
 
 
 def audit(
-    solver: Solver,
-    params: Params,
-    traces: Traces,
-    spans: Spans,
-    read_spans: Spans,
+    seen: Seen,
+    places: Places,
     go_on: readers.Reader,
     answers: Sequence[Sequence[str]],
     *,
     arms: int,
     candidates: int,
-    rule: Rule,
     limit: int,
     max_tokens: int,
     min_step_tokens: int,
@@ -50,24 +46,28 @@ def audit(
     """`counterfactual` (D^cf), `agreement` and `but_for`, each [B, G, E]; NaN where undefined.
 
     Args:
-      spans: steps. read_spans: the same without the answer field, where corruption acts.
+      places: steps; corruption acts on them without the answer field.
       go_on: the continued reader, with the draws and tapes that Phi was read with.
       answers: candidates as strings. arms: P; 0 measures nothing.
     """
+    traces, spans, read_spans = seen.traces, places.spans, places.read_spans
     names = ("counterfactual", "agreement", "but_for")
     if not arms:
         return {name: np.full(spans.mask.shape, np.nan, np.float32) for name in names}
-    fresh = step_edits.resample(
-        solver, params, traces, spans, arms=arms, rule=rule, min_tokens=min_step_tokens, limit=limit
-    )
+    fresh = step_edits.resample(seen, spans, arms=arms, min_tokens=min_step_tokens, limit=limit)
     changed = text_edits.corrupt(
-        solver.task, solver.tokenizer, traces.items, traces.tokens, read_spans,
-        arms=arms, seed=traces.seed, max_tokens=limit,
-    )  # fmt: skip
+        seen.solver.task,
+        seen.solver.tokenizer,
+        traces.items,
+        traces.tokens,
+        read_spans,
+        arms=arms,
+        seed=traces.seed,
+        max_tokens=limit,
+    )
     own_noise = readers.continued(
-        solver, params, traces, answers, candidates, factual_tapes(solver, params, traces, rule),
-        rule=rule, max_tokens=max_tokens, limit=limit,
-    )  # fmt: skip
+        seen, answers, candidates, factual_tapes(seen), max_tokens=max_tokens, limit=limit
+    )
     agreement = _agreement(go_on, traces, read_spans, changed)
     return {
         "counterfactual": _gain(go_on, traces, spans, fresh),
@@ -76,16 +76,23 @@ def audit(
     }
 
 
-def factual_tapes(solver: Solver, params: Params, traces: Traces, rule: Rule) -> Tape:
+def factual_tapes(seen: Seen) -> Tape:
     """The tapes [B, G, 1] behind the trajectories: keyed, or a draw from the posterior."""
+    policy, traces = seen.solver.policy, seen.traces
     keys = fresh_tapes(traces.keys, traces.tokens.shape[1], 1, first=0)
     if traces.keyed:
-        return noise.keyed(keys, solver.policy.vocab_size)
+        return noise.keyed(keys, policy.vocab_size)
     prompts, rollout = traces.prompts, traces.rollout
     recorded = _abducted(
-        solver.policy, params, prompts.tokens, prompts.mask, rollout.tokens, rollout.length,
-        keys[..., 0], rule=rule,
-    )  # fmt: skip
+        policy,
+        seen.params,
+        prompts.tokens,
+        prompts.mask,
+        rollout.tokens,
+        rollout.length,
+        keys[..., 0],
+        rule=traces.rule,
+    )
     return Tape(keys, recorded[:, :, None])
 
 

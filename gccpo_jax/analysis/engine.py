@@ -17,21 +17,20 @@ import numpy as np
 from gccpo_jax import reward
 from gccpo_jax.analysis.audit import audit
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.config import Config
-from gccpo_jax.counterfactual import read, readers
+from gccpo_jax.counterfactual import readers
 from gccpo_jax.counterfactual.answer_laws import latent_laws
-from gccpo_jax.counterfactual.arms import content_arms
-from gccpo_jax.counterfactual.candidates import answer_starts, candidates_of
+from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.gate import of_reader
-from gccpo_jax.counterfactual.interventions import delete
-from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
+from gccpo_jax.counterfactual.places import Places, boundary_sites, starts_of
+from gccpo_jax.counterfactual.read import arms_of, ask
+from gccpo_jax.counterfactual.step_edits import delete
+from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import fresh_tapes
-from gccpo_jax.sampling.solver import Solver
-from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.types import Array, Candidates, Params, Spans
+from gccpo_jax.sampling.traces import Seen, Traces
+from gccpo_jax.types import Array, Spans
 
 _ROWS = 64  # branches decoded together at least: fewer leave a decoder waiting for its weights
 
@@ -72,14 +71,7 @@ class Analysis:
 
 
 def analyse_traces(
-    solver: Solver,
-    params: Params,
-    traces: Traces,
-    spans: Spans,
-    settings: Settings,
-    *,
-    pool_of: np.ndarray,
-    limit: int,
+    seen: Seen, spans: Spans, settings: Settings, *, pool_of: np.ndarray, limit: int
 ) -> Analysis:
     """Measures every step of every trajectory.
 
@@ -89,33 +81,46 @@ def analyse_traces(
         before anything is read.
       limit: tokens that prefix and branch hold together.
     """
+    solver, traces = seen.solver, seen.traces
     c = settings.config()
     spans = trim_steps(spans)
+    places = Places(spans, spans, starts_of(seen))
     candidates, answers = candidates_of(
-        solver.task, solver.tokenizer, traces.items, pool_of,
-        count=settings.max_candidates, max_tokens=settings.max_answer_tokens,
-    )  # fmt: skip
-    rule = Rule(settings.temperature)
-    group = traces.tokens.shape[1]
-    go_on = readers.continued(
-        solver, params, traces, answers, settings.max_candidates,
-        noise.keyed(fresh_tapes(traces.keys, group, settings.draws), solver.policy.vocab_size),
-        rule=rule, max_tokens=settings.max_tokens, limit=limit,
-        at_once=-(-_ROWS // (traces.lengths.size * settings.draws)),
-    )  # fmt: skip
-    values = _values(go_on, traces, spans)
-    starts = answer_starts(
-        solver.task, solver.tokenizer, traces.tokens, traces.lengths, traces.texts
+        solver.task,
+        solver.tokenizer,
+        traces.items,
+        pool_of,
+        count=settings.max_candidates,
+        max_tokens=settings.max_answer_tokens,
     )
-    read_spans = read.before_answer(spans, starts)
-    laws = _laws(solver, c, params, traces, spans, read_spans, starts, candidates)
+    tapes = fresh_tapes(traces.keys, traces.tokens.shape[1], settings.draws)
+    go_on = readers.continued(
+        seen,
+        answers,
+        settings.max_candidates,
+        noise.keyed(tapes, solver.policy.vocab_size),
+        max_tokens=settings.max_tokens,
+        limit=limit,
+        at_once=-(-_ROWS // (traces.lengths.size * settings.draws)),
+    )
+    values = _values(go_on, traces, spans)
+    asked = ask(
+        seen, seen, places, candidates, c.counterfactual, c.segmentation, settings.max_tokens
+    )
+    laws = _laws(asked)
     found = jax.tree.map(np.asarray, _scores(laws))
     mask = np.asarray(spans.mask)
     checked = audit(
-        solver, params, traces, spans, read_spans, go_on, answers,
-        arms=settings.audit_arms, candidates=settings.max_candidates, rule=rule, limit=limit,
-        max_tokens=settings.max_tokens, min_step_tokens=settings.min_step_tokens,
-    )  # fmt: skip
+        seen,
+        places,
+        go_on,
+        answers,
+        arms=settings.audit_arms,
+        candidates=settings.max_candidates,
+        limit=limit,
+        max_tokens=settings.max_tokens,
+        min_step_tokens=settings.min_step_tokens,
+    )
     return Analysis(
         spans=jax.tree.map(np.asarray, spans),
         labels=_padded(answers, settings.max_candidates),
@@ -132,10 +137,8 @@ def analyse_traces(
         deletion=_deletion(laws, mask),
         **checked,
         equivariance=equivariance(
-            solver,
-            params,
-            traces,
-            read_spans,
+            seen,
+            places,
             arms=settings.equivariance_arms,
             max_answer_tokens=settings.max_answer_tokens,
         ),
@@ -157,7 +160,7 @@ def trim_steps(spans: Spans) -> Spans:
 def _values(go_on: readers.Reader, traces: Traces, spans: Spans) -> readers.Readout:
     """Branches from before the first step and after each but the last."""
     ends = jnp.concatenate([jnp.zeros_like(spans.end[..., :1]), spans.end[..., :-1]], -1)
-    return go_on(read.boundary_sites(traces, ends, spans.mask))
+    return go_on(boundary_sites(traces, ends, spans.mask))
 
 
 def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> dict:
@@ -181,42 +184,31 @@ def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> d
     }
 
 
-def _laws(
-    solver: Solver,
-    c: Config,
-    params: Params,
-    traces: Traces,
-    spans: Spans,
-    read_spans: Spans,
-    starts: np.ndarray,
-    candidates: Candidates,
-) -> reward.Laws:
+def _laws(asked: Asked) -> reward.Laws:
     """All scored laws [B, G, ...] of the trajectories."""
-    k = c.counterfactual
+    seen, spans, factual = asked.reader, asked.places.spans, asked.factual
+    solver = seen.solver
     first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
     before, _ = latent_laws(
-        solver.policy, params, traces.prompt, traces.rollout.segment, first, traces.keys,
-        solver.field, candidates, jnp.float32(0), arms=0,
-    )  # fmt: skip
-    factual, perturbed = latent_laws(
-        solver.policy, params, traces.prompt, traces.rollout.segment, read_spans, traces.keys,
-        solver.field, candidates, jnp.float32(k.latent_sigma), arms=k.latent_arms,
-    )  # fmt: skip
-    nuisance = read.latent_arms(factual, perturbed, read_spans)
-    if k.surface_arms and solver.task.surface:
-        surface = read.surface_arms(
-            solver, c, params, traces, spans, spans, starts, candidates, factual
-        )
-        nuisance = pool(nuisance, surface)
-    content, _ = content_arms(solver, c, params, traces, params, traces, read_spans, candidates)
-    gold = jnp.where(jnp.asarray(candidates.exists)[:, 0], 0, -1)
+        solver.policy,
+        seen.params,
+        *seen.cache,
+        first,
+        seen.traces.keys,
+        solver.field,
+        asked.candidates,
+        jnp.float32(0),
+        arms=0,
+    )
+    arms, _ = arms_of(asked)
+    gold = jnp.where(jnp.asarray(asked.candidates.exists)[:, 0], 0, -1)
     return reward.Laws(
         before=before[:, :, 0],
         factual=factual,
         mask=spans.mask,
         gold=jnp.broadcast_to(gold[:, None], spans.mask.shape[:2]),
-        nuisance=nuisance,
-        content=content,
+        nuisance=arms[Family.NUISANCE],
+        content=arms[Family.CONTENT],
         baseline=no_arms(Family.BASELINE, spans.mask.shape, factual.shape[-1]),
     )
 
@@ -239,6 +231,8 @@ def _scored_values(found: reward.Scores, laws: reward.Laws) -> np.ndarray:
 
 def _each_arm(arms: Arms, zero: float) -> np.ndarray:
     """JSD of each arm (1 - JSD for `zero` = 1) where usable, else NaN."""
+    if not arms.usable.shape[-1]:
+        return np.zeros(arms.usable.shape)
     distance = np.asarray(reward.jsd(arms.factual, arms.laws))
     return np.where(np.asarray(arms.usable), np.abs(zero - distance), np.nan)
 

@@ -20,7 +20,7 @@ import numpy as np
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
 from gccpo_jax.analysis.report import TrajectoryReport, steps_of
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.read import find_all_steps
+from gccpo_jax.counterfactual.places import find_all_steps
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.token_law import Rule
@@ -31,7 +31,7 @@ from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import outcomes
 from gccpo_jax.sampling.questions import Questions
 from gccpo_jax.sampling.solver import Solver, make_solver
-from gccpo_jax.sampling.traces import Traces, encode_traces, sample_traces
+from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
 from gccpo_jax.tasks import bare_task
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Params, Prompts, Spans
@@ -171,9 +171,8 @@ def analyse_batch(
             max_tokens=settings.max_step_tokens,
         )  # fmt: skip
     _check_context(loaded, prompts, limit)
-    found = analyse_traces(
-        solver, loaded.params, traces, spans, settings, pool_of=texts_of, limit=limit
-    )
+    seen = Seen(solver, loaded.params, traces)
+    found = analyse_traces(seen, spans, settings, pool_of=texts_of, limit=limit)
     reports = [
         [_report(solver, query, traces, found, b, g) for g in range(traces.tokens.shape[1])]
         for b, query in enumerate(queries)

@@ -16,7 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax.counterfactual.interventions import latent, latent_noise_at
+from gccpo_jax.counterfactual.cache_edits import latent, latent_noise_at
 from gccpo_jax.counterfactual.needed_rows import differs, filled, where_needed
 from gccpo_jax.counterfactual.readout import read_scored
 from gccpo_jax.policy.cache import restrict

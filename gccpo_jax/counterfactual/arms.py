@@ -1,40 +1,60 @@
-"""Steps replaced by other tokens, and the answer laws that follow: do(S_k = s').
+"""From edits to answer laws: the three mechanisms by which an intervention is read.
 
-    identity    the factual arm of every batch
-    resample    the step once more from the policy: the baseline, never filtered
-    equivalent  resamples with the same stated result
-    corrupt     one number replaced
-    swap        a sibling's step that the policy might write here
+    cache   `latent_arms`: the laws come in one batch with the factual ones
+    site    `replaced_arms`: do(S_k = s'), the steps as they were in the same batch
+    text    `surface_arms`: the whole trajectory in other words
 
-Arms of one batch share a compilation, so a replacement by the same tokens gives the
-same law bit by bit.
+Arms of one batch share a compilation, so an edit that changes nothing gives the same law
+bit by bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gccpo_jax.config import Config
 from gccpo_jax.counterfactual import text_edits
 from gccpo_jax.counterfactual.answer_laws import site_laws
-from gccpo_jax.counterfactual.step_edits import own_steps, resample, sites_of, swapped
-from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.reward.arms import Arms, Edits, Family, no_arms, pool
-from gccpo_jax.sampling.solver import Solver
-from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.types import Candidates, Params, Spans
+from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.rewritten import read_rewritten, rewritten
+from gccpo_jax.counterfactual.step_edits import own_steps, sites_of
+from gccpo_jax.reward.arms import Arms, Edits, Family
+from gccpo_jax.sampling.traces import Seen
+from gccpo_jax.types import Candidates, Spans
 
 
-def scored_arms(
-    solver: Solver,
-    params: Params,
-    traces: Traces,
-    spans: Spans,
-    edits: Edits,
-    candidates: Candidates,
-) -> Arms:
+def latent_arms(asked: Asked, arms: int) -> tuple[Arms, float]:
+    """Laws under noise on the step's cache; usable where it has tokens before the answer."""
+    spans, perturbed = asked.places.read_spans, asked.latent
+    has_tokens = (spans.end > spans.start) & spans.mask
+    usable = jnp.broadcast_to(has_tokens[..., None], perturbed.shape[:-1])
+    factual = jnp.broadcast_to(asked.factual[..., None, :], perturbed.shape)
+    return Arms(perturbed, usable, Family.NUISANCE, factual), 1.0
+
+
+def surface_arms(asked: Asked, arms: int) -> tuple[Arms, float]:
+    """Laws of the trajectories in other words; usable where the task could rewrite them."""
+    found = rewritten(asked.reader, asked.places, "surface", arms)
+    laws, usable = read_rewritten(asked.reader, found, asked.candidates)
+    factual = jnp.broadcast_to(asked.factual[..., None, :], laws.shape)
+    return Arms(laws, usable, Family.NUISANCE, factual), float(np.mean(found.exists))
+
+
+def replaced_arms(
+    edit: Callable[[Asked, int], Edits], asked: Asked, arms: int
+) -> tuple[Arms, float]:
+    """Laws right after steps that `edit` replaced, and the share of edits that are usable."""
+    edits = edit(asked, arms)
+    found = scored_arms(asked.reader, asked.places.read_spans, edits, asked.candidates)
+    return found, text_edits.kept_fraction(edits, asked.places.spans.mask)
+
+
+def scored_arms(reader: Seen, spans: Spans, edits: Edits, candidates: Candidates) -> Arms:
     """Answer laws right after replaced steps, beside those after the steps as they were."""
+    solver, traces = reader.solver, reader.traces
     own = own_steps(traces, spans)
     width = max(own.tokens.shape[-1], edits.tokens.shape[-1])
 
@@ -45,66 +65,8 @@ def scored_arms(
         )
 
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=3), wide(own), wide(edits))
-    laws = site_laws(
-        solver.policy, params, traces.prompt, traces.rollout.segment, sites_of(spans, both),
-        solver.field, candidates,
-    )  # fmt: skip
+    sites = sites_of(spans, both)
+    laws = site_laws(solver.policy, reader.params, *reader.cache, sites, solver.field, candidates)
     factual = jnp.broadcast_to(laws[..., :1, :], laws[..., 1:, :].shape)
     usable = jnp.asarray(edits.usable) & jnp.asarray(own.usable)
     return Arms(laws[..., 1:, :], usable, edits.family, factual)
-
-
-def equivalent_arms(
-    solver: Solver,
-    config: Config,
-    params: Params,
-    traces: Traces,
-    reader: Params,
-    seen: Traces,
-    spans: Spans,
-    candidates: Candidates,
-) -> tuple[Arms, dict[str, float]]:
-    """Laws under `equivalent`, and the fraction of resamples that were kept.
-
-    The policy (`params`, `traces`) writes; `reader`, with its own caches in `seen`, reads.
-    """
-    resampled = resample(
-        solver, params, traces, spans, arms=config.counterfactual.equivalent_arms,
-        rule=behaviour_rule(config), min_tokens=config.segmentation.min_tokens,
-        limit=config.sampling.max_tokens,
-    )  # fmt: skip
-    kept = text_edits.equivalent(solver.tokenizer, resampled, own_steps(traces, spans))
-    arms = scored_arms(solver, reader, seen, spans, kept, candidates)
-    return arms, {"equivalent_kept": text_edits.kept_fraction(kept, spans.mask)}
-
-
-def content_arms(
-    solver: Solver,
-    config: Config,
-    params: Params,
-    traces: Traces,
-    reader: Params,
-    seen: Traces,
-    spans: Spans,
-    candidates: Candidates,
-) -> tuple[Arms, dict[str, float]]:
-    """Laws under `corrupt` and `swap`, as many arms as the config asks for (maybe none)."""
-    c = config.counterfactual
-    found: list[Arms] = []
-    metrics: dict[str, float] = {}
-    if c.corrupt_arms:
-        edits = text_edits.corrupt(
-            solver.task, solver.tokenizer, traces.items, traces.tokens, spans,
-            arms=c.corrupt_arms, seed=traces.seed, max_tokens=config.sampling.max_tokens,
-        )  # fmt: skip
-        metrics["corrupt_kept"] = text_edits.kept_fraction(edits, spans.mask)
-        found.append(scored_arms(solver, reader, seen, spans, edits, candidates))
-    if c.swap_arms:
-        edits = swapped(
-            solver, params, traces, spans, arms=c.swap_arms, rule=behaviour_rule(config),
-            delta=c.swap_delta,
-        )  # fmt: skip
-        metrics["swap_kept"] = text_edits.kept_fraction(edits, spans.mask)
-        found.append(scored_arms(solver, reader, seen, spans, edits, candidates))
-    none = no_arms(Family.CONTENT, spans.mask.shape, candidates.tokens.shape[-2] + 1)
-    return (pool(*found) if found else none), metrics

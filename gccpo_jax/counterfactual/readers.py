@@ -4,7 +4,7 @@
 
 `scored` asks for the answer at once (IR), `continued` lets the policy go on and
 looks at where it ends (TE). Candidate answers are fixed before anything is read. The
-policy that reads is an argument: its parameters, and traces that hold *its* caches.
+reader is an argument: trajectories as it holds them (`Seen`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.counterfactual.answer_laws import site_laws
-from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import divided, to_host
 from gccpo_jax.sampling.branch_queue import queue_branches
 from gccpo_jax.sampling.branches import at_sites, continue_branches
@@ -26,9 +25,9 @@ from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.outcomes import verified
 from gccpo_jax.sampling.sites import Sites
 from gccpo_jax.sampling.solver import Solver
-from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Array, Candidates, Params
+from gccpo_jax.types import Array, Candidates
 
 UNSCORABLE = -1
 
@@ -38,9 +37,7 @@ class Readout:
     """What a reader found at sites [B, G, E, P]."""
 
     laws: np.ndarray  # [B, G, E, P, C + 1] f32
-    value: (
-        np.ndarray
-    )  # [B, G, E, P] f32  probability (or mean score) of a right answer; NaN unknown
+    value: np.ndarray  # [B, G, E, P] f32  probability (mean score) of a right answer; NaN unknown
     answers: np.ndarray  # [B, G, E, P, N] int32  of each branch: candidate, C other, -1 unscorable
     tokens: int  # decoded
 
@@ -50,14 +47,14 @@ CandidateTexts = Sequence[Sequence[str]]
 """Candidate answers [B][C] as `candidates.candidates_of` returns them."""
 
 
-def scored(solver: Solver, params: Params, traces: Traces, candidates: Candidates) -> Reader:
+def scored(seen: Seen, candidates: Candidates) -> Reader:
     """The immediate reader: deterministic, no branches (N is 0)."""
+    solver = seen.solver
 
     def read(sites: Sites) -> Readout:
         laws = site_laws(
-            solver.policy, params, traces.prompt, traces.rollout.segment, on_device(sites),
-            solver.field, candidates,
-        )  # fmt: skip
+            solver.policy, seen.params, *seen.cache, on_device(sites), solver.field, candidates
+        )
         exists = to_host(sites.exists)
         has_gold = to_host(candidates.exists)[:, 0][:, None, None, None]
         value = np.where(exists & has_gold, to_host(laws)[..., 0], np.nan)
@@ -68,19 +65,16 @@ def scored(solver: Solver, params: Params, traces: Traces, candidates: Candidate
 
 
 def continued(
-    solver: Solver,
-    params: Params,
-    traces: Traces,
+    seen: Seen,
     answers: CandidateTexts,
     count: int,  # C
     tapes: Tape,  # [B, G, N], or [B, G, E, N]: others at each site (P is 1, at_once is 0)
     *,
-    rule: Rule,
     max_tokens: int,
     limit: int,
     at_once: int = 0,
 ) -> Reader:
-    """The reader that goes on: a branch a tape, the same tapes at every site.
+    """The reader that goes on: a branch per tape, the same tapes at every site.
 
     `at_once` steps of each trajectory are decoded together, 0 all: branches from late
     steps are short, so step by step wastes fewer rows that have ended, and memory; all
@@ -90,9 +84,7 @@ def continued(
     scored are left out. It is unbiased, but divergences of such laws are not (plug-in
     JSD is positive between equal laws): use values and `reward.agreement`.
     """
-    begin = partial(
-        begin_branches, solver, params, traces, tapes, rule=rule, max_tokens=max_tokens, limit=limit
-    )
+    begin = partial(begin_branches, seen, tapes, max_tokens=max_tokens, limit=limit)
 
     def read(sites: Sites) -> Readout:
         columns = sites.keep.shape[2]
@@ -113,31 +105,23 @@ def continued(
 
 
 def begin_branches(
-    solver: Solver,
-    params: Params,
-    traces: Traces,
-    tapes: Tape,
-    sites: Sites,
-    *,
-    rule: Rule,
-    max_tokens: int,
-    limit: int,
-    slots: int = 0,
+    seen: Seen, tapes: Tape, sites: Sites, *, max_tokens: int, limit: int, slots: int = 0
 ) -> Callable[[CandidateTexts, int], Readout]:
     """`continued` in two halves: starts the branches, returns what reads their endings.
 
     The first half waits for nothing, so the host can find candidates meanwhile; the second,
     given the candidate answers and C, waits for the branches, and what was started after them
-    runs while their endings are checked.
+    runs while their endings are checked. Branches are drawn from the law of the trajectories.
 
     `slots` branches are decoded at a time and the others wait in a queue (`branch_queue.py`;
     tapes without a recording, questions on one device); 0: there is no queue.
     """
+    solver, traces = seen.solver, seen.traces
     shape = sites.keep.shape
     flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
     noise = at_sites(tapes, flat.keep.shape[2])
-    given = (solver.policy, params, traces.prompt, traces.rollout.segment, flat)
-    options = {"rule": rule, "max_tokens": max_tokens, "limit": limit}
+    given = (solver.policy, seen.params, *seen.cache, flat)
+    options = {"rule": traces.rule, "max_tokens": max_tokens, "limit": limit}
     if slots:
         branches = queue_branches(*given, noise.key, solver.stop, **options, slots=slots)
     else:

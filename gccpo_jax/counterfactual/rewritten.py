@@ -1,7 +1,13 @@
-"""Answer laws of trajectories in other words: what `surface` and `number` rewrites are read by."""
+"""Trajectories in other words or with other numbers: rewritten on the host, read on the device.
+
+The words (or numbers) of arm p are drawn from (seed, question id, p), so that all
+trajectories of a question are rewritten alike and share one question. Steps are rewritten
+one by one, so what was read after a step is read after its rewrite.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from functools import partial
@@ -11,69 +17,133 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.counterfactual.needed_rows import differs, filled, where_needed
+from gccpo_jax.counterfactual.places import Places
 from gccpo_jax.counterfactual.readout import read_scored
 from gccpo_jax.policy.cache import extend, restrict
 from gccpo_jax.policy.logprobs import read_prompt
-from gccpo_jax.policy.tokenizer import Tokenizer
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.sampling.traces import Seen
+from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import AnswerField, Array, Candidates, Params, Policy, Segment, record
 
+STREAMS = {"surface": (), "number": (1,)}
+"""What tells the draws of one kind of rewrite from those of the other."""
 
-def surface_variants(
-    task: Task,
-    tokenizer: Tokenizer,
-    items: Sequence[Item],
-    tokens: np.ndarray,  # [B, G, T]
-    starts: np.ndarray,  # [B, G, E] steps to rewrite one by one
-    read_ends: np.ndarray,  # [B, G, E] where they are read (answer fields cut off)
-    mask: np.ndarray,  # [B, G, E]
-    *,
-    arms: int,
-    seed: Sequence[int],
-    prompt_tokens: int,
-) -> tuple[np.ndarray, np.ndarray, Variant, np.ndarray]:
-    """Each trajectory in other words, re-tokenised, `arms` times (family: nuisance).
 
-    The words of arm p are drawn from (seed, question id, p), so all trajectories of a
-    question are rewritten alike.
+@dataclasses.dataclass(frozen=True)
+class Rewritten:
+    """The trajectories of B questions rewritten P times, as numpy arrays of Q = B P rows."""
 
-    Returns:
-      Prompts [B, P, S] and their masks, `Variant` arrays [B, G, P, T] with the read
-      positions [B, G, P, E], and which variants exist, bool [B, G, P]: False where the
-      task could not rewrite a trajectory or the result is too long.
+    items: Sequence[Item]  # Q: the questions, each with its gold answer; row b P + p
+    prompts: np.ndarray  # [Q, S] int32
+    prompt_mask: np.ndarray  # [Q, S] bool
+    tokens: np.ndarray  # [Q, G, T] int32
+    length: np.ndarray  # [Q, G] int32
+    ends: np.ndarray  # [Q, G, E] int32  where each macro-step ends, before the answer field
+    read: np.ndarray  # [Q, G, E] bool   the macro-steps that exist, of rewrites that exist
+    arms: int  # P
+
+    @property
+    def exists(self) -> np.ndarray:
+        """[Q, G] bool: False where the task had no rewrite, or it is too long."""
+        return self.read.any(-1)
+
+
+def rewritten(seen: Seen, places: Places, how: str, arms: int) -> Rewritten:
+    """Each trajectory up to its answer field, rewritten `arms` times.
+
+    Args:
+      how: "surface" or "number", the function of the task that rewrites.
     """
-    batch, group, size = tokens.shape
-    prompts = np.zeros((batch, arms, prompt_tokens), np.int32)
-    prompt_mask = np.zeros((batch, arms, prompt_tokens), bool)
-    prompt_mask[..., 0] = True  # an arm that does not exist is still read, then left out
-    new_tokens = np.zeros((batch, group, arms, size), np.int32)
-    new_mask = np.zeros((batch, group, arms, size), bool)
-    ends = np.zeros((batch, group, arms, mask.shape[-1]), np.int32)
-    exists = np.zeros((batch, group, arms), bool)
+    solver, traces = seen.solver, seen.traces
+    task, tokenizer = solver.task, solver.tokenizer
+    batch, group, size = traces.tokens.shape
+    steps, answer = jax.tree.map(to_host, places.steps), places.answer[..., None]
+    ends = np.minimum(steps.end, answer)
+    starts = np.minimum(steps.start, ends)
+    last = _last_steps(places)  # [B, G, E]
+    width = traces.prompts.tokens.shape[1]
+    rows = batch * arms
+    out = Rewritten(
+        items=[item for item in traces.items for _ in range(arms)],
+        prompts=np.zeros((rows, width), np.int32),
+        prompt_mask=np.zeros((rows, width), bool),
+        tokens=np.zeros((rows, group, size), np.int32),
+        length=np.zeros((rows, group), np.int32),
+        ends=np.zeros((rows, *last.shape[1:]), np.int32),
+        read=np.zeros((rows, *last.shape[1:]), bool),
+        arms=arms,
+    )
+    out.prompt_mask[:, 0] = True  # a question that is not there is still read, then left out
+    rewrite = getattr(task, how)
     encode = functools.cache(tokenizer.encode)  # a group says the same things again and again
-    render = functools.cache(lambda text: tokenizer.render(text, task.system, task.chat))
-    for b, g, p in np.ndindex(batch, group, arms):
-        item, kept = items[b], mask[b, g]
-        steps = step_texts(tokenizer, tokens[b, g], starts[b, g][kept], read_ends[b, g][kept])
-        rng = np.random.default_rng([*seed, item.id, p])
-        rewritten = task.surface(item, steps, rng) if task.surface else None
-        if rewritten is None:
+    for b, p in np.ndindex(batch, arms):
+        q, item = b * arms + p, traces.items[b]
+        draw = functools.partial(np.random.default_rng, [*traces.seed, item.id, p, *STREAMS[how]])
+        asked = rewrite(item, [], draw())
+        if asked is None:
             continue
-        question, lines = rewritten
-        prompt = render(task.prompt(question))
-        pieces = [encode(line) for line in lines]
-        ids = [token for piece in pieces for token in piece]
-        if len(prompt) > prompt_tokens or len(ids) > size:
+        question = asked[0]
+        prompt = tokenizer.render(task.prompt(question), task.system, task.chat)
+        if len(prompt) > width:
             continue
-        prompts[b, p, : len(prompt)] = prompt
-        prompt_mask[b, p] = np.arange(prompt_tokens) < len(prompt)
-        new_tokens[b, g, p, : len(ids)] = ids
-        new_mask[b, g, p, : len(ids)] = True
-        ends[b, g, p, : len(pieces)] = np.cumsum([len(piece) for piece in pieces])
-        exists[b, g, p] = True
-    return prompts, prompt_mask, Variant(new_tokens, new_mask, ends), exists
+        out.items[q] = question
+        out.prompts[q, : len(prompt)] = prompt
+        out.prompt_mask[q] = np.arange(width) < len(prompt)
+        for g in range(group):
+            kept = steps.mask[b, g]
+            texts = step_texts(tokenizer, traces.tokens[b, g], starts[b, g][kept], ends[b, g][kept])
+            found = rewrite(item, texts, draw())
+            if found is None or found[0].question != question.question:
+                continue
+            pieces = [encode(line) for line in found[1]]
+            ids = [token for piece in pieces for token in piece]
+            if len(ids) > size:
+                continue
+            cuts = np.cumsum([len(piece) for piece in pieces], dtype=np.int32)
+            out.tokens[q, g, : len(ids)] = ids
+            out.length[q, g] = len(ids)
+            exists = to_host(places.spans.mask)[b, g]
+            out.ends[q, g] = np.where(exists, cuts[np.minimum(last[b, g], len(cuts) - 1)], 0)
+            out.read[q, g] = exists
+    return out
+
+
+def _last_steps(places: Places) -> np.ndarray:
+    """The index [B, G, E] of the step that ends each macro-step."""
+    steps, spans = places.steps, places.spans
+    same = to_host(steps.end)[:, :, None] == to_host(spans.end)[..., None]
+    return np.argmax(same & to_host(steps.mask)[:, :, None], axis=-1)
+
+
+def read_rewritten(reader: Seen, found: Rewritten, candidates: Candidates) -> tuple[Array, Array]:
+    """Answer laws [B, G, E, P, C + 1] of rewritten trajectories, and which exist [B, G, E, P].
+
+    `candidates` [B, C, A] are the same as for the factual laws.
+    """
+    solver, arms = reader.solver, found.arms
+    variants = Variant(
+        jnp.asarray(found.tokens),
+        jnp.asarray(np.arange(found.tokens.shape[-1]) < found.length[..., None]),
+        jnp.asarray(found.ends),
+    )
+    laws = variant_laws(
+        solver.policy,
+        reader.params,
+        jnp.asarray(found.prompts),
+        jnp.asarray(found.prompt_mask),
+        variants,
+        jnp.asarray(found.read),
+        solver.field,
+        jax.tree.map(lambda x: np.repeat(x, arms, axis=0), candidates),
+    )
+
+    def by_question(x: Array) -> Array:
+        return jnp.moveaxis(jnp.reshape(x, (-1, arms, *x.shape[1:])), 1, 3)
+
+    return by_question(laws), by_question(jnp.asarray(found.read))
 
 
 _PIECE = 8
@@ -93,46 +163,43 @@ class Variant:
 def variant_laws(
     policy: Policy,
     params: Params,
-    prompt_tokens: Array,  # [B, P, S] the questions in other words
-    prompt_mask: Array,  # [B, P, S] bool
-    variants: Variant,  # [B, G, P, T]
-    read: Array,  # [B, G, P, E] bool  places that exist
+    prompt_tokens: Array,  # [Q, S] the rewritten questions
+    prompt_mask: Array,  # [Q, S] bool
+    variants: Variant,  # [Q, G, T]
+    read: Array,  # [Q, G, E] bool  places that exist
     field: AnswerField,
-    candidates: Candidates,  # [B, C, A] the same as for the factual laws
+    candidates: Candidates,  # [Q, C, A]
 ) -> Array:
-    """Answer laws [B, G, E, P, C + 1] of rewritten trajectories (`surface`, `number`).
+    """Answer laws [Q, G, E, C + 1] of rewritten trajectories (`surface`, `number`).
 
-    The trajectory is encoded once a variant and all its steps are read from that; a place
-    that is the one before it is read once. Laws of places that do not exist are 0.
+    The trajectory is encoded once and all its steps are read from that; a place that is the
+    one before it is read once. Laws of places that do not exist are 0.
     """
     shape = read.shape
-    texts = shape[:3]  # B, G, P
+    texts = shape[:2]  # Q, G
     size = max(1, shape[0] * shape[1] // 4)
     encode = partial(read_prompt, policy, params)
-    of_arms = jax.vmap(encode, out_axes=(0, SEGMENT_AXES, 0))
-    of_batch = jax.vmap(of_arms, out_axes=(0, SEGMENT_AXES, 0))
-    _, prompt, length = of_batch(prompt_tokens, prompt_mask)
+    _, prompt, length = jax.vmap(encode, out_axes=(0, SEGMENT_AXES, 0))(prompt_tokens, prompt_mask)
 
-    def asked(q: Array, p: Array) -> Segment:
-        return Segment(prompt.k[:, q, p], prompt.v[:, q, p], prompt.mask[q, p])
+    def asked(q: Array) -> Segment:
+        return Segment(prompt.k[:, q], prompt.v[:, q], prompt.mask[q])
 
     def encode_rows(rows: Array) -> tuple[Array, Array]:
         """Keys and values [n, L, K, T, D] of variants, `_PIECE` tokens at a time."""
-        q, g, p = jnp.unravel_index(rows, texts)
-        tokens, mask = variants.tokens[q, g, p], variants.mask[q, g, p]
+        q, g = jnp.unravel_index(rows, texts)
+        tokens, mask = variants.tokens[q, g], variants.mask[q, g]
         missing = -mask.shape[-1] % _PIECE
         tokens, mask = (jnp.pad(x, ((0, 0), (0, missing))) for x in (tokens, mask))
-        layers, _, _, heads, _, width = prompt.k.shape
+        layers, _, heads, _, width = prompt.k.shape
         empty = jnp.zeros((layers, len(rows), heads, mask.shape[-1], width), prompt.k.dtype)
 
         def piece(n: Array, known: Segment) -> Segment:
-            def one(q: Array, p: Array, tokens: Array, mask: Array, known: Segment) -> Segment:
+            def one(q: Array, tokens: Array, mask: Array, known: Segment) -> Segment:
                 at = n * _PIECE + jnp.arange(_PIECE)
-                context = (asked(q, p), restrict(known, jnp.int32(0), n * _PIECE))
-                return policy.encode(params, tokens[at], length[q, p] + at, mask[at], context)[1]
+                context = (asked(q), restrict(known, jnp.int32(0), n * _PIECE))
+                return policy.encode(params, tokens[at], length[q] + at, mask[at], context)[1]
 
-            axes = (0, 0, 0, 0, SEGMENT_AXES)
-            new = jax.vmap(one, axes, SEGMENT_AXES)(q, p, tokens, mask, known)
+            new = jax.vmap(one, (0, 0, 0, SEGMENT_AXES), SEGMENT_AXES)(q, tokens, mask, known)
             return extend(known, new, n * _PIECE)
 
         longest = jnp.max(jnp.sum(mask, axis=-1))
@@ -146,18 +213,17 @@ def variant_laws(
     keys, values = where_needed(encode_rows, exists, size, sizes)
 
     def read_rows(rows: Array) -> Array:
-        def one(q: Array, g: Array, p: Array, e: Array) -> Array:
-            n = jnp.ravel_multi_index((q, g, p), texts, mode="clip")
-            end = variants.ends[q, g, p, e]
-            own = Segment(keys[n], values[n], variants.mask[q, g, p])
-            context = (asked(q, p), restrict(own, jnp.int32(0), end))
+        def one(q: Array, g: Array, e: Array) -> Array:
+            n = jnp.ravel_multi_index((q, g), texts, mode="clip")
+            end = variants.ends[q, g, e]
+            own = Segment(keys[n], values[n], variants.mask[q, g])
+            context = (asked(q), restrict(own, jnp.int32(0), end))
             chosen = jax.tree.map(lambda x: x[q], candidates)
-            return read_scored(policy, params, context, length[q, p] + end, field, chosen)
+            return read_scored(policy, params, context, length[q] + end, field, chosen)
 
         return jax.vmap(one)(*jnp.unravel_index(rows, shape))
 
     needed = read & differs(variants.ends)
     laws = where_needed(read_rows, needed.reshape(-1), size)
-    laws = laws.reshape(*shape, -1)
-    laws = jax.vmap(jax.vmap(jax.vmap(filled)))(laws, needed)
-    return jnp.swapaxes(jnp.where(read[..., None], laws, 0.0), 2, 3)
+    laws = jax.vmap(jax.vmap(filled))(laws.reshape(*shape, -1), needed)
+    return jnp.where(read[..., None], laws, 0.0)

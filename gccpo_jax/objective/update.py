@@ -239,7 +239,7 @@ def make_update(
 
 def policy_loss_fn(config: Config, policy: Policy) -> LossFn:
     """The objective of the config on a policy."""
-    rule = behaviour_rule(config)
+    rule = behaviour_rule(config.sampling)
     options = dataclasses.asdict(config.objective)
     scale = options.pop("gvpo_scale")
     if config.objective.loss == "gvpo":

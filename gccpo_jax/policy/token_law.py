@@ -11,13 +11,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax.config import Config
+from gccpo_jax.config import SamplingConfig
 from gccpo_jax.types import Array
 
 
-def behaviour_rule(config: Config) -> Rule:
+def behaviour_rule(sampling: SamplingConfig) -> Rule:
     """The law that rollouts are sampled from and that the ratio is of."""
-    return Rule(config.sampling.temperature, config.sampling.top_k, config.sampling.top_p)
+    return Rule(sampling.temperature, sampling.top_k, sampling.top_p)
 
 
 EXCLUDED = -1e30

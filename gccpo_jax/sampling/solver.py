@@ -22,9 +22,10 @@ class Solver:
     stop: Array  # [V] bool  tokens that end a response
     boundary: Array  # [V] bool  tokens that may end a step
     field: AnswerField  # how the scored reader asks for an answer
+    shards: int = 1  # parts that the mesh splits the questions of a batch into
 
 
-def make_solver(policy: Policy, task: Task, tokenizer: Tokenizer) -> Solver:
+def make_solver(policy: Policy, task: Task, tokenizer: Tokenizer, shards: int = 1) -> Solver:
     """Tables over the policy's vocabulary, made once."""
     stop = np.zeros(policy.vocab_size, bool)
     stop[list(tokenizer.stop_ids)] = True
@@ -39,4 +40,5 @@ def make_solver(policy: Policy, task: Task, tokenizer: Tokenizer) -> Solver:
             cues=tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues),
             ends=jnp.asarray(stop | tokenizer.ids_where(task.is_over, policy.vocab_size)),
         ),
+        shards=shards,
     )

@@ -38,14 +38,45 @@ class Traces:
     rollout: Rollout  # [B, G, T]
     tokens: np.ndarray  # [B, G, T] int32, `rollout.tokens` on the host
     lengths: np.ndarray  # [B, G]
-    candidates: np.ndarray  # [B, G] object
+    texts: np.ndarray  # [B, G] object
     outcome: np.ndarray  # [B, G] f32, NaN where unscorable
+    rule: Rule  # the law that `rollout.logp` is of
     keyed: bool  # tape 0 of `keys` wrote them; False: given text, whose noise is not known
 
     @property
     def scorable(self) -> np.ndarray:
         """[B, G] bool"""
         return ~np.isnan(self.outcome)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """Trajectories as one policy holds them in its cache: who reads or continues what."""
+
+    solver: Solver
+    params: Params
+    traces: Traces
+
+    @property
+    def cache(self) -> tuple[Segment, Segment]:
+        """Segments of the prompts [L, B, K, S, D] and of the responses [L, B, G, K, T, D]."""
+        return self.traces.prompt, self.traces.rollout.segment
+
+    def read_by(self, params: Params) -> Seen:
+        """The same trajectories in the cache of another reader (reference, average)."""
+        traces = self.traces
+        prompt, rollout = encode_responses(
+            self.solver.policy,
+            params,
+            traces.prompts,
+            traces.rollout.tokens,
+            traces.rollout.length,
+            self.solver.stop,
+            rule=traces.rule,
+        )
+        return Seen(
+            self.solver, params, dataclasses.replace(traces, prompt=prompt, rollout=rollout)
+        )
 
 
 def sample_traces(
@@ -73,7 +104,7 @@ def sample_traces(
         )  # fmt: skip
         jax.block_until_ready(rollout.tokens)
     with watch("verify"):
-        return _verified(solver, items, prompts, seed, keys, prompt, rollout, keyed=True)
+        return _verified(solver, items, prompts, seed, keys, prompt, rollout, rule, keyed=True)
 
 
 def encode_traces(
@@ -102,16 +133,7 @@ def encode_traces(
         solver.stop,
         rule=rule,
     )
-    return _verified(solver, items, prompts, seed, keys, prompt, rollout, keyed=False)
-
-
-def read_by(solver: Solver, params: Params, traces: Traces, rule: Rule) -> Traces:
-    """The same trajectories with the caches of another reader (reference, EMA)."""
-    prompt, rollout = encode_responses(
-        solver.policy, params, traces.prompts, traces.rollout.tokens, traces.rollout.length, solver.stop,
-        rule=rule,
-    )  # fmt: skip
-    return dataclasses.replace(traces, prompt=prompt, rollout=rollout)
+    return _verified(solver, items, prompts, seed, keys, prompt, rollout, rule, keyed=False)
 
 
 @partial(jax.jit, static_argnames=("policy", "rule"))
@@ -167,6 +189,7 @@ def _verified(
     keys: Array,
     prompt: Segment,
     rollout: Rollout,
+    rule: Rule,
     *,
     keyed: bool,
 ) -> Traces:
@@ -174,5 +197,16 @@ def _verified(
     answers = outcomes.decode_all(solver.tokenizer, tokens, lengths)
     outcome = outcomes.outcomes(solver.task, items, answers)
     return Traces(
-        items, prompts, seed, keys, prompt, rollout, tokens, lengths, answers, outcome, keyed
+        items=items,
+        prompts=prompts,
+        seed=seed,
+        keys=keys,
+        prompt=prompt,
+        rollout=rollout,
+        tokens=tokens,
+        lengths=lengths,
+        texts=answers,
+        outcome=outcome,
+        rule=rule,
+        keyed=keyed,
     )

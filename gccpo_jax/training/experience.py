@@ -27,7 +27,7 @@ from gccpo_jax.reward.group import Reading
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
-from gccpo_jax.sampling.traces import Traces, sample_traces
+from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
 from gccpo_jax.training.metrics import of_credit, of_sampling
@@ -73,10 +73,16 @@ def collect(
       judge: scores of steps from outside (`config.reward.process`), None for none.
     """
     sample = partial(
-        sample_traces, solver, params, group=config.group_size, rule=behaviour_rule(config),
-        max_tokens=config.sampling.max_tokens, seed=(config.seed, step), watch=watch,
+        sample_traces,
+        solver,
+        params,
+        group=config.group_size,
+        rule=behaviour_rule(config.sampling),
+        max_tokens=config.sampling.max_tokens,
+        seed=(config.seed, step),
+        watch=watch,
         slots=config.sampling.slots,
-    )  # fmt: skip
+    )
     sampled = sample(items, prompts)
     metrics = of_sampling(sampled)
     if config.sampling.dynamic and more is not None:
@@ -100,8 +106,12 @@ def collect(
             of_batch = jax.vmap(partial(of_outcomes, rule=credit_rule(config)))
             advantage = of_batch(reward, jnp.asarray(trains), rollout)
     else:
-        reading, spans, found = read(solver, config, params, sampled, watch, reader)
-        use_gate = jnp.bool_(found["reader_gate"] >= config.counterfactual.min_gate)
+        writer = Seen(solver, params, sampled)
+        with watch("readout"):
+            seen = writer if reader is None else writer.read_by(reader)
+        section = config.counterfactual
+        reading, spans, found = read(writer, seen, section, config.segmentation, watch)
+        use_gate = jnp.bool_(found["reader_gate"] >= section.min_gate)
         with watch("credit"):
             rule = credit_rule(config)
             credit = _credit(reading, spans, rollout, use_gate, sampled.keys, rule)

@@ -84,7 +84,7 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
     if config.eval.draws:
         found[f"id_mean@{config.eval.draws}"] = accuracy(
             session.solver, params, session.evaluation["id"],
-            rule=behaviour_rule(config), draws=config.eval.draws, seed=config.seed,
+            rule=behaviour_rule(config.sampling), draws=config.eval.draws, seed=config.seed,
             batch=max(config.eval.batch // config.eval.draws, 1),
             max_tokens=max_tokens,
         )  # fmt: skip

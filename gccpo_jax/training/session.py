@@ -58,7 +58,7 @@ def open_session(config: Config) -> tuple[Session, Params]:
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
     policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
-    solver = make_solver(policy, task, tokenizer)
+    solver = make_solver(policy, task, tokenizer, config.mesh.data * config.mesh.fsdp)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
         mesh=mesh,

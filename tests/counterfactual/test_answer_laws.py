@@ -5,8 +5,9 @@ import pytest
 
 from gccpo_jax import reward
 from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
-from gccpo_jax.counterfactual.interventions import identity, latent, latent_noise, step_tokens_of
+from gccpo_jax.counterfactual.cache_edits import latent, latent_noise
 from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
+from gccpo_jax.counterfactual.step_edits import identity, step_tokens_of
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
@@ -129,23 +130,27 @@ def test_intervening_on_a_later_step_changes_nothing_before_it(caches, later):
 
 
 def test_variants_are_read_like_any_other_text(caches):
-    """Arm 0 says the same in the same words; arm 1 is another question and other steps."""
+    """The same in the same words, and another question and other steps."""
     other = [5, 2, 4]
     prompts = toy.prompts(ROWS, width=5)
-    tokens = np.stack([prompts.tokens, np.tile(np.pad(other, (0, 2)), (2, 1))], 1)
-    mask = np.stack([prompts.mask, np.tile(np.arange(5) < 3, (2, 1))], 1)
-    steps = np.stack([TOKENS, TOKENS[:, :, ::-1]], 2)
-    ends = np.stack([ENDS, np.maximum(ENDS - 1, 1)], 2)
-    exists = np.arange(T) < ends.max(-1, keepdims=True)
-    variants = Variant(jnp.asarray(steps), jnp.asarray(exists), jnp.asarray(ends))
-    read = np.ones((2, G, 2, E), bool)
-    got = variant_laws(toy.POLICY, toy.PARAMS, tokens, mask, variants, read, field(), CANDIDATES)
-    assert got.shape == (2, G, E, 2, len(ANSWERS) + 1)
-    np.testing.assert_allclose(got[:, :, :, 0], laws(*caches, 0.5)[0], atol=1e-6)
+
+    def read(tokens, mask, steps, ends):
+        exists = np.arange(T) < ends.max(-1, keepdims=True)
+        variants = Variant(jnp.asarray(steps), jnp.asarray(exists), jnp.asarray(ends))
+        where = np.ones((2, G, E), bool)
+        given = (tokens, mask, variants, where, field(), CANDIDATES)
+        return variant_laws(toy.POLICY, toy.PARAMS, *given)
+
+    same = read(prompts.tokens, prompts.mask, TOKENS, ENDS)
+    assert same.shape == (2, G, E, len(ANSWERS) + 1)
+    np.testing.assert_allclose(same, laws(*caches, 0.5)[0], atol=1e-6)
+    steps, ends = TOKENS[:, :, ::-1], np.maximum(ENDS - 1, 1)
+    padded = np.tile(np.pad(other, (0, 2)), (2, 1))
+    got = read(padded, np.tile(np.arange(5) < 3, (2, 1)), steps, ends)
     for b, g, k in np.ndindex(2, G, E):
-        text = [*other, *steps[b, g, 1, : ends[b, g, 1, k]].tolist(), *CUE]
+        text = [*other, *steps[b, g, : ends[b, g, k]].tolist(), *CUE]
         expected = oracles.scored_law(known, text, ANSWERS)
-        np.testing.assert_allclose(got[b, g, k, 1], expected, atol=1e-6)
+        np.testing.assert_allclose(got[b, g, k], expected, atol=1e-6)
 
 
 SPANS = Spans(jnp.asarray(STARTS), jnp.asarray(ENDS), jnp.asarray(EXISTS))

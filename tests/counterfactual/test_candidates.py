@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gccpo_jax.counterfactual import candidates, rewritten
+from gccpo_jax.counterfactual import candidates
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.policy.tokenizer import load_tokenizer
 from gccpo_jax.sampling import outcomes
@@ -74,59 +74,3 @@ def test_an_answer_that_is_too_long_is_no_candidate(tokenizer):
     item = dataclasses.replace(ITEMS[0], answer="3")
     found, names = candidates_of(TASK, tokenizer, [item], answers, count=4, max_tokens=3)
     assert names == [["3", "7"]] and found.exists.tolist() == [[True, True, False, False]]
-
-
-def variants(tokenizer, arms=2, seed=(0, 1), size=40, prompt_tokens=48):
-    """Surface variants of the worked solutions, two trajectories a question."""
-    tokens = np.zeros((3, 2, size), np.int32)
-    starts, ends = np.zeros((2, 3, 2, 4), np.int32)
-    mask = np.zeros((3, 2, 4), bool)
-    for b, item in enumerate(ITEMS):
-        lines = item.solution.split("\n")[:-1]
-        pieces = [tokenizer.encode(line + "\n") for line in lines]
-        flat = [token for piece in pieces for token in piece]
-        cuts = np.cumsum([0, *map(len, pieces)])
-        for g in range(2):
-            tokens[b, g, : len(flat)] = flat
-            starts[b, g, : len(pieces)], ends[b, g, : len(pieces)] = cuts[:-1], cuts[1:]
-            mask[b, g, : len(pieces)] = True
-    return rewritten.surface_variants(
-        TASK, tokenizer, ITEMS, tokens, starts, ends, mask,
-        arms=arms, seed=seed, prompt_tokens=prompt_tokens,
-    )  # fmt: skip
-
-
-def test_variants_say_the_same_in_other_words(tokenizer):
-    prompts, prompt_mask, variant, exists = variants(tokenizer)
-    assert exists.all()
-    for b, item in enumerate(ITEMS):
-        for p in range(2):
-            question = tokenizer.decode(prompts[b, p][prompt_mask[b, p]])
-            text = tokenizer.decode(variant.tokens[b, 0, p][variant.mask[b, 0, p]])
-            assert question != TASK.prompt(item) and text not in item.solution
-            digits = [c for c in item.solution.rsplit("\n", 1)[0] if c.isdigit()]
-            assert [c for c in text if c.isdigit()] == digits
-            steps = item.solution.count("\n")
-            lengths = np.diff([0, *variant.ends[b, 0, p, :steps]])
-            assert (lengths > 0).all() and variant.ends[b, 0, p, steps - 1] == variant.mask[
-                b, 0, p
-            ].sum()
-
-
-def test_a_question_is_rewritten_alike_for_its_group_and_otherwise_at_another_step(tokenizer):
-    prompts, _, variant, _ = variants(tokenizer)
-    np.testing.assert_array_equal(variant.tokens[:, 0], variant.tokens[:, 1])
-    again = variants(tokenizer)[0]
-    np.testing.assert_array_equal(prompts, again)
-    assert (variants(tokenizer, seed=(0, 2))[0] != prompts).any()
-    assert (prompts[:, 0] != prompts[:, 1]).any()
-
-
-def test_variants_that_do_not_fit_or_do_not_exist_are_marked(tokenizer):
-    assert not variants(tokenizer, prompt_tokens=5)[3].any()
-    global TASK
-    kept, TASK = TASK, dataclasses.replace(TASK, surface=lambda *_: None)
-    try:
-        assert not variants(tokenizer)[3].any()
-    finally:
-        TASK = kept

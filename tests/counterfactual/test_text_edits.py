@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gccpo_jax import reward
 from gccpo_jax.counterfactual import step_edits, text_edits
-from gccpo_jax.counterfactual.interventions import delete, identity, norm_energy, plausible, swap
+from gccpo_jax.counterfactual.cache_edits import norm_energy
+from gccpo_jax.counterfactual.step_edits import delete, identity, plausible, swap
 from gccpo_jax.reward.arms import Edits, Family
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.sites import replaced

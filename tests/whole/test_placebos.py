@@ -10,24 +10,19 @@ import pytest
 
 from gccpo_jax import reward
 from gccpo_jax.analysis.library import open_model, prompts_of
-from gccpo_jax.config import Config
+from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual import readers, step_edits, text_edits
 from gccpo_jax.counterfactual.answer_laws import latent_laws
-from gccpo_jax.counterfactual.arms import scored_arms
-from gccpo_jax.counterfactual.candidates import answer_starts, candidates_of
-from gccpo_jax.counterfactual.read import (
-    boundary_sites,
-    find_all_steps,
-    latent_arms,
-    surface_arms,
-    varied,
-)
+from gccpo_jax.counterfactual.arms import latent_arms, scored_arms, surface_arms
+from gccpo_jax.counterfactual.candidates import candidates_of
+from gccpo_jax.counterfactual.places import Places, boundary_sites, find_all_steps, starts_of
+from gccpo_jax.counterfactual.read import ask, varied
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.reward.arms import Arms, Family
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
-from gccpo_jax.sampling.traces import encode_traces, sample_traces
+from gccpo_jax.sampling.traces import Seen, encode_traces, sample_traces
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.text import solution_steps
 from gccpo_jax.types import Spans
@@ -73,6 +68,17 @@ def given(model, items, rows, width=T):
     return traces, Spans(*map(jnp.asarray, (start, end, mask)))
 
 
+def seen_by(model, traces):
+    return Seen(model.solver, model.params, traces)
+
+
+def asked_of(model, traces, spans, found, **section):
+    """What interventions are given, where every step is read."""
+    seen = seen_by(model, traces)
+    places = Places(spans, spans, starts_of(seen))
+    return ask(seen, seen, places, found, CounterfactualConfig(**section), SegmentationConfig(), T)
+
+
 def worked(items):
     """The worked solutions without their answer lines."""
     return [solution_steps(item.meta["problem"])[:-1] for item in items]
@@ -111,16 +117,15 @@ def reader(model, traces, answers, draws=DRAWS, keys=None):
     found = fresh_tapes(traces.keys if keys is None else keys, group, draws)
     tapes = noise.keyed(found, model.solver.policy.vocab_size)
     return readers.continued(
-        model.solver, model.params, traces, answers, 8, tapes,
-        rule=RULE, max_tokens=T, limit=T, at_once=1,
-    )  # fmt: skip
+        seen_by(model, traces), answers, 8, tapes, max_tokens=T, limit=T, at_once=1
+    )
 
 
 def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
     """The step itself in its place: R is 1.0, S is 0.0 and D^cf is 0.0 exactly."""
     traces, spans, found, answers = solved
     own = step_edits.own_steps(traces, spans)
-    arms = scored_arms(model.solver, model.params, traces, spans, own, found)
+    arms = scored_arms(seen_by(model, traces), spans, own, found)
     R, defined = reward.robustness(arms.factual, arms.laws, arms.usable)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     mask = np.asarray(spans.mask)
@@ -140,11 +145,8 @@ def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
 
 def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
     traces, spans, found, _ = solved
-    laws, perturbed = latent_laws(
-        model.solver.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
-        model.solver.field, found, jnp.float32(0.0), arms=2,
-    )  # fmt: skip
-    arms = latent_arms(laws, perturbed, spans)
+    asked = asked_of(model, traces, spans, found, latent_sigma=0.0, latent_arms=2)
+    arms, _ = latent_arms(asked, 2)
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
     task = dataclasses.replace(model.solver.task, corrupt=lambda step, rng: step)
@@ -152,7 +154,7 @@ def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
         task, model.solver.tokenizer, traces.items, traces.tokens, spans,
         arms=1, seed=(0, 0), max_tokens=T,
     )  # fmt: skip
-    arms = scored_arms(model.solver, model.params, traces, spans, nothing, found)
+    arms = scored_arms(seen_by(model, traces), spans, nothing, found)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(S, 0.0)
 
@@ -214,7 +216,7 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
     before = boundary_sites(longer, cuts.start[:, :, 1:2], cuts.mask[:, :, 1:2])
     plain = boundary_sites(traces, spans.end[:, :, :1], spans.mask[:, :, :1])
     scored = [
-        readers.scored(model.solver, model.params, x, found)(site)
+        readers.scored(seen_by(model, x), found)(site)
         for x, site in ((longer, before), (traces, plain))
     ]
     effect = np.asarray(reward.jsd(jnp.asarray(scored[0].laws), jnp.asarray(scored[1].laws)))
@@ -225,20 +227,7 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
 
 
 def known_null_effects(model, traces, spans, found):
-    config = Config()
-    config = dataclasses.replace(
-        config, counterfactual=dataclasses.replace(config.counterfactual, surface_arms=4)
-    )
-    starts = answer_starts(
-        model.solver.task, model.solver.tokenizer, traces.tokens, traces.lengths, traces.texts
-    )
-    laws, _ = latent_laws(
-        model.solver.policy, model.params, traces.prompt, traces.rollout.segment, spans, traces.keys,
-        model.solver.field, found, jnp.float32(0.0), arms=0,
-    )  # fmt: skip
-    arms = surface_arms(
-        model.solver, config, model.params, traces, spans, spans, starts, found, laws
-    )
+    arms, _ = surface_arms(asked_of(model, traces, spans, found, latent_arms=0), 4)
     distance = np.asarray(reward.jsd(arms.factual, arms.laws))
     last = np.asarray(spans.mask).sum(-1) - 1
     return np.take_along_axis(distance, last[..., None, None], axis=2)[
@@ -257,7 +246,7 @@ def effect_of(model, traces, spans, found, changed):
             changed(b, model.solver.tokenizer.decode(ids))
         )
     new = text_edits.from_lists((*spans.mask.shape, 1), lists, Family.CONTENT)
-    arms = scored_arms(model.solver, model.params, traces, spans, new, found)
+    arms = scored_arms(seen_by(model, traces), spans, new, found)
     return float(reward.sensitivity(arms.factual, arms.laws, arms.usable)[0].sum() / len(lists))
 
 
@@ -320,10 +309,7 @@ def test_t9_a_collapsed_policy_is_masked_and_not_robust(model, items, temperatur
     )  # fmt: skip
     collapsed = temperature < 1
     assert varied(traces).all() != collapsed
-    fresh = step_edits.resample(
-        model.solver, model.params, traces, spans, arms=6, rule=Rule(temperature),
-        min_tokens=2, limit=T,
-    )  # fmt: skip
+    fresh = step_edits.resample(seen_by(model, traces), spans, arms=6, min_tokens=2, limit=T)
     kept = text_edits.equivalent(model.solver.tokenizer, fresh, step_edits.own_steps(traces, spans))
     if collapsed:
         assert not kept.usable.any()

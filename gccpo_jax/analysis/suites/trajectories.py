@@ -15,13 +15,13 @@ import numpy as np
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
 from gccpo_jax.analysis.library import Model, prompts_of
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.read import boundary_sites, find_all_steps
+from gccpo_jax.counterfactual.places import boundary_sites, find_all_steps
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
 from gccpo_jax.sampling.outcomes import step_texts
-from gccpo_jax.sampling.traces import Traces, encode_traces, sample_traces
+from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain import text
 from gccpo_jax.tasks.chain.check import LABELS
@@ -73,9 +73,8 @@ def judged(
         max_steps=settings.max_steps, min_tokens=settings.min_step_tokens,
         max_tokens=settings.max_step_tokens,
     )  # fmt: skip
-    found = analyse_traces(
-        solver, model.params, traces, spans, settings, pool_of=own.texts, limit=settings.max_tokens
-    )
+    seen = Seen(solver, model.params, traces)
+    found = analyse_traces(seen, spans, settings, pool_of=own.texts, limit=settings.max_tokens)
     texts = [
         [_step_texts(model, traces, found, b, g) for g in range(tokens.shape[1])]
         for b in range(len(items))

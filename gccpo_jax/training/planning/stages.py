@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
+from gccpo_jax.counterfactual.interventions import INTERVENTIONS, SWAP, Intervention
 from gccpo_jax.counterfactual.read import branch_slots
 from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
 from gccpo_jax.objective.update import keeps_average, make_update, optimizer_of, policy_loss_fn
@@ -145,7 +146,7 @@ def evaluation(share: Share) -> Stage:
 
 
 def _sampler(share: Share, *, group: int, max_tokens: int, slots: int = 0) -> Callable[..., Any]:
-    rule = behaviour_rule(share.config)
+    rule = behaviour_rule(share.config.sampling)
     return partial(sampler(slots), share.policy, group=group, rule=rule, max_tokens=max_tokens)
 
 
@@ -157,7 +158,7 @@ def _questions(share: Share, count: int, width: int) -> tuple[Prompts, Shape, Sh
 def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
     """What reads steps, in the order in which training does it; `prompt`, `rollout`: caches."""
     c, s, policy, params = share.config, share.config.segmentation, share.policy, share.params
-    f, rule, limit = c.counterfactual, behaviour_rule(c), c.sampling.max_tokens
+    f, rule, limit = c.counterfactual, behaviour_rule(c.sampling), c.sampling.max_tokens
     batch, group, steps = share.questions, c.group_size, f.boundaries + 1
     rows = (batch, group, steps)
     candidates = share.candidates(batch, f.max_candidates)
@@ -171,7 +172,9 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         sites = _sites(batch, group, count, 1)
         return Stage(name, run, (*cache, sites, tapes, share.stop, *stops))
 
-    if f.value == "continued" and (slots := branch_slots(c)):
+    each, shards = f.boundaries * f.draws, c.mesh.data * c.mesh.fsdp
+    slots = branch_slots(c.batch_size * group, each, shards)
+    if f.value == "continued" and slots:
         sizes = dict(rule=rule, max_tokens=f.branch_tokens or limit, limit=limit, slots=slots)
         tapes = keys(batch, group, f.boundaries, f.draws)
         sites = _sites(batch, group, f.boundaries, 1)
@@ -188,29 +191,24 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
     read = partial(latent_laws, policy, arms=f.latent_arms)
     given = (spans, keys(batch), share.field, candidates, floats())
     yield Stage("readout, latent", read, (*cache, *given))
-    if f.surface_arms:
-        yield _variants(share, "surface", c.batch_size, group, f.surface_arms, steps)
     wide = min(s.max_tokens or limit, limit)  # a macro-step may hold several steps
     wide = limit if f.boundaries < s.max_steps else wide
-
-    def replaced(name: str, arms: int) -> Stage:
+    for row in INTERVENTIONS:
+        arms = row.asked(f)
+        if not arms or row.reads == "cache":  # which the readout above holds
+            continue
+        if row.reads == "text":
+            yield _variants(share, row, arms, steps)
+            continue
+        if row.writes:
+            yield branches(f"{row.name}, decoded", steps, arms, limit, (share.stop,))
         sites = _sites(*rows, arms + 1, wide)
-        return Stage(name, partial(site_laws, policy), (*cache, sites, share.field, candidates))
-
-    if f.equivalent_arms:
-        yield branches("resampling", steps, f.equivalent_arms, limit, (share.stop,))
-        yield replaced("readout, equivalent", f.equivalent_arms)
-    if f.corrupt_arms:
-        yield replaced("readout, corrupt", f.corrupt_arms)
-    if f.swap_arms:
-        asked = (ints(batch, c.data.max_prompt_tokens), prompt, ints(batch, group, limit))
-        likely = partial(step_log_likelihood, policy, rule=rule)
-        sites = _sites(*rows, f.swap_arms + 1, wide)
-        yield Stage("likelihood of swaps", likely, (params, *asked, rollout.segment, sites))
-        yield replaced("readout, swap", f.swap_arms)
-    if f.equivariance_arms:
-        count = c.batch_size * group * f.equivariance_arms
-        yield _variants(share, "equivariance", count, 1, 1, 1)
+        if row is SWAP:
+            asked = (ints(batch, c.data.max_prompt_tokens), prompt, ints(batch, group, limit))
+            likely = partial(step_log_likelihood, policy, rule=rule)
+            yield Stage("likelihood of swaps", likely, (params, *asked, rollout.segment, sites))
+        read = partial(site_laws, policy)
+        yield Stage(f"readout, {row.name}", read, (*cache, sites, share.field, candidates))
 
 
 def _sites(*shape: int) -> Sites:
@@ -218,21 +216,24 @@ def _sites(*shape: int) -> Sites:
     return Sites(ints(*rows), ints(*shape), ints(*rows), ints(*rows), flags(*rows))
 
 
-def _variants(share: Share, name: str, count: int, group: int, arms: int, ends: int) -> Stage:
+def _variants(share: Share, row: Intervention, arms: int, steps: int) -> Stage:
+    """Rewritten trajectories: all of the batch, whose texts come from the host."""
     c = share.config
-    size, width = c.sampling.max_tokens, c.data.max_prompt_tokens
-    rows = (count, group, arms)
+    count, group, size = c.batch_size * arms, c.group_size, c.sampling.max_tokens
+    # `Eq` reads the last step alone, among the new answer and the old one.
+    ends, wanted = (steps, c.counterfactual.max_candidates) if row.arms else (1, 2)
+    rows, width = (count, group), c.data.max_prompt_tokens
     texts = Variant(ints(*rows, size), flags(*rows, size), ints(*rows, ends))
-    wanted = 2 if name == "equivariance" else c.counterfactual.max_candidates
-    asked = (ints(count, arms, width), flags(count, arms, width), texts, flags(*rows, ends))
+    asked = (ints(count, width), flags(count, width), texts, flags(*rows, ends))
     read = partial(variant_laws, share.policy)
-    return Stage(name, read, (share.params, *asked, share.field, share.candidates(count, wanted)))
+    given = (share.params, *asked, share.field, share.candidates(count, wanted))
+    return Stage(f"readout, {row.name}", read, given)
 
 
 def reference(share: Share) -> Stage:
     """Log-probabilities of the whole batch under the reference policy."""
     batch = update_batch(share)
-    read = partial(token_logp, share.policy, rule=behaviour_rule(share.config))
+    read = partial(token_logp, share.policy, rule=behaviour_rule(share.config.sampling))
     given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
     return Stage("reference", read, (share.params, *given))
 

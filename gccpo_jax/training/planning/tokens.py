@@ -23,6 +23,7 @@ import math
 import pathlib
 
 from gccpo_jax.config import Config
+from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.locate import TINY, locate
@@ -176,28 +177,31 @@ def budget(
 
     rows = [row("rollout", True, (tokens, middle))]
     if config.credit.of_steps:
-        arms, whole = c.surface_arms, c.surface_arms * (prompt + tokens)
         phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
         again = 0.0 if c.reader == "policy" else prompt / config.group_size + tokens
-        numbers = c.equivariance_arms * (prompt + tokens)
         rows += [
             row("Phi, continued", True, (phi, grows)),
             row("readout chain", False, (chain(s), read)),
             row("delete", False, (0, read)),
-            row("latent", False, (latent(s, c.latent_arms), read)),
-            row("surface", False, (whole, encode), (surface(s, arms) - whole, read)),
-            row("equivalent, decoded", True, (written(s, c.equivalent_arms), read)),
-            row("equivalent", False, (replaced(s, c.equivalent_arms), read)),
-            row("swap", False, (replaced(s, c.swap_arms), read)),
-            row("corrupt", False, (replaced(s, c.corrupt_arms), read)),
-            row(
-                "equivariance",
-                False,
-                (numbers, encode),
-                (c.equivariance_arms * 2 * answer, prompt + tokens),
-            ),
-            row("encoded by another reader", False, (again, encode)),
         ]
+        for each in INTERVENTIONS:
+            arms = each.asked(c)
+            whole = arms * (prompt + tokens)
+            match each.reads:
+                case "cache":
+                    rows.append(row(each.name, False, (latent(s, arms), read)))
+                case "text" if each.arms:
+                    laws = surface(s, arms) - whole
+                    rows.append(row(each.name, False, (whole, encode), (laws, read)))
+                case "text":  # `Eq` reads the last step alone: the new answer and the old one
+                    laws = arms * 2 * answer
+                    rows.append(row(each.name, False, (whole, encode), (laws, prompt + tokens)))
+                case "site":
+                    if each.writes:
+                        decoded = (written(s, arms), read)
+                        rows.append(row(f"{each.name}, decoded", True, decoded))
+                    rows.append(row(each.name, False, (replaced(s, arms), read)))
+        rows.append(row("encoded by another reader", False, (again, encode)))
     return Budget(tuple(rows), config.batch_size * config.group_size)
 
 

@@ -119,13 +119,13 @@ def test_the_readings_of_a_config_and_one_step_alive_at_a_time():
         "branches",
         stages.READER,
         "readout, latent",
-        "surface",
-        "resampling",
+        "readout, surface",
+        "equivalent, decoded",
         "readout, equivalent",
         "readout, corrupt",
         "likelihood of swaps",
         "readout, swap",
-        "equivariance",
+        "readout, equivariance",
         "update",
     ]
     caches = sizes(found.kept)["caches of prompts and rollouts"]

@@ -105,7 +105,7 @@ def test_what_is_not_asked_for_costs_nothing():
     assert [row.name for row in budget_of(config_of("outcome")).rows] == ["rollout"]
     none = {name: 0 for name in ARMS if name.endswith("_arms")}
     free = [row.name for row in budget_of(config_of(**none)).rows if row.tokens == 0]
-    names = ["delete", "latent", "surface", "equivalent, decoded", "equivalent", "swap", "corrupt"]
+    names = ["delete", "latent", "surface", "equivalent, decoded", "equivalent", "corrupt", "swap"]
     assert free == [*names, "equivariance", "encoded by another reader"]
 
 

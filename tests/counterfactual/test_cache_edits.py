@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.counterfactual.interventions import latent, latent_noise
+from gccpo_jax.counterfactual.cache_edits import latent, latent_noise
 from gccpo_jax.policy.cache import restrict
 from gccpo_jax.types import Segment
 
