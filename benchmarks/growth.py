@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--repeats 3] [--core 0] [--out docs/results]
 
-The stages are those of `gccpo_jax.stages`, the functions that train, on inputs of full length:
+The stages are those of `planning.stages`, the functions that train, on inputs of full length:
 every rollout and branch decodes to its limit. One size changes at a time, the others stay at
 the base (a model of the shape of `tiny`, 4 questions x 8, prompts and responses of 64 tokens,
 2 boundaries x 2 draws, 2 latent arms). Memory is what the compiled program allocates beside its

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --config configs/quickstart.py [--config.<field>=<value> ...]
 
-Each stage of `gccpo_jax.stages` is compiled for the shapes of the config (nothing runs) and the
+Each stage of `planning.stages` is compiled for the shapes of the config (nothing runs) and the
 memory that the compiled program allocates beside its arguments is read from XLA's own buffer
 assignment (`memory_analysis`: results and temporary buffers, less what takes the place of donated
 arguments). That is exact for the arrays of a program and leaves out what a process takes

@@ -1,4 +1,4 @@
-"""Makes `tests/golden/losses_golden.json`: losses and gradients of TRL's trainer for fixed inputs.
+"""Makes `tests/objective/losses_golden.json`: losses and gradients of TRL's trainer.
 
 Run it in an environment of its own (the package and its tests never need PyTorch or TRL):
 
@@ -21,7 +21,7 @@ import types
 import torch
 import trl
 
-OUT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden" / "losses_golden.json"
+OUT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "objective" / "losses_golden.json"
 LENGTHS = (6, 2, 4, 1)
 WIDTH = 6
 LIMIT = 8

@@ -1,4 +1,4 @@
-"""Makes `tests/golden/losses_golden_tunix.json`: losses and gradients of Tunix, TRL's inputs.
+"""Makes `tests/objective/losses_golden_tunix.json`: losses and gradients of Tunix, TRL's inputs.
 
 Run it after `make_loss_goldens.py`, in an environment of its own (no test needs Tunix):
 
@@ -28,9 +28,9 @@ from tunix.rl.agentic.agentic_grpo_learner import GRPOConfig
 from tunix.rl.grpo.dapo_learner import DAPOConfig
 from tunix.rl.grpo.drgrpo_learner import DrGRPOConfig
 
-GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"
-OUT = GOLDEN / "losses_golden_tunix.json"
-TRL = json.loads((GOLDEN / "losses_golden.json").read_text())
+THERE = pathlib.Path(__file__).resolve().parents[1] / "tests" / "objective"
+OUT = THERE / "losses_golden_tunix.json"
+TRL = json.loads((THERE / "losses_golden.json").read_text())
 LIMIT = TRL["max_tokens"]
 INPUTS = {name: np.array(value) for name, value in TRL["inputs"].items()}
 WIDTH = INPUTS["mask"].shape[1]

@@ -155,7 +155,8 @@ def process_reward(c: Config) -> list[tuple[bool, str]]:
 def step_credit(c: Config) -> list[tuple[bool, str]]:
     """Credit of steps without the readings it is made of."""
     kind, cf = c.credit.kind, c.counterfactual
-    nuisance = cf.latent_arms + cf.surface_arms + cf.equivalent_arms
+    nuisance, content = sum(cf.arms_of("nuisance").values()), sum(cf.arms_of("content").values())
+    no_nuisance, no_content = (_none(cf.arms_of(family)) for family in ("nuisance", "content"))
     term = c.credit.step_term
     signed = term in ("gated", "observational")
     gates = kind in ("gated_gae", "additive") and c.credit.gate and term == "gated"
@@ -169,13 +170,12 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
         ),
         (
             gates and nuisance == 0,
-            "config.credit.gate = True: there is no R to gate with, counterfactual.latent_arms, "
-            "surface_arms and equivalent_arms are 0; set credit.gate to False or ask for arms",
+            f"config.credit.gate = True: there is no R to gate with, {no_nuisance}; set "
+            "credit.gate to False or ask for arms",
         ),
         (
             term == "robustness" and nuisance == 0,
-            f"{named}: there is no R, counterfactual.latent_arms, surface_arms and "
-            "equivalent_arms are 0; ask for arms",
+            f"{named}: there is no R, {no_nuisance}; ask for arms",
         ),
         (
             not signed and not (c.credit.gate and c.credit.gate_answer),
@@ -195,19 +195,17 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
         ),
         (
             needs_q and nuisance == 0,
-            f"{named}: there is no R for Q = R S, "
-            "counterfactual.latent_arms, surface_arms and equivalent_arms are 0; ask for some",
+            f"{named}: there is no R for Q = R S, {no_nuisance}; ask for some",
         ),
         (
-            needs_q and cf.corrupt_arms + cf.swap_arms == 0,
-            f"{named}: there is no S for Q = R S, "
-            "counterfactual.corrupt_arms and swap_arms are 0; ask for content arms",
+            needs_q and content == 0,
+            f"{named}: there is no S for Q = R S, {no_content}; ask for content arms",
         ),
         (
-            kind == "paper" and (cf.latent_arms == 0 or cf.surface_arms + cf.equivalent_arms > 0),
+            kind == "paper" and (cf.latent_arms == 0 or nuisance > cf.latent_arms),
             "config.credit.kind = 'paper': it perturbs latents only, expected "
-            f"counterfactual.latent_arms at least 1 (is {cf.latent_arms}), surface_arms 0 "
-            f"(is {cf.surface_arms}) and equivalent_arms 0 (is {cf.equivalent_arms})",
+            f"counterfactual.latent_arms at least 1 (is {cf.latent_arms}) and no other nuisance "
+            f"arms (are {nuisance - cf.latent_arms})",
         ),
         (
             cf.equivalent_arms == 1,
@@ -306,6 +304,12 @@ def check_ignored(section: object, path: str, key: str) -> None:
                 f"{path}.{field.name} = {value!r}: {path}.{key} {chosen!r} does not use it, "
                 f"only {', '.join(map(repr, kinds))}; leave it at {field.default!r}"
             )
+
+
+def _none(arms: dict[str, int]) -> str:
+    """That there are none, in words."""
+    *most, last = arms
+    return f"counterfactual.{', '.join(most)} and {last} are 0"
 
 
 def _refuse(checks: list[tuple[bool, str]]) -> None:

@@ -102,6 +102,12 @@ def choice(*valid: str) -> Any:
     return field(valid[0], lambda x: x in valid, "one of " + ", ".join(map(repr, valid)))
 
 
+def arms(family: str, default: int) -> Any:
+    """How many arms of an intervention are read; `family` says what for (reward/arms.py)."""
+    metadata = {**least(0, default).metadata, "family": family}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
 def only(kinds: str, default: Any) -> Any:
     """A field (or plain default) that some values of its section's `kind` read; others refuse."""
     if not isinstance(default, dataclasses.Field):

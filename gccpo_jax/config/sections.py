@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gccpo_jax.config.fields import above, choice, field, fraction, least, only, section
+from gccpo_jax.config.fields import above, arms, choice, field, fraction, least, only, section
 
 RATIO_LOSSES = "ppo gspo gspo_token cispo"
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
@@ -80,12 +80,14 @@ class CounterfactualConfig:
     boundaries: int = least(0, 2)  # K': where Phi is read; the last before the answer always
     draws: int = least(1, 2)  # N: continued branches a boundary
     branch_tokens: int = least(0, 0)  # token limit of a branch; 0: as the response
-    latent_arms: int = least(0, 2)  # P of `latent`
+    latent_arms: int = arms("nuisance", 2)  # P of `latent`
     latent_sigma: float = least(0, 0.3)  # noise scale relative to the step's RMS
-    surface_arms: int = least(0, 1)  # P of `surface`; needs a task with surface rewrites
-    equivalent_arms: int = least(0, 0)  # resamples of which those with the same result count for R
-    corrupt_arms: int = least(0, 0)  # P of `corrupt`, for S; needs a task that can corrupt
-    swap_arms: int = least(0, 0)  # P of `swap`, for S
+    surface_arms: int = arms("nuisance", 1)  # P of `surface`; needs a task with surface rewrites
+    equivalent_arms: int = arms(
+        "nuisance", 0
+    )  # resamples of which those with the same result count for R
+    corrupt_arms: int = arms("content", 0)  # P of `corrupt`, for S; needs a task that can corrupt
+    swap_arms: int = arms("content", 0)  # P of `swap`, for S
     swap_delta: float = least(0, 1.0)  # nats a token a swapped step may be less likely
     equivariance_arms: int = least(0, 0)  # rewrites with other numbers, for Eq; needs such a task
     # The same tapes at all boundaries of a trajectory (value "continued").
@@ -97,6 +99,11 @@ class CounterfactualConfig:
     max_answer_tokens: int = least(2, 6)  # A, with the one that ends it; longer are no candidates
     max_other: float = fraction(0.2)  # more mass outside the candidates: law unreadable
     min_gate: float = fraction(0.5)  # reader gate under which R is not used (weight 1)
+
+    def arms_of(self, family: str) -> dict[str, int]:
+        """The interventions of a family as fields of this section, and how many arms each has."""
+        fields = dataclasses.fields(self)
+        return {f.name: getattr(self, f.name) for f in fields if f.metadata.get("family") == family}
 
 
 @dataclasses.dataclass(frozen=True)

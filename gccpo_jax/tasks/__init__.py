@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.base import Task
+from gccpo_jax.tasks.base import Item, Task
 
 __all__ = ["Item", "Task", "load_task"]
 

@@ -69,7 +69,7 @@ def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(fi
         ),
         ("additive", {"counterfactual.latent_arms": 0, "counterfactual.surface_arms": 0}, "gate"),
         ("additive", {"counterfactual.boundaries": 0}, "at least 1"),
-        ("paper", {"counterfactual.surface_arms": 1}, "surface_arms 0"),
+        ("paper", {"counterfactual.surface_arms": 1}, "no other nuisance"),
         ("paper", {"counterfactual.latent_arms": 0}, "latent_arms at least 1"),
         ("paper", {"credit.paper_truncation": 0.5}, "a number in"),
         ("paper", {"credit.paper_floor": 0.0}, "above 0"),

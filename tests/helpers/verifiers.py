@@ -41,3 +41,11 @@ def lost(question, gold, response):
         case "memory":
             return len(b"x" * 2**31) * 0.0
     return 1.0
+
+
+NUMBER = 3.0
+
+
+def lengths_judge(question, steps):
+    """Longer steps are better, and the question counts."""
+    return [len(step) + len(question) for step in steps]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from gccpo_jax.objective.losses import policy_loss
-from tests.helpers.paths import GOLDEN
+from tests.helpers.paths import TESTS
 
 FILES = {"trl": "losses_golden.json", "tunix": "losses_golden_tunix.json"}
-LOSSES = {source: json.loads((GOLDEN / name).read_text()) for source, name in FILES.items()}
+LOSSES = {
+    source: json.loads((TESTS / "objective" / name).read_text()) for source, name in FILES.items()
+}
 GRPO = dict(reduction="seq_mean_token_mean", beta=0.04)
 DR_GRPO = dict(reduction="seq_mean_token_sum_norm")
 GSPO = dict(loss="gspo", reduction="seq_mean_token_mean", clip_low=0.05, clip_high=0.08)

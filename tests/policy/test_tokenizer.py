@@ -56,7 +56,8 @@ def test_importing_the_package_does_not_import_transformers():
     import subprocess
 
     code = (
-        "import sys, gccpo_jax.tokenizer, gccpo_jax.weights; print('transformers' in sys.modules)"
+        "import sys, gccpo_jax.policy.tokenizer, gccpo_jax.policy.weights; "
+        "print('transformers' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 

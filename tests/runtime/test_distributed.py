@@ -91,13 +91,15 @@ def test_both_refuse_a_mesh_that_leaves_a_process_out(tmp_path):
 
 BREAKS = """
 import sys
-from gccpo_jax import cli, runner, train
-finish = runner.Run.finish_step
+from gccpo_jax import train
+from gccpo_jax.runtime import cli
+from gccpo_jax.training.run import Run
+finish = Run.finish_step
 def finish_step(self, config, step, *rest):
     if step == 2:
         raise RuntimeError("a fault in step 2")
     finish(self, config, step, *rest)
-runner.Run.finish_step = finish_step
+Run.finish_step = finish_step
 sys.exit(cli.main(train.train_and_evaluate, "", sys.argv[1:]))
 """
 

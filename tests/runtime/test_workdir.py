@@ -19,7 +19,7 @@ from tests.helpers.runs import small
 
 HOLD = """
 import pathlib, sys, time
-from gccpo_jax.lock import locked
+from gccpo_jax.runtime.workdir import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -10,6 +10,7 @@ import pytest
 
 from gccpo_jax import train
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.training.dynamic_sampling import contrast, refill, replace_rows
@@ -46,6 +47,7 @@ def traces(ids, outcomes):
         rollout=rollout,
         tokens=np.array(filled(B, G, T)),
         lengths=np.full((B, G), 2),
+        rule=Rule(),
         texts=np.array([[str(i)] * G for i in ids], object),
         outcome=np.array(outcomes, np.float32),
         keyed=True,

@@ -14,13 +14,7 @@ from gccpo_jax.training.process_reward import curated, judge_steps, judged_advan
 from tests.helpers import oracles_advantages as oracle
 from tests.helpers.runs import metrics, small
 
-NUMBER = 3.0
 STOP = 1  # the token that ends a step
-
-
-def lengths_judge(question, steps):
-    """Longer steps are better, and the question counts."""
-    return [len(step) + len(question) for step in steps]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +23,8 @@ def lengths_judge(question, steps):
         ("test_judge", "expected 'package.module:function'"),
         ("test_judge:", "expected 'package.module:function'"),
         ("no_such_module:f", "cannot import 'no_such_module'"),
-        ("test_judge:nothing", "has no 'nothing'"),
-        ("test_judge:NUMBER", "expected a function, it is a float"),
+        ("tests.helpers.verifiers:nothing", "has no 'nothing'"),
+        ("tests.helpers.verifiers:NUMBER", "expected a function, it is a float"),
     ],
 )
 def test_a_judge_that_cannot_be_used_is_named(name, words):
@@ -124,7 +118,8 @@ def test_a_run_that_trains_on_what_a_judge_keeps(tmp_path):
 @pytest.mark.slow
 def test_a_run_with_a_judge(tmp_path):
     changes = {
-        "credit__kind": "outcome", "steps": 1, "reward__process": "test_judge:lengths_judge",
+        "credit__kind": "outcome", "steps": 1,
+        "reward__process": "tests.helpers.verifiers:lengths_judge",
         "reward__process_weight": 0.5, "eval__ood_questions": 0,
     }  # fmt: skip
     train.train_and_evaluate(small(**changes), "judge", tmp_path / "run")

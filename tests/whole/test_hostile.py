@@ -216,7 +216,7 @@ def test_an_array_longer_than_its_file_is_not_looked_for(tmp_path):
     """Element by element, 2**60 of them; in a process that a hang does not take along."""
     array = struct.pack("<Q1sIIQ", 1, b"x", 9, 4, 2**60)
     path = gguf_file(tmp_path / "m.gguf", array=array)
-    code = f"from gccpo_jax import weights; weights.load({str(path)!r})"
+    code = f"from gccpo_jax.policy import weights; weights.load({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "truncated or damaged" in done.stderr.splitlines()[-1]
 

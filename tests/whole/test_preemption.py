@@ -34,7 +34,7 @@ def test_the_first_signal_is_noted_and_the_second_acts(handlers, number):
 
 TWICE = """
 import os, signal, sys
-from gccpo_jax.preemption import Signals
+from gccpo_jax.runtime.signals import Signals
 with Signals():
     os.kill(os.getpid(), signal.SIGINT)
     print("first", flush=True)

@@ -26,7 +26,9 @@ OPTIONS = [
 # `train` that kills itself the n-th time it comes to a place, some seconds later or at once.
 PROGRAM = """
 import os, signal, sys, threading
-from gccpo_jax import checkpoint, cli, stopwatch, train, weights
+from gccpo_jax import train
+from gccpo_jax.policy import weights
+from gccpo_jax.runtime import checkpoints, cli, timing
 
 place, count, delay = os.environ["KILL"].split()
 left = int(count)
@@ -45,16 +47,16 @@ def before(owner, attribute, name):
         return what(*arguments, **options)
     setattr(owner, attribute, told)
 
-seal = checkpoint.seal
+seal = checkpoints.seal
 def sealed(directory):
     at("seal")
     seal(directory)
     at("publish")
 
-before(stopwatch.Stopwatch, "__call__", None)
-before(checkpoint.Checkpoints, "save", "save")
+before(timing.Stopwatch, "__call__", None)
+before(checkpoints.Checkpoints, "save", "save")
 before(weights, "_write", "policy")
-checkpoint.seal = sealed
+checkpoints.seal = sealed
 sys.exit(cli.main(train.train_and_evaluate, "", sys.argv[1:]))
 """
 

@@ -64,8 +64,8 @@ def test_a_child_whose_parent_was_killed_ends_itself():
     """A second after the deadline, in the middle of an endless loop."""
     code = """
 import threading, time
-from gccpo_jax.verifier import _child
-from test_verifier import ITEM, TASK, with_verifier
+from gccpo_jax.tasks.checking.user import _child
+from tests.tasks.checking.test_user import ITEM, TASK, with_verifier
 task = with_verifier(TASK, "tests.helpers.verifiers:lost", seconds=1.0)
 task.verify(ITEM, "x")
 import sys
