@@ -1,6 +1,6 @@
 """From scores of steps to token advantages. Needs JAX alone.
 
-`kinds.py` puts one question's group together (`of_group`); the pieces are pure functions of
+`kinds.py` puts one question's group together (`credit_group`); the pieces are pure functions of
 arrays, written for one trajectory or one group, and are here by name.
 """
 

@@ -104,7 +104,7 @@ def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float = 1e-6) -> A
     return jnp.where(trains & where, advantage, 0.0)
 
 
-def of_outcome(
+def outcome_advantage(
     outcome: Array,
     where: Array,
     *,

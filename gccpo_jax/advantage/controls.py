@@ -32,7 +32,7 @@ from gccpo_jax.advantage.rule import Credit, CreditRule, spread_all, tokens_of
 from gccpo_jax.advantage.step_advantages import token_mean
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
 from gccpo_jax.reward.group import (
-    Reading,
+    GroupReading,
     StepScores,
     effects_of,
     existing,
@@ -43,7 +43,7 @@ from gccpo_jax.types import Array, Rollout, Spans
 
 
 def step_term(
-    reading: Reading, scores: StepScores, spans: Spans, use_gate: Array, rule: CreditRule
+    reading: GroupReading, scores: StepScores, spans: Spans, use_gate: Array, rule: CreditRule
 ) -> Array:
     """d~ [G, E] by `rule.step_term`, 0 on padding; `scores` are the method's own."""
     mask = existing(reading, spans)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from gccpo_jax import reward
 from gccpo_jax.advantage import paper as reconstruction
 from gccpo_jax.advantage import step_advantages as adv
-from gccpo_jax.advantage.baselines import leave_one_out, of_outcome
+from gccpo_jax.advantage.baselines import leave_one_out, outcome_advantage
 from gccpo_jax.advantage.controls import step_term
 from gccpo_jax.advantage.rule import (
     Credit,
@@ -34,14 +34,14 @@ from gccpo_jax.advantage.rule import (
     spread_all,
     tokens_of,
 )
-from gccpo_jax.masked import first, masked_median
-from gccpo_jax.reward.group import Reading, StepScores, outcomes, readable_laws
+from gccpo_jax.masked import length_mask, masked_median
+from gccpo_jax.reward.group import GroupReading, StepScores, outcomes, readable_laws
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans
 
 
-def of_group(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+def credit_group(
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """Credit of one group by `rule.kind`; each kind is a function of the same arguments.
 
@@ -64,7 +64,7 @@ def of_group(
 
 
 def gated_gae(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """`credit="gated_gae"`, the default: Phi is the critic and R gates what it praises.
 
@@ -83,7 +83,7 @@ def gated_gae(
 
 
 def additive(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """`credit="additive"`: two streams with a baseline each, nearest to the paper's shape.
 
@@ -103,7 +103,7 @@ def additive(
 
 
 def selective(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """`credit="selective"`: the outcome's advantage goes where the answer was caused; no gold.
 
@@ -123,7 +123,7 @@ def selective(
 
 
 def four_corner(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """`credit="four_corner"`: one advantage a trajectory, for the outcome and its soundness.
 
@@ -158,14 +158,16 @@ def outcome_only(
 ) -> Array:
     """The trajectory's outcome advantage on each of its tokens, [G, T].
 
-    The baselines are those of `baselines.of_outcome`.
+    The baselines are those of `baselines.outcome_advantage`.
     """
-    scalar = of_outcome(outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon, k=k)
+    scalar = outcome_advantage(
+        outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon, k=k
+    )
     return on_every_token(scalar, rollout)
 
 
 def paper(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """`credit="paper"`: the reconstruction of `paper.py`, over whatever nuisance arms there are.
 
@@ -183,7 +185,7 @@ def paper(
 
 
 def l2t(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
 ) -> Credit:
     """`credit="l2t"`: Learning to Think (arXiv 2505.10425) without its compression penalty.
 
@@ -199,14 +201,14 @@ def _mapped_back(
     process: Array,
     mask: Array,
     scores: StepScores,
-    reading: Reading,
+    reading: GroupReading,
     spans: Spans,
     rollout: Rollout,
     rule: CreditRule,
 ) -> Credit:
     """L2T's token half: step rewards [G, E] and outcomes to token advantages [G, T]."""
     size = rollout.tokens.shape[-1]
-    inside = first(rollout.length, size)
+    inside = length_mask(rollout.length, size)
     step = jax.vmap(partial(step_of_token, size=size))(spans)
     per_token = reconstruction.token_advantages(
         process, outcomes(reading), reading.scorable, rollout.logp, step, inside, mask,

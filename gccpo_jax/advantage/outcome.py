@@ -8,7 +8,7 @@ from gccpo_jax.advantage import shaping
 from gccpo_jax.advantage.baselines import RIGHT
 from gccpo_jax.advantage.kinds import outcome_only
 from gccpo_jax.advantage.rule import CreditRule
-from gccpo_jax.masked import first
+from gccpo_jax.masked import length_mask
 from gccpo_jax.types import Array, Rollout
 
 
@@ -38,7 +38,9 @@ def shaped_outcome(
     return jnp.where(scorable, reward, 0.0)
 
 
-def of_outcomes(outcome: Array, scorable: Array, rollout: Rollout, *, rule: CreditRule) -> Array:
+def outcome_advantages(
+    outcome: Array, scorable: Array, rollout: Rollout, *, rule: CreditRule
+) -> Array:
     """Token advantages [G, T] of one group by `rule.kind`; a kind is a function of the same.
 
     Args: outcome [G], shaped or not; scorable [G] bool; rollout [G, T].
@@ -67,7 +69,7 @@ def _grpo_s(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule)
 
 def _inside(scorable: Array, rollout: Rollout) -> Array:
     """[G, T] bool: response tokens of scorable trajectories."""
-    return first(rollout.length, rollout.tokens.shape[-1]) & scorable[:, None]
+    return length_mask(rollout.length, rollout.tokens.shape[-1]) & scorable[:, None]
 
 
 def _options(rule: CreditRule) -> dict[str, float]:

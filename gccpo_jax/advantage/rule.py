@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.advantage import step_advantages as adv
-from gccpo_jax.advantage.baselines import of_outcome
-from gccpo_jax.masked import first
-from gccpo_jax.reward.group import Reading, StepScores, existing, measure, outcomes
+from gccpo_jax.advantage.baselines import outcome_advantage
+from gccpo_jax.masked import length_mask
+from gccpo_jax.reward.group import GroupReading, StepScores, existing, measure, outcomes
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans, record
 
@@ -76,13 +76,16 @@ def spread(per_step: Array, spans: Spans, rollout: Rollout, token_weights: str) 
     if token_weights == "uniform":
         return tokens
     weights = adv.surprise_weights(
-        rollout.logp, step_of_token(spans, size), first(rollout.length, size), per_step.shape[0]
+        rollout.logp,
+        step_of_token(spans, size),
+        length_mask(rollout.length, size),
+        per_step.shape[0],
     )
     return tokens * weights
 
 
 def measured(
-    reading: Reading, spans: Spans, use_gate: Array, rule: CreditRule
+    reading: GroupReading, spans: Spans, use_gate: Array, rule: CreditRule
 ) -> tuple[Array, StepScores]:
     """Which steps count [G, E], and their scores."""
     scores = measure(
@@ -93,9 +96,9 @@ def measured(
     return existing(reading, spans), scores
 
 
-def outcome_scalar(reading: Reading, rule: CreditRule) -> Array:
+def outcome_scalar(reading: GroupReading, rule: CreditRule) -> Array:
     """[G]: the outcome's advantage under the rule's baseline."""
-    return of_outcome(
+    return outcome_advantage(
         outcomes(reading), reading.scorable,
         baseline=rule.baseline, ddof=rule.ddof, epsilon=rule.epsilon, k=rule.pass_k,
     )  # fmt: skip
@@ -103,7 +106,7 @@ def outcome_scalar(reading: Reading, rule: CreditRule) -> Array:
 
 def on_every_token(scalar: Array, rollout: Rollout) -> Array:
     """[G, T]: one number a trajectory on all its tokens."""
-    return jnp.where(first(rollout.length, rollout.tokens.shape[-1]), scalar[:, None], 0.0)
+    return jnp.where(length_mask(rollout.length, rollout.tokens.shape[-1]), scalar[:, None], 0.0)
 
 
 def tokens_of(spans: Spans) -> Array:

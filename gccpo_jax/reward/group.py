@@ -17,7 +17,7 @@ from gccpo_jax.types import Array, Spans, record
 
 
 @record
-class Reading:
+class GroupReading:
     """What was read of one question's trajectories at the ends of their macro-steps."""
 
     outcome: Array  # [G] f32 in [0, 1]; anything where not scorable
@@ -45,23 +45,23 @@ class StepScores:
     selective_defined: Array  # [G, E] bool  both were measured
 
 
-def existing(reading: Reading, spans: Spans) -> Array:
+def existing(reading: GroupReading, spans: Spans) -> Array:
     """[G, E] bool: steps that exist, of trajectories that could be scored."""
     return spans.mask & reading.scorable[:, None]
 
 
-def outcomes(reading: Reading) -> Array:
+def outcomes(reading: GroupReading) -> Array:
     """[G] outcomes, 0 where not scorable."""
     return jnp.where(reading.scorable, reading.outcome, 0.0)
 
 
-def readable_steps(reading: Reading, mask: Array, use_gate: Array, max_other: float) -> Array:
+def readable_steps(reading: GroupReading, mask: Array, use_gate: Array, max_other: float) -> Array:
     """[G, E] bool: existing steps whose own law counts; `use_gate` [] False leaves none."""
     return reward.readable(reading.factual, max_other) & mask & use_gate
 
 
 def readable_laws(
-    reading: Reading, mask: Array, use_gate: Array, max_other: float
+    reading: GroupReading, mask: Array, use_gate: Array, max_other: float
 ) -> tuple[Array, Array, Array]:
     """The laws that count: factual [G, E, C + 1] (0 elsewhere), nuisance and content arms.
 
@@ -76,7 +76,7 @@ def readable_laws(
     )
 
 
-def effects_of(reading: Reading, value: Array, mask: Array) -> tuple[Array, Array]:
+def effects_of(reading: GroupReading, value: Array, mask: Array) -> tuple[Array, Array]:
     """Phi_{k-1} and D_k [G, E] of values [G, E] after each step; not finite: the group's mean."""
     outcome = outcomes(reading)
     baseline = masked_mean(outcome, reading.scorable)
@@ -87,7 +87,7 @@ def effects_of(reading: Reading, value: Array, mask: Array) -> tuple[Array, Arra
 
 
 def measure(
-    reading: Reading,
+    reading: GroupReading,
     spans: Spans,
     use_gate: Array,
     *,
@@ -115,12 +115,12 @@ def measure(
     factual, nuisance, content = readable_laws(reading, mask, use_gate, max_other)
     robust = reward.robustness(
         reading.nuisance.beside(factual),
-        expect(reading.nuisance, Family.NUISANCE, "Reading.nuisance").laws,
+        expect(reading.nuisance, Family.NUISANCE, "GroupReading.nuisance").laws,
         nuisance,
     )
     sensitive = reward.sensitivity(
         reading.content.beside(factual),
-        expect(reading.content, Family.CONTENT, "Reading.content").laws,
+        expect(reading.content, Family.CONTENT, "GroupReading.content").laws,
         content,
     )
     selective = reward.selectivity(robust, sensitive)

@@ -16,21 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.advantage.controls import controlled
-from gccpo_jax.advantage.kinds import of_group
-from gccpo_jax.advantage.outcome import of_outcomes, shaped_outcome
+from gccpo_jax.advantage.kinds import credit_group
+from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
 from gccpo_jax.advantage.rule import Credit, CreditRule
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.read import read
-from gccpo_jax.masked import first, masked_mean
+from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.reward.group import Reading
+from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
-from gccpo_jax.training.metrics import of_credit, of_sampling
+from gccpo_jax.training.metrics import credit_metrics, sampling_metrics
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
@@ -84,7 +84,7 @@ def collect(
         slots=config.sampling.slots,
     )
     sampled = sample(items, prompts)
-    metrics = of_sampling(sampled)
+    metrics = sampling_metrics(sampled)
     if config.sampling.dynamic and more is not None:
         next_questions = more
         sampled, found = refill(sampled, lambda: sample(*next_questions()), config.sampling.dynamic)
@@ -103,7 +103,7 @@ def collect(
     metrics |= found
     if not config.credit.of_steps:
         with watch("credit"):
-            of_batch = jax.vmap(partial(of_outcomes, rule=credit_rule(config)))
+            of_batch = jax.vmap(partial(outcome_advantages, rule=credit_rule(config)))
             advantage = of_batch(reward, jnp.asarray(trains), rollout)
     else:
         writer = Seen(solver, params, sampled)
@@ -116,11 +116,11 @@ def collect(
             rule = credit_rule(config)
             credit = _credit(reading, spans, rollout, use_gate, sampled.keys, rule)
             advantage = jax.block_until_ready(credit.advantage)
-        metrics |= found | of_credit(credit, spans, reading)
+        metrics |= found | credit_metrics(credit, spans, reading)
     if judged is not None:
         process = judged_advantage(judged, sampled.tokens.shape[-1])
         advantage = advantage + config.reward.process_weight * process
-    inside = first(rollout.length, sampled.tokens.shape[-1])
+    inside = length_mask(rollout.length, sampled.tokens.shape[-1])
     return Experience(
         items=sampled.items,
         prompts=sampled.prompts,
@@ -151,14 +151,14 @@ def credit_rule(config: Config) -> CreditRule:
 
 @partial(jax.jit, static_argnames=("rule",))
 def _credit(
-    reading: Reading,
+    reading: GroupReading,
     spans: Spans,
     rollout: Rollout,
     use_gate: Array,
     keys: Array,
     rule: CreditRule,
 ) -> Credit:
-    of_batch = jax.vmap(partial(of_group, rule=rule), in_axes=(0, 0, 0, None))
+    of_batch = jax.vmap(partial(credit_group, rule=rule), in_axes=(0, 0, 0, None))
     credit = of_batch(reading, spans, rollout, use_gate)
     group = rollout.length.shape[1]
     orders = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(keys)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gccpo_jax.advantage import controls
 from gccpo_jax.advantage.controls import controlled, inverted, permuted
-from gccpo_jax.advantage.kinds import of_group
+from gccpo_jax.advantage.kinds import credit_group
 from gccpo_jax.advantage.rule import CreditRule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, fresh_tapes, independent_tapes
@@ -63,8 +63,8 @@ def test_unsigned_terms_keep_the_outcome_on_the_last_step():
 )
 def test_a_control_logs_the_scores_of_the_method_and_trains_on_another(term):
     data = group(1)
-    method = of_group(*data, YES, rule=CreditRule())
-    other = of_group(*data, YES, rule=CreditRule(step_term=term))
+    method = credit_group(*data, YES, rule=CreditRule())
+    other = credit_group(*data, YES, rule=CreditRule(step_term=term))
     for name in ("effect", "robustness", "gated", "sensitivity"):
         np.testing.assert_array_equal(getattr(method, name), getattr(other, name), err_msg=name)
     assert np.abs(np.asarray(method.advantage - other.advantage)).max() > 0.01
@@ -80,8 +80,8 @@ def test_observed_arms_do_not_read_what_was_intervened_on():
     for term in ("observational", "non_causal"):
         rule = CreditRule(step_term=term)
         np.testing.assert_array_equal(
-            of_group(reading, spans, rollout, YES, rule=rule).advantage,
-            of_group(without, spans, rollout, YES, rule=rule).advantage,
+            credit_group(reading, spans, rollout, YES, rule=rule).advantage,
+            credit_group(without, spans, rollout, YES, rule=rule).advantage,
         )
 
 
@@ -112,7 +112,7 @@ def test_an_inversion_keeps_the_mean_over_tokens():
 def test_controlled_credit_is_on_other_steps_of_the_same_trajectories(control):
     reading, spans, rollout = group(3, counts=[3, 3, 2, 3])
     rule = CreditRule(control=control)
-    credit = of_group(reading, spans, rollout, YES, rule=rule)
+    credit = credit_group(reading, spans, rollout, YES, rule=rule)
     found = controlled(credit, spans, rollout, KEYS, rule=rule)
     assert (np.asarray(found.step_advantage) != np.asarray(credit.step_advantage)).any()
     np.testing.assert_array_equal(found.step_score, credit.step_score)  # measured as it was

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from gccpo_jax.advantage import baselines
-from gccpo_jax.advantage.kinds import of_group, outcome_only
+from gccpo_jax.advantage.kinds import credit_group, outcome_only
 from gccpo_jax.advantage.rule import CreditRule, spread
 from gccpo_jax.types import Spans
 from tests.helpers.groups import E, G, P, T, arms_like, change, group, reorder
 
 YES = jnp.bool_(True)
-gated_gae = jax.jit(of_group, static_argnames=("rule",))
+gated_gae = jax.jit(credit_group, static_argnames=("rule",))
 
 
 @pytest.mark.parametrize("seed", range(5))

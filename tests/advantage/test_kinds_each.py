@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.advantage.kinds import of_group, outcome_only
+from gccpo_jax.advantage.kinds import credit_group, outcome_only
 from gccpo_jax.advantage.rule import CreditRule
 from gccpo_jax.config import Config
 from gccpo_jax.training.experience import credit_rule
@@ -81,13 +81,13 @@ CASES = {
 
 def credits(names, reading, spans, rollout, use_gate):
     return {
-        name: of_group(reading, spans, rollout, use_gate, rule=CASES[name][0]) for name in names
+        name: credit_group(reading, spans, rollout, use_gate, rule=CASES[name][0]) for name in names
     }
 
 
 KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper", "l2t"]
 every = jax.jit(partial(credits, list(CASES)))  # compiled once for the whole file
-credit_of = jax.jit(of_group, static_argnames=("rule",))
+credit_of = jax.jit(credit_group, static_argnames=("rule",))
 
 
 def each(found):

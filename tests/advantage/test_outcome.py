@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.advantage.outcome import of_outcomes, shaped_outcome
+from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
 from gccpo_jax.advantage.rule import CreditRule
 from tests.helpers import oracles_advantages as oracle
 from tests.helpers.groups import G, T, group, padded_tokens, reorder
@@ -24,7 +24,9 @@ RULES = {
 
 @jax.jit
 def every(outcome, scorable, rollout):
-    return {name: of_outcomes(outcome, scorable, rollout, rule=r) for name, r in RULES.items()}
+    return {
+        name: outcome_advantages(outcome, scorable, rollout, rule=r) for name, r in RULES.items()
+    }
 
 
 def with_entropy(rollout, seed):

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from gccpo_jax import reward
 from gccpo_jax.advantage import baselines, paper
-from gccpo_jax.advantage.kinds import of_group
+from gccpo_jax.advantage.kinds import credit_group
 from gccpo_jax.advantage.rule import CreditRule
 from tests.helpers import oracles
 from tests.helpers import oracles_credit as oracle
@@ -23,7 +23,7 @@ effectiveness = jax.jit(paper.effectiveness)
 token_rewards = jax.jit(paper.token_rewards, static_argnames=("alpha",))
 truncated_mean = jax.jit(paper.truncated_mean, static_argnames=("truncation",))
 back_map = jax.jit(paper.back_map, static_argnames=("floor", "clip"))
-credit_of = jax.jit(of_group, static_argnames=("rule",))
+credit_of = jax.jit(credit_group, static_argnames=("rule",))
 YES, T = jnp.bool_(True), 8
 
 

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.reward.arms import Arms, Family
-from gccpo_jax.reward.group import Reading
+from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.types import Rollout, Segment, Spans
 
 G, E, T, C, P = 4, 3, 16, 3, 2
 
 
 def group(seed=0, *, unscorable=(), counts=None):
-    """Reading, spans and rollout of one question: G trajectories of 1 to E steps.
+    """What was read, spans and rollout of one question: G trajectories of 1 to E steps.
 
     Some laws are unreadable, some arms did not take place, and what is masked holds
     nonsense, so that a result that reads it is wrong.
@@ -43,7 +43,7 @@ def group(seed=0, *, unscorable=(), counts=None):
     def some(*shape):
         return jnp.asarray(random.random(shape) < 0.8)
 
-    reading = Reading(
+    reading = GroupReading(
         outcome=jnp.asarray(random.integers(0, 2, G), jnp.float32),
         scorable=jnp.asarray([i not in unscorable for i in range(G)]),
         value=jnp.asarray(np.where(mask, random.random((G, E)), np.nan), jnp.float32),

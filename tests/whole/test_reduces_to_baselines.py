@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from gccpo_jax import train
-from gccpo_jax.advantage.kinds import CreditRule, of_group
-from gccpo_jax.advantage.outcome import of_outcomes
-from gccpo_jax.masked import first, masked_mean
+from gccpo_jax.advantage.kinds import CreditRule, credit_group
+from gccpo_jax.advantage.outcome import outcome_advantages
+from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.objective.update import gradient, rl_loss
 from gccpo_jax.policy import weights
 from gccpo_jax.policy.token_law import Rule
@@ -39,21 +39,23 @@ def groups():
 
 def credited(rule, reading, spans, rollout):
     """Token advantages [B, G, T] of a kind with steps."""
-    of_batch = jax.vmap(partial(of_group, rule=rule), in_axes=(0, 0, 0, None))
+    of_batch = jax.vmap(partial(credit_group, rule=rule), in_axes=(0, 0, 0, None))
     return jax.jit(of_batch)(reading, spans, rollout, jnp.bool_(True)).advantage
 
 
 def by_outcome(baseline, reading, rollout):
     rule = CreditRule(kind="outcome", baseline=baseline)
     outcome = jnp.where(reading.scorable, reading.outcome, 0.0)
-    return jax.jit(jax.vmap(partial(of_outcomes, rule=rule)))(outcome, reading.scorable, rollout)
+    return jax.jit(jax.vmap(partial(outcome_advantages, rule=rule)))(
+        outcome, reading.scorable, rollout
+    )
 
 
 @jax.jit
 def updated(advantage, scorable, rollout):
     """Loss and gradient on the rollouts with these advantages."""
     random = np.random.default_rng(1)
-    mask = first(rollout.length, T) & scorable[..., None]
+    mask = length_mask(rollout.length, T) & scorable[..., None]
     batch = UpdateBatch(
         prompt=jnp.zeros((2, 1), jnp.int32),
         prompt_mask=jnp.ones((2, 1), bool),
