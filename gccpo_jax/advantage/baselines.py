@@ -13,22 +13,25 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import leave_one_out_mean, masked_mean, safe_divide
+from gccpo_jax.shapes import check
 from gccpo_jax.types import Array
 
 
 def leave_one_out(reward: Array, where: Array) -> Array:
     """RLOO: A_i = r_i - mean_{j != i} r_j over the scorable trajectories [G]; others get 0.
 
-    Sums to 0; the baseline of i does not depend on r_i (arXiv 2402.14740).
+    Sums to 0; the baseline of i does not depend on r_i (arXiv 2402.14740). Equal rewards, and
+    one alone, give exactly 0, whatever their mean is rounded to.
     Example: (1, 0, 0, 1) gives (2/3, -2/3, -2/3, 2/3).
     """
-    alone = jnp.sum(where) < 2
+    check(reward=(reward, "G"), where=(where, "G"))
     centred = reward - leave_one_out_mean(reward, where)
-    return jnp.where(where & ~alone, centred, 0.0)
+    return jnp.where(where & has_contrast(reward, where), centred, 0.0)
 
 
-def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float = 1e-4) -> Array:
+def group_zscore(reward: Array, where: Array, *, ddof: int, epsilon: float) -> Array:
     """GRPO: A_i = (r_i - mean r) / (std r + epsilon) over the scorable trajectories [G].
 
     ddof 1 is the sample standard deviation (TRL, verl, Tunix). A group without
@@ -36,6 +39,7 @@ def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float =
     (arXiv 2402.03300, section 4.1). Example, epsilon -> 0: (1, 0, 0, 1) gives
     (.866025, -.866025, -.866025, .866025) with ddof 1 and (1, -1, -1, 1) with ddof 0.
     """
+    check(reward=(reward, "G"), where=(where, "G"))
     centred = jnp.where(where, reward - masked_mean(reward, where), 0.0)
     freedom = jnp.maximum(jnp.sum(where) - ddof, 0)
     variance = safe_divide(jnp.sum(centred**2), freedom.astype(jnp.float32))
@@ -52,12 +56,13 @@ RIGHT = 0.5
 
 
 def has_contrast(reward: Array, where: Array, tolerance: float = 0.0) -> Array:
-    """[] bool: the selected rewards [...] differ, by more than `tolerance` of the largest size.
+    """[] bool: the selected rewards [G] differ, by more than `tolerance` of the largest size.
 
     With 0/1 outcomes and tolerance 0 this is DAPO's rule 0 < #right < G (arXiv
     2503.14476), by which dynamic sampling keeps a group; False for an empty selection.
     Test it on outcomes, not on shaped rewards: those differ in unanimous groups too.
     """
+    check(reward=(reward, "G"), where=(where, "G"))
     highest = jnp.max(jnp.where(where, reward, -jnp.inf))
     lowest = jnp.min(jnp.where(where, reward, jnp.inf))
     size = jnp.max(jnp.where(where, jnp.abs(reward), 0.0))
@@ -70,11 +75,12 @@ def mean_only(reward: Array, where: Array) -> Array:
     (G - 1) / G of `leave_one_out`: no division by a deviation, so that near-unanimous
     groups weigh less. Example: (1, 0, 0, 0) gives (.75, -.25, -.25, -.25).
     """
+    check(reward=(reward, "G"), where=(where, "G"))
     centred = jnp.where(where, reward - masked_mean(reward, where), 0.0)
     return jnp.where(has_contrast(reward, where), centred, 0.0)
 
 
-def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float = 1e-6) -> Array:
+def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float) -> Array:
     """The advantage of each trajectory [G] as a member of subsets of k that share their best.
 
         Rbar  = 1 - C(W, k) / C(N, k)           sigma = sqrt(Rbar (1 - Rbar))
@@ -90,6 +96,7 @@ def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float = 1e-6) -> A
       right: [G] bool. where: [G] bool. k: at least 1; 1 is GRPO with ddof 0.
     Example, epsilon -> 0: (1, 1, 0, 0), k 2: +-.447214; (1, 0, 0, 0), k 2: 1 and -1/3.
     """
+    check(right=(right, "G"), where=(where, "G"))
     right = where & right
     total = jnp.sum(where, dtype=jnp.float32)
     wrong = total - jnp.sum(right, dtype=jnp.float32)
@@ -104,26 +111,19 @@ def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float = 1e-6) -> A
     return jnp.where(trains & where, advantage, 0.0)
 
 
-def outcome_advantage(
-    outcome: Array,
-    where: Array,
-    *,
-    baseline: str,
-    ddof: int = 1,
-    epsilon: float = 1e-4,
-    k: int = 1,
-) -> Array:
-    """The outcome advantage [G] under a baseline of this module's table.
+def outcome_advantage(outcome: Array, where: Array, *, rule: CreditConfig) -> Array:
+    """The outcome advantage [G] under `rule.baseline`, a name of this module's table.
 
-    `ddof` is of "zscore", `epsilon` of "zscore" and "pass_at_k", `k` of "pass_at_k",
-    for which an outcome above 1/2 is right.
+    `rule.ddof` is of "zscore", `rule.epsilon` of "zscore" and "pass_at_k", `rule.pass_k` of
+    "pass_at_k", for which an outcome above 1/2 is right.
     """
-    if baseline == "zscore":
-        return group_zscore(outcome, where, ddof=ddof, epsilon=epsilon)
-    if baseline == "mean":
+    check(outcome=(outcome, "G"), where=(where, "G"))
+    if rule.baseline == "zscore":
+        return group_zscore(outcome, where, ddof=rule.ddof, epsilon=rule.epsilon)
+    if rule.baseline == "mean":
         return mean_only(outcome, where)
-    if baseline == "pass_at_k":
-        return pass_at_k(outcome > RIGHT, where, k=k, epsilon=epsilon)
+    if rule.baseline == "pass_at_k":
+        return pass_at_k(outcome > RIGHT, where, k=rule.pass_k, epsilon=rule.epsilon)
     return leave_one_out(outcome, where)
 
 
@@ -144,6 +144,12 @@ def causal_weight(
       centre: [D] zbar, mean of z over the group. alpha: the paper's is 2.
     Example: (1, 0), (.6, .2), (.4, .4), (.5, .5), alpha 2: cosine .919145, factor 1.838290.
     """
+    check(
+        latent=(latent, "D"),
+        replaced=(replaced, "D"),
+        integrated=(integrated, "D"),
+        centre=(centre, "D"),
+    )
     target = replaced - integrated + centre
     squares = jnp.sum(latent**2) * jnp.sum(target**2)
     length = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)

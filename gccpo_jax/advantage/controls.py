@@ -12,44 +12,36 @@ the same step index: those have *other prefixes*, which is what the method does 
 last four carry no sign and know no outcome, so the answer step keeps the outcome's own
 advantage over the group's mean, o - mean o.
 
-    permuted  the steps' advantages in another order, by key
+    permuted  the steps' d~ in another order, by key, before they are discounted: afterwards
+              neighbours are alike, and their order hardly matters
     inverted  A'_k = 2 mean A - A_k: the best step of a trajectory becomes its worst
 
-These two keep outcome and size of a trajectory's credit and only change where it goes. An arm
+These two keep what a trajectory earns and only change where it goes. An arm
 that does as well as the method with either of them does not owe it to step credit.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from gccpo_jax import reward
-from gccpo_jax.advantage.rule import Credit, CreditRule, spread_all, tokens_of
 from gccpo_jax.advantage.step_advantages import token_mean
+from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
-from gccpo_jax.reward.group import (
-    GroupReading,
-    StepScores,
-    effects_of,
-    existing,
-    outcomes,
-    readable_steps,
-)
-from gccpo_jax.types import Array, Rollout, Spans
+from gccpo_jax.reward.group import GroupReading, StepScores, effects_of, existing, outcomes
+from gccpo_jax.shapes import check
+from gccpo_jax.types import Array, Spans
 
 
-def step_term(
-    reading: GroupReading, scores: StepScores, spans: Spans, use_gate: Array, rule: CreditRule
-) -> Array:
+def step_term(reading: GroupReading, scores: StepScores, spans: Spans, rule: CreditConfig) -> Array:
     """d~ [G, E] by `rule.step_term`, 0 on padding; `scores` are the method's own."""
     mask = existing(reading, spans)
     if rule.step_term == "gated":
         return scores.gated
-    seen = readable_steps(reading, mask, use_gate, rule.max_other)
+    seen = scores.readable
     laws = jnp.where(seen[..., None], reading.factual, 0.0)
     if rule.step_term == "observational":
         _, effect = effects_of(reading, sibling_value(laws, outcomes(reading), seen), mask)
@@ -73,6 +65,9 @@ def with_outcome(score: Array, outcome: Array, scorable: Array, mask: Array) -> 
 
     Args: outcome [G]; scorable [G] bool; mask [G, E] bool, existing steps first.
     """
+    check(
+        score=(score, "G E"), outcome=(outcome, "G"), scorable=(scorable, "G"), mask=(mask, "G E")
+    )
     last = mask & ~jnp.concatenate([mask[:, 1:], jnp.zeros_like(mask[:, :1])], axis=1)
     over = outcome - masked_mean(outcome, scorable)
     return jnp.where(last, over[:, None], jnp.where(mask, score, 0.0))
@@ -85,6 +80,7 @@ def sibling_robustness(laws: Array, seen: Array) -> tuple[Array, Array]:
     Siblings that say the same give 1. Example: laws (.7, .2, .1) and (.5, .3, .2) of two
     trajectories give both .9684033.
     """
+    check(laws=(laws, "G E A"), seen=(seen, "G E"))
     others = _others(seen)
     group = laws.shape[0]
     beside = jnp.broadcast_to(
@@ -102,6 +98,7 @@ def sibling_value(laws: Array, outcome: Array, seen: Array) -> Array:
     Returns [G, E], NaN where no sibling weighs (measured as unread, like any other Phi).
     Where all laws are equal it is the leave-one-out mean of the outcomes.
     """
+    check(laws=(laws, "G E A"), outcome=(outcome, "G"), seen=(seen, "G E"))
     own = jnp.moveaxis(laws, 0, 1)  # [E, G, A]
     pairs = (*own.shape[:2], *own.shape[1:])
     divergence = reward.jsd(
@@ -119,6 +116,7 @@ def sibling_variance(laws: Array, seen: Array) -> tuple[Array, Array]:
     The same for all trajectories; defined where at least two can be read.
     Example: laws (1, 0) and (0, 1) give .5, equal laws 0.
     """
+    check(laws=(laws, "G E A"), seen=(seen, "G E"))
     where = jnp.broadcast_to(seen[..., None], laws.shape)
     mean = masked_mean(laws, where, axis=0)  # [E, A]
     square = masked_mean((laws - mean[None]) ** 2, where, axis=0)
@@ -140,27 +138,9 @@ def _others(seen: Array) -> Array:
     return apart[:, None] & seen[..., None] & jnp.swapaxes(seen, 0, 1)[None]
 
 
-def controlled(
-    credit: Credit, spans: Spans, rollout: Rollout, keys: Array, *, rule: CreditRule
-) -> Credit:
-    """The credit of one group under `rule.control`; scores of steps stay as they were measured.
-
-    `keys` [G]: one per trajectory, of this optimisation step; consumed.
-    """
-    if rule.control == "none":
-        return credit
-    per_step = credit.step_advantage
-    if rule.control == "permuted":
-        per_step = jax.vmap(permuted)(keys, per_step, spans.mask)
-    else:
-        per_step = jax.vmap(inverted)(per_step, tokens_of(spans), spans.mask)
-    return dataclasses.replace(
-        credit, step_advantage=per_step, advantage=spread_all(per_step, spans, rollout, rule)
-    )
-
-
 def permuted(key: Array, per_step: Array, mask: Array) -> Array:
     """The selected entries of [E] in an order drawn by `key`; they must come first."""
+    check(per_step=(per_step, "E"), mask=(mask, "E"))
     draw = jax.random.uniform(key, per_step.shape)
     order = jnp.argsort(jnp.where(mask, draw, jnp.inf), stable=True)
     return jnp.where(mask, per_step[order], 0.0)
@@ -171,5 +151,6 @@ def inverted(per_step: Array, tokens: Array, mask: Array) -> Array:
 
     Example: (.3, -.1) with tokens (10, 30), mean 0, gives (-.3, .1).
     """
+    check(per_step=(per_step, "E"), tokens=(tokens, "E"), mask=(mask, "E"))
     mean, _ = token_mean(per_step, tokens, mask)
     return jnp.where(mask, 2.0 * mean - per_step, 0.0)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.advantage.baselines import RIGHT, group_zscore, has_contrast
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
+from gccpo_jax.shapes import check
 from gccpo_jax.types import Array
 
 ROUNDING = 1e-6
@@ -47,6 +48,9 @@ def length_penalised(
       bool. alpha: in [0, 1).
     Example: right lengths (100, 200, 300), alpha .1: (.977290, .95, .922710).
     """
+    check(
+        outcome=(outcome, "G"), length=(length, "G"), finished=(finished, "G"), where=(where, "G")
+    )
     right = where & finished & (outcome > RIGHT)
     z = group_zscore(length.astype(jnp.float32), right, ddof=0, epsilon=1e-7)
     factor = jnp.where(right, 1.0 - alpha * jax.nn.sigmoid(z), 1.0)
@@ -73,6 +77,7 @@ def gtpo_rewards(
       [G, T]; 0 outside. arXiv 2508.04349 v5, eq. 2-3.
     Example: right H (1, 2), (3), wrong (.5, 1): (1.05, 1.1), (1.15) and (-1.1, -1.1).
     """
+    check(right=(right, "G"), entropy=(entropy, "G T"), inside=(inside, "G T"))
     entropy = jnp.maximum(jnp.where(inside, entropy, 1.0), floor)
     gains, loses = inside & right[:, None], inside & ~right[:, None]
     gained = base + bonus * _relative(entropy, gains)
@@ -85,11 +90,11 @@ def gtpo(
     entropy: Array,
     inside: Array,
     *,
-    base: float = 1.0,
-    bonus: float = 0.1,
-    floor: float = 1e-6,
-    ddof: int = 1,
-    epsilon: float = 1e-4,
+    base: float,
+    bonus: float,
+    floor: float,
+    ddof: int,
+    epsilon: float,
 ) -> Array:
     """GTPO's token advantages [G, T]: `gtpo_rewards`, each class z-scored over all tokens.
 
@@ -127,6 +132,7 @@ def grpo_s_rewards(
 
     Arguments as `gtpo_rewards`; where [G] bool. Example: right Hbar (1, 3): 1.05, 1.15.
     """
+    check(right=(right, "G"), entropy=(entropy, "G T"), inside=(inside, "G T"), where=(where, "G"))
     mean = masked_mean(entropy, inside, axis=1)
     shaped = gtpo_rewards(right, mean[:, None], where[:, None], base=base, bonus=bonus, floor=floor)
     return shaped[:, 0]
@@ -138,11 +144,11 @@ def grpo_s(
     inside: Array,
     where: Array,
     *,
-    base: float = 1.0,
-    bonus: float = 0.1,
-    floor: float = 1e-6,
-    ddof: int = 1,
-    epsilon: float = 1e-4,
+    base: float,
+    bonus: float,
+    floor: float,
+    ddof: int,
+    epsilon: float,
 ) -> Array:
     """Advantages [G]: the z-score of `grpo_s_rewards` over the group (arXiv 2508.04349, eq. 7)."""
     rewards = grpo_s_rewards(right, entropy, inside, where, base=base, bonus=bonus, floor=floor)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import leave_one_out_mean, masked_mean, masked_sum, safe_divide
+from gccpo_jax.shapes import check
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Spans
 
@@ -29,6 +30,7 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
     Example: Phi (.1, .3, .25), o = 1, R (.5, .8, -), tokens (10, 20, 10), t0 = 10,
       answer step not gated: (.80, .70, .75) at lam 1, (.60625, .625, .75) at lam .9.
     """
+    check(gated=(gated, "E"), tokens=(tokens, "E"))
     decay = jnp.float32(lam) ** (tokens.astype(jnp.float32) / tokens_per_unit)
 
     def back(later: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -43,11 +45,17 @@ def recentre(advantage: Array, mask: Array) -> Array:
     """Subtracts the leave-one-out group mean of the same step index.
 
     Args:
-      advantage, mask: [G, E]. A step that no other trajectory has keeps its advantage.
+      advantage, mask: [G, E]. A step that no other trajectory has keeps its advantage; where
+        all are equal they become exactly 0.
     No division by a standard deviation: most effects are 0, and must stay 0.
     With Phi the group's mean outcome, no gate and lam = 1 this is `leave_one_out`.
     """
-    return jnp.where(mask, advantage - leave_one_out_mean(advantage, mask, axis=0), 0.0)
+    check(advantage=(advantage, "G E"), mask=(mask, "G E"))
+    highest = jnp.max(jnp.where(mask, advantage, -jnp.inf), axis=0, keepdims=True)
+    lowest = jnp.min(jnp.where(mask, advantage, jnp.inf), axis=0, keepdims=True)
+    alike = (highest == lowest) & (jnp.sum(mask, axis=0, keepdims=True) > 1)
+    centred = advantage - leave_one_out_mean(advantage, mask, axis=0)
+    return jnp.where(mask & ~alike, centred, 0.0)
 
 
 def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> Array:
@@ -60,6 +68,7 @@ def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> A
       logp: [T] behaviour log-probabilities. step: [T] step of each token (E: none).
       mask: [T] bool. max_steps: E.
     """
+    check(logp=(logp, "T"), step=(step, "T"), mask=(mask, "T"))
     surprise = jnp.where(mask, -logp, 0.0)
     member = (step[:, None] == jnp.arange(max_steps)[None]) & mask[:, None]  # [T, E]
     total = masked_sum(jnp.broadcast_to(surprise[:, None], member.shape), member, axis=0)
@@ -72,6 +81,7 @@ def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> A
 
 def to_tokens(per_step: Array, spans: Spans, size: int) -> Array:
     """Spreads [E] over the tokens [T] of each step; 0 outside every step."""
+    check(per_step=(per_step, "E"), spans=(spans.mask, "E"))
     step = step_of_token(spans, size)
     return jnp.append(per_step, 0.0)[step]
 
@@ -90,6 +100,7 @@ def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
       [E], with token mean 1; 0 where a step has no tokens.
     Example: Q (.3, .1), tokens (10, 30), floor .1 give (1.6, .8).
     """
+    check(score=(score, "E"), tokens=(tokens, "E"))
     tokens = tokens.astype(jnp.float32)
     raw = floor + score
     total = jnp.sum(raw * tokens)
@@ -103,6 +114,7 @@ def token_mean(score: Array, tokens: Array, where: Array) -> tuple[Array, Array]
     Returns the mean and whether any selected step has tokens (0 where not). Splitting
     a step changes nothing. Example: (.3, .1) with tokens (10, 30) gives .15.
     """
+    check(score=(score, "E"), tokens=(tokens, "E"), where=(where, "E"))
     weight = jnp.where(where, tokens, 0).astype(jnp.float32)
     total = jnp.sum(weight)
     mean = safe_divide(jnp.sum(jnp.where(where, score, 0.0) * weight), total)
@@ -122,11 +134,13 @@ def four_corner(outcome: Array, soundness: Array, *, a: float, b: float) -> Arra
       outcome: [...] o in [0, 1]. soundness: [...] q in [0, 1]. a, b: in [0, 1].
     Example: (o, q) = (0, .8) gives .4, (1, .2) gives .4, (1, .8) gives .85.
     """
+    check(outcome=(outcome, "..."), soundness=(soundness, "..."))
     return outcome * (a + (1 - a) * soundness) + (1 - outcome) * b * soundness
 
 
 def to_steps(per_token: Array, spans: Spans) -> Array:
     """Mean [E] of [T] over the tokens of each step; 0 where a step has none."""
+    check(per_token=(per_token, "T"), spans=(spans.mask, "E"))
     step = step_of_token(spans, per_token.shape[0])
     member = step[:, None] == jnp.arange(spans.mask.shape[0])[None]
     return masked_mean(jnp.broadcast_to(per_token[:, None], member.shape), member, axis=0)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.objective.ratios import MAX_LOG_RATIO, safe_ratio
+from gccpo_jax.shapes import check
 from gccpo_jax.types import Array
 
 ESTIMATORS = ("k3", "k3_k2", "k2", "k1")
@@ -72,6 +73,7 @@ def corrected(log_ratio: Array, policy_log_ratio: Array, estimator: str) -> Arra
     and k3 the weight is differentiated too (DeepSeek-V3.2's form of k3), which makes the
     mean gradient KL's; for k2 and k3_k2, whose own gradient is KL's, it is a constant.
     """
+    check(log_ratio=(log_ratio, "..."), policy_log_ratio=(policy_log_ratio, "..."))
     weight = safe_ratio(policy_log_ratio)
     if estimator in ("k2", "k3_k2"):
         weight = jax.lax.stop_gradient(weight)

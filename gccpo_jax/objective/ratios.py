@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_sum
+from gccpo_jax.shapes import check
 from gccpo_jax.types import Array
 
 MAX_LOG_RATIO = 20.0
@@ -56,6 +57,7 @@ def clipped_surrogate(
     Examples at .2: (w, A) = (1.5, 1) gives 1.2, (1.5, -1) -1.5, (.5, 1) .5, (.5, -1) -.8;
     (5, -1) with c = 3 gives -3 instead of -5.
     """
+    check(log_ratio=(log_ratio, "..."), advantage=(advantage, "..."))
     ratio = safe_ratio(log_ratio)
     gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - low, 1 + high) * advantage)
     if dual_clip:
@@ -67,6 +69,7 @@ def clip_is_active(
     log_ratio: Array, advantage: Array, low: float, high: float, dual_clip: float = 0.0
 ) -> Array:
     """True where `clipped_surrogate` is constant in w, so that its gradient is 0."""
+    check(log_ratio=(log_ratio, "..."), advantage=(advantage, "..."))
     ratio = safe_ratio(log_ratio)
     too_high = (advantage > 0) & (ratio > 1 + high)
     too_low = (advantage < 0) & (ratio < 1 - low)
@@ -81,6 +84,7 @@ def sequence_log_ratio(log_ratio: Array, mask: Array) -> Array:
 
     0 without tokens. Example: log-ratios (.2, -.1) give s = 1.051271.
     """
+    check(log_ratio=(log_ratio, "... T"), mask=(mask, "... T"))
     mean = masked_mean(log_ratio, mask, axis=-1)
     mean = jnp.clip(mean, -MAX_LOG_RATIO, MAX_SEQUENCE_LOG_RATIO)
     return jnp.broadcast_to(mean[..., None], log_ratio.shape)
@@ -133,6 +137,11 @@ def sampler_correction(
     Raises:
       ValueError: another mode.
     """
+    check(
+        trainer_logp=(trainer_logp, "... T"),
+        sampler_logp=(sampler_logp, "... T"),
+        mask=(mask, "... T"),
+    )
     if mode not in CORRECTIONS:
         raise ValueError(f"mode {mode!r}: choose one of {', '.join(CORRECTIONS)}")
     log_rho = jnp.where(mask, trainer_logp - sampler_logp, 0.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_median
+from gccpo_jax.shapes import check
 from gccpo_jax.types import Array
 
 LN2 = 0.6931471805599453
@@ -25,6 +26,7 @@ def kl_divergence(p: Array, q: Array) -> Array:
     Terms with p_a = 0 count 0; q must be positive where p is (as the mixture of
     `jsd` is). Gradients are finite at 0.
     """
+    check(p=(p, "... A"), q=(q, "... A"))
     positive = p > 0
     log_p = jnp.log(jnp.where(positive, p, 1.0))
     log_q = jnp.log(jnp.where(positive & (q > 0), q, 1.0))
@@ -40,6 +42,7 @@ def jsd(p: Array, q: Array) -> Array:
     since for nearly equal laws rounding can take the sum below 0.
     Example: (.7, .2, .1) and (.5, .3, .2) give .0315967.
     """
+    check(p=(p, "... A"), q=(q, "... A"))
     mixture = 0.5 * (p + q)
     halves = kl_divergence(p, mixture) + kl_divergence(q, mixture)
     return jnp.clip(0.5 * halves / LN2, 0.0, 1.0)
@@ -47,10 +50,11 @@ def jsd(p: Array, q: Array) -> Array:
 
 def total_variation(p: Array, q: Array) -> Array:
     """Total variation distance of laws [..., A]: half the L1 distance, in [0, 1]."""
+    check(p=(p, "... A"), q=(q, "... A"))
     return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
 
 
-def readable(law: Array, max_other: float = 0.2) -> Array:
+def readable(law: Array, max_other: float) -> Array:
     """Whether a scored law [..., A] can be read: its mass outside the candidates is small.
 
     An unreadable law is masked out of every score, not counted as zero.
@@ -64,7 +68,8 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
         R_k = 1 - mean_m JSD(P_0, P_m) / ln 2   in [0, 1]
 
     Args:
-      factual: [..., A] law after the step as it was; or [..., P, A], one beside each arm.
+      factual: [..., A] law after the step as it was, or one [A] for all; or [..., P, A], one
+        beside each arm.
       perturbed: [..., P, A] laws under P nuisance interventions.
       usable: [..., P] bool, the interventions that count.
     Returns:
@@ -72,8 +77,9 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
       here), which is not the same as robust. See `fill_undefined`.
     Example: laws of `jsd` with arms (P1, P0) give .9842016.
     """
+    divergence = _mean_jsd(factual, perturbed, usable)
     defined = jnp.any(usable, axis=-1)
-    return jnp.where(defined, 1.0 - _mean_jsd(factual, perturbed, usable), 0.0), defined
+    return jnp.where(defined, 1.0 - divergence, 0.0), defined
 
 
 def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
@@ -86,6 +92,12 @@ def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array,
 
 def _mean_jsd(factual: Array, perturbed: Array, usable: Array) -> Array:
     """Mean divergence [...] of the usable arms; 0 where there is none."""
+    beside = "... A" if factual.ndim < perturbed.ndim else "... P A"
+    check(
+        factual=(factual, "A" if factual.ndim == 1 else beside),
+        perturbed=(perturbed, "... P A"),
+        usable=(usable, "... P"),
+    )
     if factual.ndim < perturbed.ndim:
         factual = jnp.broadcast_to(factual[..., None, :], perturbed.shape)
     factual = jnp.where(usable[..., None], factual, 0.0)
@@ -100,6 +112,8 @@ def selectivity(robust: tuple[Array, Array], sensitive: tuple[Array, Array]) -> 
     Args: what `robustness` and `sensitivity` return. Defined where both are, else 0.
     Example: R .8 and S .5 give .4.
     """
+    each = {"robust": robust, "sensitive": sensitive}
+    check(**{f"{name}[{n}]": (pair[n], "...") for name, pair in each.items() for n in (0, 1)})
     defined = robust[1] & sensitive[1]
     return jnp.where(defined, robust[0] * sensitive[0], 0.0), defined
 
@@ -120,6 +134,7 @@ def agreement(answers: Array, perturbed: Array, usable: Array) -> tuple[Array, A
       on either side are left out.
     Example: answers (0, 1, 1, -1) and one arm (0, 1, 0, 0) give 2/3.
     """
+    check(answers=(answers, "N"), perturbed=(perturbed, "P N"), usable=(usable, "P"))
     both = (answers >= 0)[None] & (perturbed >= 0) & usable[:, None]
     same = (answers[None] == perturbed).astype(jnp.float32)
     return masked_mean(same, both), jnp.any(both)
@@ -131,6 +146,7 @@ def flip_rate(answers: Array, other: Array) -> tuple[Array, Array]:
     Depends on how the arms are coupled, so report it with `flip_bounds`. -1 leaves a
     draw out; returns the rate and whether it is defined (0 where not).
     """
+    check(answers=(answers, "N"), other=(other, "N"))
     same, defined = agreement(answers, other[None], jnp.ones(1, bool))
     return jnp.where(defined, 1.0 - same, 0.0), defined
 
@@ -144,6 +160,7 @@ def flip_bounds(p: Array, q: Array) -> Array:
     what keeps them from flipping. Every entry counts as one answer, `other` too.
     Example: (.7, .2, .1) and (.5, .3, .2) give (.2, .8).
     """
+    check(p=(p, "... A"), q=(q, "... A"))
     lower = total_variation(p, q)
     upper = 1.0 - jnp.maximum(0.0, jnp.max(p + q - 1.0, axis=-1))
     return jnp.stack([lower, jnp.maximum(lower, upper)], axis=-1)  # rounding may cross them
@@ -158,6 +175,7 @@ def law_variation(laws: Array, where: Array) -> Array:
     Args: laws [..., A]; where [...] bool. All leading axes are averaged over.
     Example: (1, 0) and (0, 1) give .3112781.
     """
+    check(laws=(laws, "... A"), where=(where, "..."))
     axes = tuple(range(where.ndim))
     laws = jnp.where(where[..., None], laws, 0.0)
     mean = masked_mean(laws, jnp.broadcast_to(where[..., None], laws.shape), axis=axes)
@@ -166,6 +184,7 @@ def law_variation(laws: Array, where: Array) -> Array:
 
 def fill_undefined(score: Array, defined: Array) -> Array:
     """Replaces undefined scores of a group [G, E] by the median of its defined ones (else 1)."""
+    check(score=(score, "G E"), defined=(defined, "G E"))
     return jnp.where(defined, score, masked_median(score, defined, fallback=1.0))
 
 
@@ -182,6 +201,7 @@ def effects(value_before: Array, outcome: Array, mask: Array) -> Array:
     Returns:
       [E] in [-1, 1]; 0 on padding.
     """
+    check(value_before=(value_before, "E"), outcome=(outcome, ""), mask=(mask, "E"))
     following = jnp.append(mask[1:], False)
     next_value = jnp.where(following, jnp.append(value_before[1:], 0.0), outcome)
     return jnp.where(mask, next_value - value_before, 0.0)
@@ -203,6 +223,8 @@ def counterfactual_effect(
     differences, so that equal values give exactly 0.
     Example: .7 against (.5, .2) gives .35.
     """
+    beside = "..." if factual_value.ndim < values.ndim else "... P"
+    check(factual_value=(factual_value, beside), values=(values, "... P"), usable=(usable, "... P"))
     if factual_value.ndim < values.ndim:
         factual_value = jnp.broadcast_to(factual_value[..., None], values.shape)
     gain = masked_mean(
@@ -243,7 +265,7 @@ def equivariance(laws: Array, gold: Array) -> tuple[Array, Array]:
 
 
 def gated_effects(
-    effect: Array, robust: Array, mask: Array, *, gate: bool = True, gate_answer: bool = True
+    effect: Array, robust: Array, mask: Array, *, gate: bool, gate_answer: bool
 ) -> Array:
     """The episodic reward of steps: robustness gates *positive* effect.
 
@@ -253,6 +275,7 @@ def gated_effects(
       effect: [E] d. robust: [E] R in [0, 1], defined everywhere. mask: [E] bool.
       gate: False leaves d as it is. gate_answer: whether the last step is gated too.
     """
+    check(effect=(effect, "E"), robust=(robust, "E"), mask=(mask, "E"))
     last = mask & ~jnp.append(mask[1:], False)
     weight = robust if gate_answer else jnp.where(last, 1.0, robust)
     gated = weight * jnp.maximum(effect, 0.0) + jnp.minimum(effect, 0.0)

@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.advantage.controls import controlled
-from gccpo_jax.advantage.kinds import credit_group
+from gccpo_jax.advantage.credit import Credit
+from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
-from gccpo_jax.advantage.rule import Credit, CreditRule
-from gccpo_jax.config import Config
+from gccpo_jax.config import Config, CreditConfig
 from gccpo_jax.counterfactual.read import read
 from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.token_law import behaviour_rule
@@ -103,7 +102,7 @@ def collect(
     metrics |= found
     if not config.credit.of_steps:
         with watch("credit"):
-            of_batch = jax.vmap(partial(outcome_advantages, rule=credit_rule(config)))
+            of_batch = jax.vmap(partial(outcome_advantages, rule=config.credit))
             advantage = of_batch(reward, jnp.asarray(trains), rollout)
     else:
         writer = Seen(solver, params, sampled)
@@ -113,8 +112,10 @@ def collect(
         reading, spans, found = read(writer, seen, section, config.segmentation, watch)
         use_gate = jnp.bool_(found["reader_gate"] >= section.min_gate)
         with watch("credit"):
-            rule = credit_rule(config)
-            credit = _credit(reading, spans, rollout, use_gate, sampled.keys, rule)
+            credit = _credit(
+                reading, spans, rollout, use_gate, sampled.keys,
+                rule=config.credit, max_other=config.counterfactual.max_other,
+            )  # fmt: skip
             advantage = jax.block_until_ready(credit.advantage)
         metrics |= found | credit_metrics(credit, spans, reading)
     if judged is not None:
@@ -142,27 +143,21 @@ def without_cache(rollout: Rollout) -> Rollout:
     return dataclasses.replace(rollout, segment=Segment(empty, empty, empty))
 
 
-def credit_rule(config: Config) -> CreditRule:
-    """The choices of the config that the credit depends on."""
-    return CreditRule(
-        **dataclasses.asdict(config.credit), max_other=config.counterfactual.max_other
-    )
-
-
-@partial(jax.jit, static_argnames=("rule",))
+@partial(jax.jit, static_argnames=("rule", "max_other"))
 def _credit(
     reading: GroupReading,
     spans: Spans,
     rollout: Rollout,
     use_gate: Array,
-    keys: Array,
-    rule: CreditRule,
+    question_keys: Array,
+    *,
+    rule: CreditConfig,
+    max_other: float,
 ) -> Credit:
-    of_batch = jax.vmap(partial(credit_group, rule=rule), in_axes=(0, 0, 0, None))
-    credit = of_batch(reading, spans, rollout, use_gate)
+    """`credit_batch`, with keys of this step for the control that permutes."""
     group = rollout.length.shape[1]
-    orders = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(keys)
-    return jax.vmap(partial(controlled, rule=rule))(credit, spans, rollout, orders)
+    keys = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(question_keys)
+    return credit_batch(reading, spans, rollout, use_gate, keys, rule=rule, max_other=max_other)
 
 
 def shaped_reward(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.advantage.rule import Credit
+from gccpo_jax.advantage.credit import Credit
 from gccpo_jax.counterfactual.gate import _mean, _variation
 from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import to_host

@@ -228,7 +228,7 @@ def everything(x, where):
     step = jnp.zeros(3, jnp.int32)
     return (
         baselines.leave_one_out(x, where).sum()
-        + baselines.group_zscore(x, where, epsilon=0.0).sum()
+        + baselines.group_zscore(x, where, ddof=1, epsilon=0.0).sum()
         + step_advantages.recentre(x[:, None], where[:, None]).sum()
         + step_advantages.surprise_weights(x, step, where, 2)[0]
         + step_advantages.discounted_effects(x, 0 * step, lam=0.0, tokens_per_unit=1.0).sum()
@@ -253,3 +253,13 @@ def test_vmap_equals_a_loop_and_jit_equals_plain(function):
     loop = np.stack([function(r, w) for r, w in zip(rewards, where, strict=True)])
     np.testing.assert_allclose(jax.vmap(function)(rewards, where), loop, atol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(function))(rewards, where), loop, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e-3])
+def test_equal_advantages_of_a_step_become_exactly_zero(value):
+    """Their mean is rounded, and an optimizer would scale up the rest."""
+    same = jnp.full((7, 2), value, jnp.float32)
+    mask = jnp.ones((7, 2), bool).at[1:, 1].set(False)  # nobody else has the second step
+    got = np.asarray(step_advantages.recentre(same, mask))
+    np.testing.assert_array_equal(got[:, 0], 0)
+    np.testing.assert_array_equal(got[:, 1], [np.float32(value)] + [0] * 6)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.reward.arms import Arms, Family
 from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.types import Rollout, Segment, Spans
@@ -54,6 +55,14 @@ def group(seed=0, *, unscorable=(), counts=None):
         equivariance=jnp.asarray(np.where(random.random(G) < 0.8, random.random(G), np.nan), "f4"),
     )
     return reading, Spans(*(jnp.asarray(x) for x in (starts, ends, mask))), rollout
+
+
+def credit_one(reading, spans, rollout, use_gate, keys=None, *, rule, max_other=0.2):
+    """`credit_batch` of a batch of one question."""
+    batch = jax.tree.map(lambda x: x[None], (reading, spans, rollout))
+    keys = None if keys is None else keys[None]
+    found = credit_batch(*batch, use_gate, keys, rule=rule, max_other=max_other)
+    return jax.tree.map(lambda x: x[0], found)
 
 
 change = dataclasses.replace

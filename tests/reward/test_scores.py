@@ -124,7 +124,7 @@ def test_undefined_robustness_takes_the_median_of_the_group():
 
 def test_unreadable_laws():
     laws = jnp.array([[0.5, 0.3, 0.2], [0.5, 0.25, 0.25]])
-    np.testing.assert_array_equal(reward.readable(laws), [True, False])
+    np.testing.assert_array_equal(reward.readable(laws, 0.2), [True, False])
     np.testing.assert_array_equal(reward.readable(laws, 0.3), [True, True])
 
 
@@ -162,7 +162,7 @@ def test_gate_equals_the_oracle(phi, robust, count, gate, gate_answer):
 
 def test_the_gate_never_raises_a_step_and_leaves_harm_alone():
     effect, mask = jnp.array([0.5, -0.4, 0.0, -0.2]), jnp.ones(4, bool)
-    gated = gate_effects(effect, jnp.array([0.5, 0.5, 0.0, 0.0]), mask)
+    gated = gate_effects(effect, jnp.array([0.5, 0.5, 0.0, 0.0]), mask, gate=True, gate_answer=True)
     np.testing.assert_allclose(gated, [0.25, -0.4, 0.0, -0.2])
 
 
@@ -205,7 +205,7 @@ def all_scores(law, usable):
     gain, _ = reward.counterfactual_effect(law[0], law[:2], usable)
     filled += selective + gain + reward.flip_bounds(law, arms[0]).sum()
     filled += reward.law_variation(arms, usable) + reward.equivariance(law, jnp.int32(0))[0]
-    gated = reward.gated_effects(effect, law[:2], mask)
+    gated = reward.gated_effects(effect, law[:2], mask, gate=True, gate_answer=True)
     return filled + moved + gated.sum() + reward.normalise_law(law)[0]
 
 
