@@ -1,6 +1,7 @@
 """Shapes of arguments, checked while tracing: an axis too many is refused, not broadcast.
 
-    check(factual=(factual, "E A"), perturbed=(perturbed, "E P A"), usable=(usable, "E P"))
+    @shaped(logp="T", step="T", mask="T")
+    def surprise_weights(logp, step, mask, max_steps): ...
 
 A pattern names the axes by the letters of `types.py`. One name has one size in the whole
 call ("E+1" is one more than "E"); a leading "..." stands for any axes, the same ones in all
@@ -9,9 +10,36 @@ patterns that begin with it.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+
+_Function = TypeVar("_Function", bound=Callable)
+
+
+def shaped(**patterns: str) -> Callable[[_Function], _Function]:
+    """The function, whose arguments must fit their patterns; None fits any.
+
+    Raises (when the function is called):
+      ValueError: as `check`.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            named = {name: (given.get(name), pattern) for name, pattern in patterns.items()}
+            check(**{name: x for name, x in named.items() if x[0] is not None})
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def check(**arguments: tuple[Any, str]) -> None:

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import leave_one_out_mean, masked_mean, safe_divide
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 
+@shaped(reward="G", where="G")
 def leave_one_out(reward: Array, where: Array) -> Array:
     """RLOO: A_i = r_i - mean_{j != i} r_j over the scorable trajectories [G]; others get 0.
 
@@ -26,11 +27,11 @@ def leave_one_out(reward: Array, where: Array) -> Array:
     one alone, give exactly 0, whatever their mean is rounded to.
     Example: (1, 0, 0, 1) gives (2/3, -2/3, -2/3, 2/3).
     """
-    check(reward=(reward, "G"), where=(where, "G"))
     centred = reward - leave_one_out_mean(reward, where)
     return jnp.where(where & has_contrast(reward, where), centred, 0.0)
 
 
+@shaped(reward="G", where="G")
 def group_zscore(reward: Array, where: Array, *, ddof: int, epsilon: float) -> Array:
     """GRPO: A_i = (r_i - mean r) / (std r + epsilon) over the scorable trajectories [G].
 
@@ -39,7 +40,6 @@ def group_zscore(reward: Array, where: Array, *, ddof: int, epsilon: float) -> A
     (arXiv 2402.03300, section 4.1). Example, epsilon -> 0: (1, 0, 0, 1) gives
     (.866025, -.866025, -.866025, .866025) with ddof 1 and (1, -1, -1, 1) with ddof 0.
     """
-    check(reward=(reward, "G"), where=(where, "G"))
     centred = jnp.where(where, reward - masked_mean(reward, where), 0.0)
     freedom = jnp.maximum(jnp.sum(where) - ddof, 0)
     variance = safe_divide(jnp.sum(centred**2), freedom.astype(jnp.float32))
@@ -55,6 +55,7 @@ RIGHT = 0.5
 """An outcome above it counts as right where a formula knows right and wrong only."""
 
 
+@shaped(reward="G", where="G")
 def has_contrast(reward: Array, where: Array, tolerance: float = 0.0) -> Array:
     """[] bool: the selected rewards [G] differ, by more than `tolerance` of the largest size.
 
@@ -62,24 +63,24 @@ def has_contrast(reward: Array, where: Array, tolerance: float = 0.0) -> Array:
     2503.14476), by which dynamic sampling keeps a group; False for an empty selection.
     Test it on outcomes, not on shaped rewards: those differ in unanimous groups too.
     """
-    check(reward=(reward, "G"), where=(where, "G"))
     highest = jnp.max(jnp.where(where, reward, -jnp.inf))
     lowest = jnp.min(jnp.where(where, reward, jnp.inf))
     size = jnp.max(jnp.where(where, jnp.abs(reward), 0.0))
     return highest - lowest > tolerance * size
 
 
+@shaped(reward="G", where="G")
 def mean_only(reward: Array, where: Array) -> Array:
     """Dr.GRPO: A_i = r_i - mean r over the scorable trajectories [G] (arXiv 2503.20783).
 
     (G - 1) / G of `leave_one_out`: no division by a deviation, so that near-unanimous
     groups weigh less. Example: (1, 0, 0, 0) gives (.75, -.25, -.25, -.25).
     """
-    check(reward=(reward, "G"), where=(where, "G"))
     centred = jnp.where(where, reward - masked_mean(reward, where), 0.0)
     return jnp.where(has_contrast(reward, where), centred, 0.0)
 
 
+@shaped(right="G", where="G")
 def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float) -> Array:
     """The advantage of each trajectory [G] as a member of subsets of k that share their best.
 
@@ -96,7 +97,6 @@ def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float) -> Array:
       right: [G] bool. where: [G] bool. k: at least 1; 1 is GRPO with ddof 0.
     Example, epsilon -> 0: (1, 1, 0, 0), k 2: +-.447214; (1, 0, 0, 0), k 2: 1 and -1/3.
     """
-    check(right=(right, "G"), where=(where, "G"))
     right = where & right
     total = jnp.sum(where, dtype=jnp.float32)
     wrong = total - jnp.sum(right, dtype=jnp.float32)
@@ -111,13 +111,13 @@ def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float) -> Array:
     return jnp.where(trains & where, advantage, 0.0)
 
 
+@shaped(outcome="G", where="G")
 def outcome_advantage(outcome: Array, where: Array, *, rule: CreditConfig) -> Array:
     """The outcome advantage [G] under `rule.baseline`, a name of this module's table.
 
     `rule.ddof` is of "zscore", `rule.epsilon` of "zscore" and "pass_at_k", `rule.pass_k` of
     "pass_at_k", for which an outcome above 1/2 is right.
     """
-    check(outcome=(outcome, "G"), where=(where, "G"))
     if rule.baseline == "zscore":
         return group_zscore(outcome, where, ddof=rule.ddof, epsilon=rule.epsilon)
     if rule.baseline == "mean":
@@ -127,6 +127,7 @@ def outcome_advantage(outcome: Array, where: Array, *, rule: CreditConfig) -> Ar
     return leave_one_out(outcome, where)
 
 
+@shaped(latent="D", replaced="D", integrated="D", centre="D")
 def causal_weight(
     latent: Array, replaced: Array, integrated: Array, centre: Array, *, alpha: float
 ) -> Array:
@@ -144,12 +145,6 @@ def causal_weight(
       centre: [D] zbar, mean of z over the group. alpha: the paper's is 2.
     Example: (1, 0), (.6, .2), (.4, .4), (.5, .5), alpha 2: cosine .919145, factor 1.838290.
     """
-    check(
-        latent=(latent, "D"),
-        replaced=(replaced, "D"),
-        integrated=(integrated, "D"),
-        centre=(centre, "D"),
-    )
     target = replaced - integrated + centre
     squares = jnp.sum(latent**2) * jnp.sum(target**2)
     length = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)

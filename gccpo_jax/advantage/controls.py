@@ -32,7 +32,7 @@ from gccpo_jax.advantage.step_advantages import token_mean
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
 from gccpo_jax.reward.group import GroupReading, StepScores, effects_of, existing, outcomes
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array, Spans
 
 
@@ -60,19 +60,18 @@ def step_term(reading: GroupReading, scores: StepScores, spans: Spans, rule: Cre
     return with_outcome(score, outcomes(reading), reading.scorable, mask)
 
 
+@shaped(score="G E", outcome="G", scorable="G", mask="G E")
 def with_outcome(score: Array, outcome: Array, scorable: Array, mask: Array) -> Array:
     """Scores [G, E] of steps, and on each last step the outcome over the group's mean instead.
 
     Args: outcome [G]; scorable [G] bool; mask [G, E] bool, existing steps first.
     """
-    check(
-        score=(score, "G E"), outcome=(outcome, "G"), scorable=(scorable, "G"), mask=(mask, "G E")
-    )
     last = mask & ~jnp.concatenate([mask[:, 1:], jnp.zeros_like(mask[:, :1])], axis=1)
     over = outcome - masked_mean(outcome, scorable)
     return jnp.where(last, over[:, None], jnp.where(mask, score, 0.0))
 
 
+@shaped(laws="G E A", seen="G E")
 def sibling_robustness(laws: Array, seen: Array) -> tuple[Array, Array]:
     """R without an intervention: 1 - mean_{j != i} JSD(P_ik, P_jk)/ln 2, and where it is defined.
 
@@ -80,7 +79,6 @@ def sibling_robustness(laws: Array, seen: Array) -> tuple[Array, Array]:
     Siblings that say the same give 1. Example: laws (.7, .2, .1) and (.5, .3, .2) of two
     trajectories give both .9684033.
     """
-    check(laws=(laws, "G E A"), seen=(seen, "G E"))
     others = _others(seen)
     group = laws.shape[0]
     beside = jnp.broadcast_to(
@@ -89,6 +87,7 @@ def sibling_robustness(laws: Array, seen: Array) -> tuple[Array, Array]:
     return reward.robustness(laws, beside, others)
 
 
+@shaped(laws="G E A", outcome="G", seen="G E")
 def sibling_value(laws: Array, outcome: Array, seen: Array) -> Array:
     """Phi without a branch: the outcomes of siblings, weighted by how alike their laws are here.
 
@@ -98,7 +97,6 @@ def sibling_value(laws: Array, outcome: Array, seen: Array) -> Array:
     Returns [G, E], NaN where no sibling weighs (measured as unread, like any other Phi).
     Where all laws are equal it is the leave-one-out mean of the outcomes.
     """
-    check(laws=(laws, "G E A"), outcome=(outcome, "G"), seen=(seen, "G E"))
     own = jnp.moveaxis(laws, 0, 1)  # [E, G, A]
     pairs = (*own.shape[:2], *own.shape[1:])
     divergence = reward.jsd(
@@ -110,13 +108,13 @@ def sibling_value(laws: Array, outcome: Array, seen: Array) -> Array:
     return jnp.where(total > 0, mean, jnp.nan)
 
 
+@shaped(laws="G E A", seen="G E")
 def sibling_variance(laws: Array, seen: Array) -> tuple[Array, Array]:
     """V_k [G, E] in [0, 1): sum over answers of the variance (ddof 0) across the group's laws.
 
     The same for all trajectories; defined where at least two can be read.
     Example: laws (1, 0) and (0, 1) give .5, equal laws 0.
     """
-    check(laws=(laws, "G E A"), seen=(seen, "G E"))
     where = jnp.broadcast_to(seen[..., None], laws.shape)
     mean = masked_mean(laws, where, axis=0)  # [E, A]
     square = masked_mean((laws - mean[None]) ** 2, where, axis=0)
@@ -138,19 +136,19 @@ def _others(seen: Array) -> Array:
     return apart[:, None] & seen[..., None] & jnp.swapaxes(seen, 0, 1)[None]
 
 
+@shaped(per_step="E", mask="E")
 def permuted(key: Array, per_step: Array, mask: Array) -> Array:
     """The selected entries of [E] in an order drawn by `key`; they must come first."""
-    check(per_step=(per_step, "E"), mask=(mask, "E"))
     draw = jax.random.uniform(key, per_step.shape)
     order = jnp.argsort(jnp.where(mask, draw, jnp.inf), stable=True)
     return jnp.where(mask, per_step[order], 0.0)
 
 
+@shaped(per_step="E", tokens="E", mask="E")
 def inverted(per_step: Array, tokens: Array, mask: Array) -> Array:
     """[E] mirrored at its mean over the tokens [E], which stays what it was.
 
     Example: (.3, -.1) with tokens (10, 30), mean 0, gives (-.3, .1).
     """
-    check(per_step=(per_step, "E"), tokens=(tokens, "E"), mask=(mask, "E"))
     mean, _ = token_mean(per_step, tokens, mask)
     return jnp.where(mask, 2.0 * mean - per_step, 0.0)

@@ -46,7 +46,7 @@ from gccpo_jax.advantage.baselines import group_zscore
 from gccpo_jax.advantage.step_advantages import surprise_weights
 from gccpo_jax.masked import masked_mean, safe_divide
 from gccpo_jax.reward import kl_divergence
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.types import Array
 
 ROUNDING = 1e-5
@@ -74,6 +74,7 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
     return jnp.where(defined, jnp.exp(-masked_mean(divergence, usable, axis=-1)), 0.0), defined
 
 
+@shaped(energy="G E", mask="G E")
 def effectiveness(energy: Array, mask: Array) -> Array:
     """eff = x / (1 + x) in [0, 1), x = energy over its mean over the group.
 
@@ -81,11 +82,11 @@ def effectiveness(energy: Array, mask: Array) -> Array:
     Returns [G, E]; 0 outside the mask. The scale of *all* latents does not matter, the
     scale of one against its siblings does: (1, 1) gives (.5, .5), (1, 3) (1/3, .6).
     """
-    check(energy=(energy, "G E"), mask=(mask, "G E"))
     relative = safe_divide(jnp.where(mask, energy, 0.0), masked_mean(energy, mask))
     return relative / (1.0 + relative)
 
 
+@shaped(process="E", outcome="", logp="T", step="T", inside="T", mask="E")
 def token_rewards(
     process: Array, outcome: Array, logp: Array, step: Array, inside: Array, mask: Array,
     *, alpha: float,
@@ -103,14 +104,6 @@ def token_rewards(
     Example: log p (-1, -3 | -2, -2), r_k (.2, .1), r_out 1, alpha .8 give R (.66, .58)
       and r_t (.165, .495, .29, .29).
     """
-    check(
-        process=(process, "E"),
-        outcome=(outcome, ""),
-        logp=(logp, "T"),
-        step=(step, "T"),
-        inside=(inside, "T"),
-        mask=(mask, "E"),
-    )
     size = mask.shape[0]
     share = safe_divide(outcome, jnp.sum(mask, dtype=jnp.float32))
     episode = jnp.where(mask, share + alpha * process, 0.0)
@@ -119,13 +112,13 @@ def token_rewards(
     return each[step] * surprise_weights(logp, step, inside, size)
 
 
+@shaped(x="T", mask="T")
 def truncated_mean(x: Array, mask: Array, *, truncation: float) -> Array:
     """Mean of x [T] over the mask [T] without the `truncation` largest and smallest.
 
     floor(truncation n) of n entries go at *each* end; in [0, .5). 0 for an empty mask.
     Example: (9, 1, 2, 3, -7) at .2 gives 2.
     """
-    check(x=(x, "T"), mask=(mask, "T"))
     count = jnp.sum(mask)
     cut = jnp.floor(truncation * count + 1e-4).astype(count.dtype)  # .35 * 20 is not below 7
     ordered = jnp.sort(jnp.where(mask, x, jnp.inf))
@@ -133,6 +126,7 @@ def truncated_mean(x: Array, mask: Array, *, truncation: float) -> Array:
     return masked_mean(ordered, (rank >= cut) & (rank < count - cut))
 
 
+@shaped(advantage="", reward="T", score="", inside="T")
 def back_map(
     advantage: Array, reward: Array, score: Array, inside: Array, *, floor: float, clip: float
 ) -> Array:
@@ -146,13 +140,13 @@ def back_map(
       all 0 has A on every token.
     Example: A -1, r_t (-.04, -.04, .04), rt -.0133333 give (-3, -3, 3).
     """
-    check(advantage=(advantage, ""), reward=(reward, "T"), score=(score, ""), inside=(inside, "T"))
     divisor = jnp.where(score < 0, -1.0, 1.0) * jnp.maximum(jnp.abs(score), floor)
     nothing = ~jnp.any(inside & (reward != 0))
     mapped = advantage * jnp.where(nothing, 1.0, reward / divisor)
     return jnp.where(inside, jnp.clip(mapped, -clip, clip), 0.0)
 
 
+@shaped(process="G E", outcome="G", where="G", logp="G T", step="G T", inside="G T", mask="G E")
 def token_advantages(
     process: Array, outcome: Array, where: Array, logp: Array, step: Array, inside: Array,
     mask: Array, *, alpha: float, truncation: float, ddof: int, epsilon: float, floor: float,
@@ -168,15 +162,6 @@ def token_advantages(
       (-1, -1 | -1), r_k (-.1, .05), r_out 0, give rt (.31, -.0133333) and A_t (.532258,
       1.596774, .935484, .935484) and (-3, -3, 3).
     """
-    check(
-        process=(process, "G E"),
-        outcome=(outcome, "G"),
-        where=(where, "G"),
-        logp=(logp, "G T"),
-        step=(step, "G T"),
-        inside=(inside, "G T"),
-        mask=(mask, "G E"),
-    )
     rewards = jax.vmap(partial(token_rewards, alpha=alpha))(
         process, outcome, logp, step, inside, mask
     )

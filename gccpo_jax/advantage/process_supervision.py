@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from gccpo_jax.advantage.baselines import group_zscore
 from gccpo_jax.masked import masked_mean, masked_sum
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array, Params
 
 
+@shaped(score="G E", mask="G E")
 def process_supervision(
     score: Array, mask: Array, *, ddof: int = 1, epsilon: float = 1e-4
 ) -> Array:
@@ -32,12 +33,12 @@ def process_supervision(
     Example, ddof 0, epsilon -> 0: (1, 0), (0, 0, 1) give (.408248, -.816497) and
       (-.408248, .408248, 1.224745).
     """
-    check(score=(score, "G E"), mask=(mask, "G E"))
     flat = group_zscore(score.reshape(-1), mask.reshape(-1), ddof=ddof, epsilon=epsilon)
     z = flat.reshape(score.shape)  # 0 outside the mask
     return jnp.where(mask, jnp.cumsum(z[:, ::-1], axis=1)[:, ::-1], 0.0)
 
 
+@shaped(value="E+1", mask="E")
 def progress(value: Array, mask: Array) -> Array:
     """MRT's progress [E] of each episode: success after it less success before it.
 
@@ -46,16 +47,16 @@ def progress(value: Array, mask: Array) -> Array:
         the first episode and after each. mask: [E] bool; existing episodes come first.
     Sums to the last value less the first. Example: (.1, .3, .25, .9): (.2, -.05, .65).
     """
-    check(value=(value, "E+1"), mask=(mask, "E"))
     return jnp.where(mask, value[1:] - value[:-1], 0.0)
 
 
+@shaped(outcome="", value="E+1", mask="E")
 def progress_reward(outcome: Array, value: Array, mask: Array, *, alpha: float) -> Array:
     """MRT's reward [] of one trajectory: outcome + alpha times the sum of its progress."""
-    check(outcome=(outcome, ""), value=(value, "E+1"), mask=(mask, "E"))
     return outcome + alpha * masked_sum(progress(value, mask), mask)
 
 
+@shaped(reward="G", terminated="H", where="G", ends="H")
 def over_terminating(reward: Array, terminated: Array, where: Array, ends: Array) -> Array:
     """MRT's advantage [G] against answering at once: A = R - mean reward of those that did.
 
@@ -64,7 +65,6 @@ def over_terminating(reward: Array, terminated: Array, where: Array, ends: Array
       rollouts that ended their thought there. where: [G], ends: [H] bool, scorable ones.
     0 where no terminated rollout could be scored.
     """
-    check(reward=(reward, "G"), terminated=(terminated, "H"), where=(where, "G"), ends=(ends, "H"))
     centred = reward - masked_mean(terminated, ends)
     return jnp.where(where & jnp.any(ends), centred, 0.0)
 
@@ -85,16 +85,17 @@ def compression(logp: Callable[[Params], Array], params: Params, change: Params)
     return along**2
 
 
+@shaped(value="E+1", penalty="E", mask="E")
 def dense_reward(value: Array, penalty: Array, mask: Array, *, beta: float) -> Array:
     """L2T's dense reward [E]: `progress` less beta C_k; `paper.token_rewards` takes it on.
 
     Args: value [E + 1]; penalty [E] C_k, 0 where it is not computed; mask [E]; beta >= 0
     (.6 in the paper, with alpha .8 of `paper.token_rewards`).
     """
-    check(value=(value, "E+1"), penalty=(penalty, "E"), mask=(mask, "E"))
     return jnp.where(mask, progress(value, mask) - beta * penalty, 0.0)
 
 
+@shaped(score="E", mask="E", right="", centre="")
 def consistency(
     score: Array,
     mask: Array,
@@ -113,7 +114,6 @@ def consistency(
       score: [E] step scores p. mask: [E] bool. right: [] bool. centre: [] pbar, mean
       step score of the batch. penalty: outside the sign, as in the released code.
     """
-    check(score=(score, "E"), mask=(mask, "E"), right=(right, ""), centre=(centre, ""))
     sign = jnp.where(right, 1.0, -1.0)
     steps = jnp.sum(mask)
     odd = (steps < least) | (steps > most)
@@ -121,6 +121,7 @@ def consistency(
     return sign * 2.0 * inner - jnp.where(odd, penalty, 0.0)
 
 
+@shaped(score="G", right="G", where="G")
 def curate(score: Array, right: Array, where: Array, *, remove: int) -> Array:
     """PROF's filter: [G] bool, trajectories that stay when `remove` go to balance the classes.
 
@@ -132,7 +133,6 @@ def curate(score: Array, right: Array, where: Array, *, remove: int) -> Array:
       score: [G] `consistency`. right, where: [G] bool. remove: in [0, G].
     Example, G 8, remove 4: n+ = 2..6 keep 2 and 2, n+ = 1 keeps 1 and 3, n+ = 7 3 and 1.
     """
-    check(score=(score, "G"), right=(right, "G"), where=(where, "G"))
     right, wrong = where & right, where & ~right
     goes = jnp.maximum(remove - jnp.sum(~where), 0)
     excess = jnp.sum(right) - jnp.sum(wrong)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.advantage.baselines import RIGHT, group_zscore, has_contrast
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 ROUNDING = 1e-6
@@ -31,6 +31,7 @@ def soft_overlong(length: Array, *, limit: int, buffer: int) -> Array:
     return jnp.clip(over / buffer, -1.0, 0.0)
 
 
+@shaped(outcome="G", length="G", finished="G", where="G")
 def length_penalised(
     outcome: Array, length: Array, finished: Array, where: Array, *, alpha: float
 ) -> Array:
@@ -48,15 +49,13 @@ def length_penalised(
       bool. alpha: in [0, 1).
     Example: right lengths (100, 200, 300), alpha .1: (.977290, .95, .922710).
     """
-    check(
-        outcome=(outcome, "G"), length=(length, "G"), finished=(finished, "G"), where=(where, "G")
-    )
     right = where & finished & (outcome > RIGHT)
     z = group_zscore(length.astype(jnp.float32), right, ddof=0, epsilon=1e-7)
     factor = jnp.where(right, 1.0 - alpha * jax.nn.sigmoid(z), 1.0)
     return jnp.where(where & finished, outcome * factor, 0.0)
 
 
+@shaped(right="G", entropy="G T", inside="G T")
 def gtpo_rewards(
     right: Array, entropy: Array, inside: Array, *, base: float, bonus: float, floor: float
 ) -> Array:
@@ -77,7 +76,6 @@ def gtpo_rewards(
       [G, T]; 0 outside. arXiv 2508.04349 v5, eq. 2-3.
     Example: right H (1, 2), (3), wrong (.5, 1): (1.05, 1.1), (1.15) and (-1.1, -1.1).
     """
-    check(right=(right, "G"), entropy=(entropy, "G T"), inside=(inside, "G T"))
     entropy = jnp.maximum(jnp.where(inside, entropy, 1.0), floor)
     gains, loses = inside & right[:, None], inside & ~right[:, None]
     gained = base + bonus * _relative(entropy, gains)
@@ -116,6 +114,7 @@ def gtpo(
     return scaled(gains) + scaled(loses)
 
 
+@shaped(right="G", entropy="G T", inside="G T", where="G")
 def grpo_s_rewards(
     right: Array,
     entropy: Array,
@@ -132,7 +131,6 @@ def grpo_s_rewards(
 
     Arguments as `gtpo_rewards`; where [G] bool. Example: right Hbar (1, 3): 1.05, 1.15.
     """
-    check(right=(right, "G"), entropy=(entropy, "G T"), inside=(inside, "G T"), where=(where, "G"))
     mean = masked_mean(entropy, inside, axis=1)
     shaped = gtpo_rewards(right, mean[:, None], where[:, None], base=base, bonus=bonus, floor=floor)
     return shaped[:, 0]

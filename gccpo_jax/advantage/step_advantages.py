@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import leave_one_out_mean, masked_mean, masked_sum, safe_divide
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Spans
 
 
+@shaped(gated="E", tokens="E")
 def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_unit: float) -> Array:
     """Sum of later gated effects, discounted by the tokens in between.
 
@@ -30,7 +31,6 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
     Example: Phi (.1, .3, .25), o = 1, R (.5, .8, -), tokens (10, 20, 10), t0 = 10,
       answer step not gated: (.80, .70, .75) at lam 1, (.60625, .625, .75) at lam .9.
     """
-    check(gated=(gated, "E"), tokens=(tokens, "E"))
     decay = jnp.float32(lam) ** (tokens.astype(jnp.float32) / tokens_per_unit)
 
     def back(later: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -41,6 +41,7 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
     return jax.lax.scan(back, jnp.float32(0), (gated, decay), reverse=True)[1]
 
 
+@shaped(advantage="G E", mask="G E")
 def recentre(advantage: Array, mask: Array) -> Array:
     """Subtracts the leave-one-out group mean of the same step index.
 
@@ -50,7 +51,6 @@ def recentre(advantage: Array, mask: Array) -> Array:
     No division by a standard deviation: most effects are 0, and must stay 0.
     With Phi the group's mean outcome, no gate and lam = 1 this is `leave_one_out`.
     """
-    check(advantage=(advantage, "G E"), mask=(mask, "G E"))
     highest = jnp.max(jnp.where(mask, advantage, -jnp.inf), axis=0, keepdims=True)
     lowest = jnp.min(jnp.where(mask, advantage, jnp.inf), axis=0, keepdims=True)
     alike = (highest == lowest) & (jnp.sum(mask, axis=0, keepdims=True) > 1)
@@ -58,6 +58,7 @@ def recentre(advantage: Array, mask: Array) -> Array:
     return jnp.where(mask & ~alike, centred, 0.0)
 
 
+@shaped(logp="T", step="T", mask="T")
 def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> Array:
     """Weights [T] proportional to -log p of each token, with token mean 1 inside every step.
 
@@ -68,7 +69,6 @@ def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> A
       logp: [T] behaviour log-probabilities. step: [T] step of each token (E: none).
       mask: [T] bool. max_steps: E.
     """
-    check(logp=(logp, "T"), step=(step, "T"), mask=(mask, "T"))
     surprise = jnp.where(mask, -logp, 0.0)
     member = (step[:, None] == jnp.arange(max_steps)[None]) & mask[:, None]  # [T, E]
     total = masked_sum(jnp.broadcast_to(surprise[:, None], member.shape), member, axis=0)
@@ -86,6 +86,7 @@ def to_tokens(per_step: Array, spans: Spans, size: int) -> Array:
     return jnp.append(per_step, 0.0)[step]
 
 
+@shaped(score="E", tokens="E")
 def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
     """Step weights that move an advantage between steps and keep its mean over the tokens.
 
@@ -100,7 +101,6 @@ def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
       [E], with token mean 1; 0 where a step has no tokens.
     Example: Q (.3, .1), tokens (10, 30), floor .1 give (1.6, .8).
     """
-    check(score=(score, "E"), tokens=(tokens, "E"))
     tokens = tokens.astype(jnp.float32)
     raw = floor + score
     total = jnp.sum(raw * tokens)
@@ -108,19 +108,20 @@ def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
     return jnp.where(tokens > 0, weight, 0.0)
 
 
+@shaped(score="E", tokens="E", where="E")
 def token_mean(score: Array, tokens: Array, where: Array) -> tuple[Array, Array]:
     """Mean of the selected steps' scores [E], weighted by their tokens [E].
 
     Returns the mean and whether any selected step has tokens (0 where not). Splitting
     a step changes nothing. Example: (.3, .1) with tokens (10, 30) gives .15.
     """
-    check(score=(score, "E"), tokens=(tokens, "E"), where=(where, "E"))
     weight = jnp.where(where, tokens, 0).astype(jnp.float32)
     total = jnp.sum(weight)
     mean = safe_divide(jnp.sum(jnp.where(where, score, 0.0) * weight), total)
     return mean, total > 0
 
 
+@shaped(outcome="...", soundness="...")
 def four_corner(outcome: Array, soundness: Array, *, a: float, b: float) -> Array:
     """One reward for being right and for being right for a reason.
 
@@ -134,7 +135,6 @@ def four_corner(outcome: Array, soundness: Array, *, a: float, b: float) -> Arra
       outcome: [...] o in [0, 1]. soundness: [...] q in [0, 1]. a, b: in [0, 1].
     Example: (o, q) = (0, .8) gives .4, (1, .2) gives .4, (1, .8) gives .85.
     """
-    check(outcome=(outcome, "..."), soundness=(soundness, "..."))
     return outcome * (a + (1 - a) * soundness) + (1 - outcome) * b * soundness
 
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.objective.ratios import MAX_LOG_RATIO, safe_ratio
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 ESTIMATORS = ("k3", "k3_k2", "k2", "k1")
@@ -66,6 +66,7 @@ def estimate(log_ratio: Array, estimator: str) -> Array:
     return {"k1": k1, "k2": k2, "k3": k3, "k3_k2": k3_k2}[estimator](log_ratio)
 
 
+@shaped(log_ratio="...", policy_log_ratio="...")
 def corrected(log_ratio: Array, policy_log_ratio: Array, estimator: str) -> Array:
     """`estimate` times w = policy / behaviour, for samples of the behaviour policy.
 
@@ -73,7 +74,6 @@ def corrected(log_ratio: Array, policy_log_ratio: Array, estimator: str) -> Arra
     and k3 the weight is differentiated too (DeepSeek-V3.2's form of k3), which makes the
     mean gradient KL's; for k2 and k3_k2, whose own gradient is KL's, it is a constant.
     """
-    check(log_ratio=(log_ratio, "..."), policy_log_ratio=(policy_log_ratio, "..."))
     weight = safe_ratio(policy_log_ratio)
     if estimator in ("k2", "k3_k2"):
         weight = jax.lax.stop_gradient(weight)

@@ -21,7 +21,7 @@ from gccpo_jax.objective.ratios import (
     sequence_token_log_ratio,
 )
 from gccpo_jax.objective.reductions import reduce_tokens
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array, record
 
 LOSSES = ("ppo", "gspo", "gspo_token", "cispo")
@@ -40,6 +40,15 @@ class Loss:
     drift: Array  # []  k3 estimate of KL(behaviour || policy), nats
 
 
+@shaped(
+    logp="N T",
+    behaviour_logp="N T",
+    reference_logp="N T",
+    advantage="N T",
+    mask="N T",
+    entropy="N T",
+    weight="N T",
+)
 def policy_loss(
     logp: Array,
     behaviour_logp: Array,
@@ -89,15 +98,6 @@ def policy_loss(
     Raises:
       ValueError: another loss, estimator or reduction.
     """
-    check(
-        logp=(logp, "N T"),
-        behaviour_logp=(behaviour_logp, "N T"),
-        reference_logp=(reference_logp, "N T"),
-        advantage=(advantage, "N T"),
-        mask=(mask, "N T"),
-        entropy=(logp if entropy is None else entropy, "N T"),
-        weight=(logp if weight is None else weight, "N T"),
-    )
     behaviour_logp, reference_logp, advantage = jax.lax.stop_gradient(
         (behaviour_logp, reference_logp, advantage)
     )
@@ -142,6 +142,7 @@ def _log(log_ratio: Array, mask: Array, penalty: Array, clipped: Array) -> list[
     return [jnp.sum(mask, dtype=jnp.float32), *sums]
 
 
+@shaped(logp="B G T", behaviour_logp="B G T", reward="B G", mask="B G T")
 def gvpo_loss(
     logp: Array, behaviour_logp: Array, reward: Array, mask: Array, *, scale: float
 ) -> Loss:
@@ -163,12 +164,6 @@ def gvpo_loss(
     Example: response log-probabilities (-3, -4, -5), old (-3.5, -4, -4.5), R = (1, 0, 0),
     scale .1: loss .142917, gradient (-.030833, .016667, .014167).
     """
-    check(
-        logp=(logp, "B G T"),
-        behaviour_logp=(behaviour_logp, "B G T"),
-        reward=(reward, "B G"),
-        mask=(mask, "B G T"),
-    )
     behaviour_logp, reward = jax.lax.stop_gradient((behaviour_logp, reward))
     log_ratio = jnp.where(mask, bounded_logp(logp) - bounded_logp(behaviour_logp), 0.0)
     used = jnp.any(mask, axis=-1)
@@ -182,9 +177,9 @@ def gvpo_loss(
     return Loss(jnp.sum(per_question), questions, *_log(log_ratio, mask, nothing, nothing))
 
 
+@shaped(logp="N T", mask="N T")
 def negative_log_likelihood(logp: Array, mask: Array) -> Loss:
     """Supervised loss: the token mean of -log p over `mask` [N, T]."""
-    check(logp=(logp, "N T"), mask=(mask, "N T"))
     total, denominator = reduce_tokens(-logp, mask, "token_mean")
     zero = jnp.float32(0)
     return Loss(total, denominator, denominator, zero, zero, zero, zero)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_sum
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 MAX_LOG_RATIO = 20.0
@@ -42,6 +42,7 @@ def bounded_logp(logp: Array) -> Array:
     return jnp.maximum(logp, MIN_LOGP)
 
 
+@shaped(log_ratio="...", advantage="...")
 def clipped_surrogate(
     log_ratio: Array, advantage: Array, low: float, high: float, dual_clip: float = 0.0
 ) -> Array:
@@ -57,7 +58,6 @@ def clipped_surrogate(
     Examples at .2: (w, A) = (1.5, 1) gives 1.2, (1.5, -1) -1.5, (.5, 1) .5, (.5, -1) -.8;
     (5, -1) with c = 3 gives -3 instead of -5.
     """
-    check(log_ratio=(log_ratio, "..."), advantage=(advantage, "..."))
     ratio = safe_ratio(log_ratio)
     gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - low, 1 + high) * advantage)
     if dual_clip:
@@ -65,11 +65,11 @@ def clipped_surrogate(
     return gain
 
 
+@shaped(log_ratio="...", advantage="...")
 def clip_is_active(
     log_ratio: Array, advantage: Array, low: float, high: float, dual_clip: float = 0.0
 ) -> Array:
     """True where `clipped_surrogate` is constant in w, so that its gradient is 0."""
-    check(log_ratio=(log_ratio, "..."), advantage=(advantage, "..."))
     ratio = safe_ratio(log_ratio)
     too_high = (advantage > 0) & (ratio > 1 + high)
     too_low = (advantage < 0) & (ratio < 1 - low)
@@ -77,6 +77,7 @@ def clip_is_active(
     return active | ((advantage < 0) & (ratio > dual_clip)) if dual_clip else active
 
 
+@shaped(log_ratio="... T", mask="... T")
 def sequence_log_ratio(log_ratio: Array, mask: Array) -> Array:
     """GSPO's log s of one response (arXiv 2507.18071, eq. 7), at each of its tokens.
 
@@ -84,7 +85,6 @@ def sequence_log_ratio(log_ratio: Array, mask: Array) -> Array:
 
     0 without tokens. Example: log-ratios (.2, -.1) give s = 1.051271.
     """
-    check(log_ratio=(log_ratio, "... T"), mask=(mask, "... T"))
     mean = masked_mean(log_ratio, mask, axis=-1)
     mean = jnp.clip(mean, -MAX_LOG_RATIO, MAX_SEQUENCE_LOG_RATIO)
     return jnp.broadcast_to(mean[..., None], log_ratio.shape)
@@ -113,6 +113,7 @@ def capped_weight(log_ratio: Array, ratio_cap: float) -> Array:
     return jax.lax.stop_gradient(jnp.minimum(safe_ratio(log_ratio), ratio_cap))
 
 
+@shaped(trainer_logp="... T", sampler_logp="... T", mask="... T")
 def sampler_correction(
     trainer_logp: Array, sampler_logp: Array, mask: Array, mode: str, high: float, low: float = 0.0
 ) -> Array:
@@ -137,11 +138,6 @@ def sampler_correction(
     Raises:
       ValueError: another mode.
     """
-    check(
-        trainer_logp=(trainer_logp, "... T"),
-        sampler_logp=(sampler_logp, "... T"),
-        mask=(mask, "... T"),
-    )
     if mode not in CORRECTIONS:
         raise ValueError(f"mode {mode!r}: choose one of {', '.join(CORRECTIONS)}")
     log_rho = jnp.where(mask, trainer_logp - sampler_logp, 0.0)

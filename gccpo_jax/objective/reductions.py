@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_sum, safe_divide
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 REDUCTIONS = (
@@ -16,6 +16,7 @@ REDUCTIONS = (
 )
 
 
+@shaped(x="N T", mask="N T")
 def reduce_tokens(
     x: Array, mask: Array, reduction: str, max_tokens: int | None = None
 ) -> tuple[Array, Array]:
@@ -31,7 +32,6 @@ def reduce_tokens(
     Raises:
       ValueError: another reduction, or the last without `max_tokens`.
     """
-    check(x=(x, "N T"), mask=(mask, "N T"))
     rows = jnp.sum(jnp.any(mask, axis=-1), dtype=jnp.float32)
     if reduction == "token_mean":
         return masked_sum(x, mask), jnp.sum(mask, dtype=jnp.float32)

@@ -18,7 +18,7 @@ from gccpo_jax.masked import masked_mean
 from gccpo_jax.reward import scores as reward
 from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.reward.trajectory import Laws, Scores, score_batch
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.types import Array, Spans, record
 
 
@@ -111,6 +111,7 @@ def effects_of(reading: GroupReading, value: Array, mask: Array) -> tuple[Array,
     return value_before, jax.vmap(reward.effects)(value_before, outcome, mask)
 
 
+@shaped(use_gate="")
 def measure(
     reading: GroupReading,
     spans: Spans,
@@ -138,7 +139,6 @@ def measure(
       Scores [B, G, E].
     """
     check_reading(reading, spans, "B G")
-    check(use_gate=(use_gate, ""))
     mask = existing(reading, spans)
     found = score_batch(laws_of(reading, mask & use_gate), max_other=max_other)
     known = jnp.isfinite(reading.equivariance) & reading.scorable & use_gate

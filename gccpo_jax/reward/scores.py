@@ -14,25 +14,26 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_median
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.types import Array
 
 LN2 = 0.6931471805599453
 
 
+@shaped(p="... A", q="... A")
 def kl_divergence(p: Array, q: Array) -> Array:
     """KL(p || q) = sum_a p_a (log p_a - log q_a) in nats over the last axis.
 
     Terms with p_a = 0 count 0; q must be positive where p is (as the mixture of
     `jsd` is). Gradients are finite at 0.
     """
-    check(p=(p, "... A"), q=(q, "... A"))
     positive = p > 0
     log_p = jnp.log(jnp.where(positive, p, 1.0))
     log_q = jnp.log(jnp.where(positive & (q > 0), q, 1.0))
     return jnp.sum(jnp.where(positive, p * (log_p - log_q), 0.0), axis=-1)
 
 
+@shaped(p="... A", q="... A")
 def jsd(p: Array, q: Array) -> Array:
     """Jensen-Shannon divergence of laws [..., A] over ln 2, in [0, 1].
 
@@ -42,15 +43,14 @@ def jsd(p: Array, q: Array) -> Array:
     since for nearly equal laws rounding can take the sum below 0.
     Example: (.7, .2, .1) and (.5, .3, .2) give .0315967.
     """
-    check(p=(p, "... A"), q=(q, "... A"))
     mixture = 0.5 * (p + q)
     halves = kl_divergence(p, mixture) + kl_divergence(q, mixture)
     return jnp.clip(0.5 * halves / LN2, 0.0, 1.0)
 
 
+@shaped(p="... A", q="... A")
 def total_variation(p: Array, q: Array) -> Array:
     """Total variation distance of laws [..., A]: half the L1 distance, in [0, 1]."""
-    check(p=(p, "... A"), q=(q, "... A"))
     return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
 
 
@@ -118,6 +118,7 @@ def selectivity(robust: tuple[Array, Array], sensitive: tuple[Array, Array]) -> 
     return jnp.where(defined, robust[0] * sensitive[0], 0.0), defined
 
 
+@shaped(answers="N", perturbed="P N", usable="P")
 def agreement(answers: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
     """Robustness under the continued reader: how often the answer survives a nuisance.
 
@@ -134,23 +135,23 @@ def agreement(answers: Array, perturbed: Array, usable: Array) -> tuple[Array, A
       on either side are left out.
     Example: answers (0, 1, 1, -1) and one arm (0, 1, 0, 0) give 2/3.
     """
-    check(answers=(answers, "N"), perturbed=(perturbed, "P N"), usable=(usable, "P"))
     both = (answers >= 0)[None] & (perturbed >= 0) & usable[:, None]
     same = (answers[None] == perturbed).astype(jnp.float32)
     return masked_mean(same, both), jnp.any(both)
 
 
+@shaped(answers="N", other="N")
 def flip_rate(answers: Array, other: Array) -> tuple[Array, Array]:
     """Share of draws [N] whose answer differs under shared noise: 1 - `agreement` of one arm.
 
     Depends on how the arms are coupled, so report it with `flip_bounds`. -1 leaves a
     draw out; returns the rate and whether it is defined (0 where not).
     """
-    check(answers=(answers, "N"), other=(other, "N"))
     same, defined = agreement(answers, other[None], jnp.ones(1, bool))
     return jnp.where(defined, 1.0 - same, 0.0), defined
 
 
+@shaped(p="... A", q="... A")
 def flip_bounds(p: Array, q: Array) -> Array:
     """Smallest and largest flip rate [..., 2] that any coupling of laws [..., A] can have.
 
@@ -160,12 +161,12 @@ def flip_bounds(p: Array, q: Array) -> Array:
     what keeps them from flipping. Every entry counts as one answer, `other` too.
     Example: (.7, .2, .1) and (.5, .3, .2) give (.2, .8).
     """
-    check(p=(p, "... A"), q=(q, "... A"))
     lower = total_variation(p, q)
     upper = 1.0 - jnp.maximum(0.0, jnp.max(p + q - 1.0, axis=-1))
     return jnp.stack([lower, jnp.maximum(lower, upper)], axis=-1)  # rounding may cross them
 
 
+@shaped(laws="... A", where="...")
 def law_variation(laws: Array, where: Array) -> Array:
     """How much the answer law varies at all: mean JSD of the selected laws to their mean law.
 
@@ -175,19 +176,19 @@ def law_variation(laws: Array, where: Array) -> Array:
     Args: laws [..., A]; where [...] bool. All leading axes are averaged over.
     Example: (1, 0) and (0, 1) give .3112781.
     """
-    check(laws=(laws, "... A"), where=(where, "..."))
     axes = tuple(range(where.ndim))
     laws = jnp.where(where[..., None], laws, 0.0)
     mean = masked_mean(laws, jnp.broadcast_to(where[..., None], laws.shape), axis=axes)
     return masked_mean(jsd(laws, jnp.broadcast_to(mean, laws.shape)), where)
 
 
+@shaped(score="G E", defined="G E")
 def fill_undefined(score: Array, defined: Array) -> Array:
     """Replaces undefined scores of a group [G, E] by the median of its defined ones (else 1)."""
-    check(score=(score, "G E"), defined=(defined, "G E"))
     return jnp.where(defined, score, masked_median(score, defined, fallback=1.0))
 
 
+@shaped(value_before="E", outcome="", mask="E")
 def effects(value_before: Array, outcome: Array, mask: Array) -> Array:
     """Signed effect of each step of one trajectory on reaching the gold answer.
 
@@ -201,7 +202,6 @@ def effects(value_before: Array, outcome: Array, mask: Array) -> Array:
     Returns:
       [E] in [-1, 1]; 0 on padding.
     """
-    check(value_before=(value_before, "E"), outcome=(outcome, ""), mask=(mask, "E"))
     following = jnp.append(mask[1:], False)
     next_value = jnp.where(following, jnp.append(value_before[1:], 0.0), outcome)
     return jnp.where(mask, next_value - value_before, 0.0)
@@ -264,6 +264,7 @@ def equivariance(laws: Array, gold: Array) -> tuple[Array, Array]:
     return jnp.where(defined, gold_probability(laws, jnp.maximum(gold, 0)), 0.0), defined
 
 
+@shaped(effect="E", robust="E", mask="E")
 def gated_effects(
     effect: Array, robust: Array, mask: Array, *, gate: bool, gate_answer: bool
 ) -> Array:
@@ -275,7 +276,6 @@ def gated_effects(
       effect: [E] d. robust: [E] R in [0, 1], defined everywhere. mask: [E] bool.
       gate: False leaves d as it is. gate_answer: whether the last step is gated too.
     """
-    check(effect=(effect, "E"), robust=(robust, "E"), mask=(mask, "E"))
     last = mask & ~jnp.append(mask[1:], False)
     weight = robust if gate_answer else jnp.where(last, 1.0, robust)
     gated = weight * jnp.maximum(effect, 0.0) + jnp.minimum(effect, 0.0)
