@@ -200,7 +200,7 @@ def four_corner(
     sound, known = jax.vmap(adv.token_mean)(
         scores.selectivity, tokens_of(spans), scores.selective_defined
     )
-    sound = reward.fill_undefined(sound, known)
+    sound = reward.fill_undefined(sound[:, None], known[:, None])[:, 0]
     shaped = adv.four_corner(outcomes(reading), sound, a=rule.corner_a, b=rule.corner_b)
     scalar = leave_one_out(shaped, reading.scorable)
     return Credit(
