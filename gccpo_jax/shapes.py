@@ -21,7 +21,7 @@ _Function = TypeVar("_Function", bound=Callable)
 
 
 def shaped(**patterns: str) -> Callable[[_Function], _Function]:
-    """The function, whose arguments must fit their patterns; None fits any.
+    """The function, whose arguments must fit their patterns.
 
     Raises (when the function is called):
       ValueError: as `check`.
@@ -33,8 +33,7 @@ def shaped(**patterns: str) -> Callable[[_Function], _Function]:
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
             given = signature.bind(*args, **kwargs).arguments
-            named = {name: (given.get(name), pattern) for name, pattern in patterns.items()}
-            check(**{name: x for name, x in named.items() if x[0] is not None})
+            check(**{name: (given.get(name), pattern) for name, pattern in patterns.items()})
             return function(*args, **kwargs)
 
         return checked
@@ -42,13 +41,19 @@ def shaped(**patterns: str) -> Callable[[_Function], _Function]:
     return decorate
 
 
+def fields(name: str, record: Any, **patterns: str) -> dict[str, tuple[Any, str]]:
+    """Arguments of `check` for fields of a record, shown as `name.field`."""
+    return {f"{name}.{each}": (getattr(record, each), x) for each, x in patterns.items()}
+
+
 def check(**arguments: tuple[Any, str]) -> None:
-    """Compares the shape of each argument with its pattern, from left to right.
+    """Compares the shape of each argument with its pattern, from left to right; None fits any.
 
     Raises:
       ValueError: names the argument, its shape and its pattern, and the same of the argument
-        that it does not fit (of all others if it has too many axes or too few).
+        that it does not fit (of two others if it has too many axes or too few).
     """
+    arguments = {name: given for name, given in arguments.items() if given[0] is not None}
     sizes: dict[str, tuple[Any, str]] = {}  # of each axis, and the argument that said so
     for name, (array, pattern) in arguments.items():
         shape, axes = np.shape(array), pattern.split()
@@ -58,7 +63,7 @@ def check(**arguments: tuple[Any, str]) -> None:
             leading = max(len(shape) - len(axes), 0)
             found, shape = [("...", shape[:leading])], shape[leading:]
         if len(shape) != len(axes):
-            _refuse(arguments, name, [other for other in arguments if other != name])
+            _refuse(arguments, name, [other for other in arguments if other != name][:2])
         for axis, size in [*found, *zip(axes, shape, strict=True)]:
             if axis.endswith("+1"):
                 axis, size = axis.removesuffix("+1"), size - 1

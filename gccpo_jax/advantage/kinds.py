@@ -36,7 +36,7 @@ from gccpo_jax.reward.group import (
     measure,
     outcomes,
 )
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans
 
@@ -61,12 +61,7 @@ def credit_batch(
       keys: [B, G], for `rule.control` "permuted" only; consumed.
       rule: the choices. max_other: more mass outside the candidates, and a law is unreadable.
     """
-    check(
-        **{
-            "reading.outcome": (reading.outcome, "B G"),
-            "rollout.tokens": (rollout.tokens, "B G T"),
-        }
-    )
+    check(**fields("reading", reading, outcome="B G"), **fields("rollout", rollout, tokens="B G T"))
     scores = measure(
         reading, spans, use_gate, gate=rule.gate, gate_answer=rule.gate_answer,
         gate_by=rule.gate_by, max_other=max_other,
@@ -98,8 +93,11 @@ def credit_group(
       ValueError: an axis too many or too few; names the argument and both shapes.
     """
     check_reading(reading, spans)
-    named = {f"scores.{name}": (x, "G E") for name, x in vars(scores).items()}
-    check(**{"spans.mask": (spans.mask, "G E"), "rollout.tokens": (rollout.tokens, "G T")} | named)
+    check(
+        **fields("scores", scores, **dict.fromkeys(vars(scores), "G E")),
+        **fields("spans", spans, mask="G E"),
+        **fields("rollout", rollout, tokens="G T"),
+    )
     if rule.kind == "gated_gae":
         return gated_gae(reading, scores, spans, rollout, keys, rule=rule)
     kinds = {

@@ -9,7 +9,7 @@ from gccpo_jax.advantage.baselines import RIGHT
 from gccpo_jax.advantage.kinds import outcome_only
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import length_mask
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, Rollout
 
 
@@ -29,13 +29,8 @@ def shaped_outcome(
       limit: most tokens of a response. overlong: buffer of `shaping.soft_overlong`, 0: off.
       length_penalty: alpha of `shaping.length_penalised`, 0: off.
     """
-    check(
-        **{
-            "outcome": (outcome, "G"),
-            "scorable": (scorable, "G"),
-            "rollout.length": (rollout.length, "G"),
-        }
-    )
+    named = {"outcome": (outcome, "G"), "scorable": (scorable, "G")}
+    check(**named, **fields("rollout", rollout, length="G"))
     reward = outcome
     if length_penalty:
         reward = shaping.length_penalised(
@@ -53,11 +48,8 @@ def outcome_advantages(
 
     Args: outcome [G], shaped or not; scorable [G] bool; rollout [G, T].
     """
-    check(
-        outcome=(outcome, "G"),
-        scorable=(scorable, "G"),
-        **{"rollout.tokens": (rollout.tokens, "G T"), "rollout.entropy": (rollout.entropy, "G T")},
-    )
+    named = {"outcome": (outcome, "G"), "scorable": (scorable, "G")}
+    check(**named, **fields("rollout", rollout, tokens="G T", entropy="G T"))
     if rule.kind == "outcome":
         return outcome_only(outcome, scorable, rollout, rule=rule)
     return {"gtpo": _gtpo, "grpo_s": _grpo_s}[rule.kind](outcome, scorable, rollout, rule)

@@ -28,7 +28,7 @@ from gccpo_jax.masked import safe_divide
 from gccpo_jax.objective.losses import Loss, gvpo_loss, negative_log_likelihood, policy_loss
 from gccpo_jax.policy.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.policy.token_law import Rule, behaviour_rule
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, Params, Policy, TrainState, UpdateBatch
 
 _State = TypeVar("_State")
@@ -173,14 +173,7 @@ def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: i
 
     `micro_batch` questions are in memory at once; it must divide B.
     """
-    check(
-        **{
-            "batch.prompt": (batch.prompt, "B S"),
-            "batch.prompt_mask": (batch.prompt_mask, "B S"),
-            "batch.tokens": (batch.tokens, "B G T"),
-            "batch.mask": (batch.mask, "B G T"),
-        }
-    )
+    check(**fields("batch", batch, prompt="B S", prompt_mask="B S", tokens="B G T", mask="B G T"))
     size = batch.prompt.shape[0]
     if size % micro_batch:
         raise ValueError(f"micro-batch {micro_batch} does not divide the batch of {size} questions")

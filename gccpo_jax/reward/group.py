@@ -18,7 +18,7 @@ from gccpo_jax.masked import masked_mean
 from gccpo_jax.reward import scores as reward
 from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.reward.trajectory import Laws, Scores, score_batch
-from gccpo_jax.shapes import check, shaped
+from gccpo_jax.shapes import check, fields, shaped
 from gccpo_jax.types import Array, Spans, record
 
 
@@ -65,20 +65,11 @@ def outcomes(reading: GroupReading) -> Array:
 
 def check_reading(reading: GroupReading, spans: Spans, group: str = "G") -> None:
     """Raises ValueError unless the arrays are of one group ("G") or of a batch ("B G")."""
-    start = reading.outcome if reading.start is None else reading.start
+    per_step, laws = f"{group} E", f"{group} E C+1"
+    per_group = {"outcome": group, "scorable": group, "equivariance": group, "start": group}
     check(
-        **{
-            "reading.outcome": (reading.outcome, group),
-            "reading.scorable": (reading.scorable, group),
-            "reading.equivariance": (reading.equivariance, group),
-            "reading.start": (start, group),
-            "reading.value": (reading.value, f"{group} E"),
-            "reading.energy": (reading.energy, f"{group} E"),
-            "reading.factual": (reading.factual, f"{group} E C+1"),
-            "spans.start": (spans.start, f"{group} E"),
-            "spans.end": (spans.end, f"{group} E"),
-            "spans.mask": (spans.mask, f"{group} E"),
-        }
+        **fields("reading", reading, **per_group, value=per_step, energy=per_step, factual=laws),
+        **fields("spans", spans, start=per_step, end=per_step, mask=per_step),
     )
 
 

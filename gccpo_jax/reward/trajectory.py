@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.reward import scores as reward
 from gccpo_jax.reward.arms import Arms, Family, expect
-from gccpo_jax.shapes import check
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, record
 
 
@@ -79,7 +79,7 @@ def score_batch(laws: Laws, *, max_other: float = 0.2) -> Scores:
     Example: laws of 2 questions with 4 trajectories of 8 steps, `before` [2, 4, C + 1],
     `factual` [2, 4, 8, C + 1], `gold` [2, 4], give `robustness.value` [2, 4, 8].
     """
-    check(**{"Laws.gold": (laws.gold, "B G"), "Laws.before": (laws.before, "B G C+1")})
+    check(**fields("Laws", laws, gold="B G", before="B G C+1"))
     trajectory = partial(score, max_other=max_other)
     each = Laws(before=0, factual=0, mask=0, gold=0, nuisance=0, content=0, baseline=0)
     group = jax.vmap(trajectory, in_axes=(each,))  # [G, ...]
@@ -104,14 +104,7 @@ def score(laws: Laws, *, max_other: float = 0.2) -> Scores:
     (.5, .3, .2) under one arm of every family give Phi .7, D .6, R .9684033,
     S .0315967, Q .0305983, D^cf .2.
     """
-    check(
-        **{
-            "Laws.gold": (laws.gold, ""),
-            "Laws.before": (laws.before, "C+1"),
-            "Laws.mask": (laws.mask, "E"),
-            "Laws.factual": (laws.factual, "E C+1"),
-        }
-    )
+    check(**fields("Laws", laws, gold="", before="C+1", mask="E", factual="E C+1"))
     arms = {
         "nuisance": expect(laws.nuisance, Family.NUISANCE, "Laws.nuisance", laws.factual),
         "content": expect(laws.content, Family.CONTENT, "Laws.content", laws.factual),
