@@ -6,6 +6,7 @@ python benchmarks/grpo_ours.py update|step SHAPE QUESTIONS GROUP PROMPT RESPONSE
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,8 @@ def rollouts() -> UpdateBatch:
         policy, state.params, prompts, keys, never, group=group, rule=rule, max_tokens=response
     )
     reward = jnp.asarray(np.asarray(found.tokens)[..., 0] % 2, jnp.float32)
-    advantage = jax.vmap(group_zscore)(reward, jnp.ones(reward.shape, bool))
+    zscore = partial(group_zscore, ddof=1, epsilon=1e-4)
+    advantage = jax.vmap(zscore)(reward, jnp.ones(reward.shape, bool))
     return batch(found.tokens, found.logp, advantage)
 
 

@@ -102,9 +102,9 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     configs = {"gccpo": frozen(asked.shape, "A7", data), "grpo": frozen(asked.shape, "A0", data)}
     config = configs["gccpo"]
     session, params = open_session(config)
-    optimizer = optimizer_of(config)
+    optimizer = optimizer_of(config.optim, config.steps)
     update = make_update(
-        policy_loss_fn(config, session.solver.policy),
+        policy_loss_fn(config.objective, config.sampling, session.solver.policy),
         optimizer,
         micro_batch=config.optim.micro_batch or config.batch_size,
     )

@@ -12,32 +12,44 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import operator
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from gccpo_jax.analysis import files
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites import run
 from gccpo_jax.errors import UserError, exit_code
 
-_HELP = {
-    "seed": "root seed of every draw",
-    "temperature": "of sampling and of branches",
-    "max_tokens": "tokens of a sampled trajectory, or of a branch from a given solution",
-    "draws": "continued branches a boundary",
-    "latent_arms": "latent disturbances a step",
-    "latent_sigma": "their scale, relative to the step's RMS",
-    "surface_arms": "rewrites in other words, where the task has them",
-    "corrupt_arms": "corrupted numbers a step, where the task has them",
-    "equivariance_arms": "rewrites with other numbers, where the task has them",
-    "audit_arms": "resamples (D^cf) and continued corruptions a step; each costs --draws branches",
-    "max_candidates": "candidate answers a question",
-    "max_answer_tokens": "tokens of a candidate, with the one that ends it",
-    "max_steps": "steps of a trajectory; later ones join the last",
-    "min_step_tokens": "shorter steps are merged",
-    "max_step_tokens": "longer steps are split; 0 never",
+FLAGS = {
+    "seed": ("seed", "root seed of every draw"),
+    "temperature": ("temperature", "of sampling and of branches"),
+    "max_tokens": ("max_tokens", "tokens of a sampled trajectory, or of a branch from a given one"),
+    "draws": ("counterfactual.draws", "continued branches a boundary"),
+    "latent_arms": ("counterfactual.latent_arms", "latent disturbances a step"),
+    "latent_sigma": ("counterfactual.latent_sigma", "their scale, relative to the step's RMS"),
+    "surface_arms": ("counterfactual.surface_arms", "rewrites in other words, if the task can"),
+    "corrupt_arms": ("counterfactual.corrupt_arms", "corrupted numbers a step, if the task can"),
+    "equivariance_arms": (
+        "counterfactual.equivariance_arms",
+        "rewrites with other numbers, if the task can",
+    ),
+    "audit_arms": (
+        "audit_arms",
+        "resamples (D^cf) and continued corruptions a step; each costs --draws",
+    ),
+    "max_candidates": ("counterfactual.max_candidates", "candidate answers a question"),
+    "max_answer_tokens": (
+        "counterfactual.max_answer_tokens",
+        "tokens of a candidate, with the one that ends it",
+    ),
+    "max_steps": ("segmentation.max_steps", "steps of a trajectory; later ones join the last"),
+    "min_step_tokens": ("segmentation.min_tokens", "shorter steps are merged"),
+    "max_step_tokens": ("segmentation.max_tokens", "longer steps are split; 0 never"),
 }
+"""Option to its field of `Settings`, and its help."""
 _POSITIVE = ("max_tokens", "draws", "max_steps", "min_step_tokens")
 
 
@@ -61,9 +73,10 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--batch", type=int, default=8, help="questions in memory at once")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")
-    for field in dataclasses.fields(Settings):
-        flag = "--" + field.name.replace("_", "-")
-        out.add_argument(flag, type=type(field.default), default=None, help=_HELP[field.name])
+    for name, (path, about) in FLAGS.items():
+        default = operator.attrgetter(path)(Settings())
+        flag = "--" + name.replace("_", "-")
+        out.add_argument(flag, type=type(default), default=None, help=about)
     return out
 
 
@@ -78,13 +91,18 @@ def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:
     Raises:
       UserError: a number out of range.
     """
-    names = [field.name for field in dataclasses.fields(Settings)]
-    asked = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
-    for name, value in asked.items():
-        low = 1 if name in _POSITIVE else 0
+    asked: dict[str, dict[str, Any]] = {"": {}, "counterfactual": {}, "segmentation": {}}
+    for name, (path, _) in FLAGS.items():
+        value, low = getattr(arguments, name), 1 if name in _POSITIVE else 0
+        if value is None:
+            continue
         if value < low or value != value:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {low}")
-    return dataclasses.replace(default, **asked)
+        section, _, field = path.rpartition(".")
+        asked[section][field] = value
+    own = asked.pop("")
+    sections = {s: dataclasses.replace(getattr(default, s), **new) for s, new in asked.items()}
+    return dataclasses.replace(default, **own, **sections)
 
 
 def run_command(argv: Sequence[str]) -> None:

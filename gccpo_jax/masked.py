@@ -13,7 +13,7 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
-def first(length: Array, size: int) -> Array:
+def length_mask(length: Array, size: int) -> Array:
     """[..., size] bool, True at the first `length` [...] positions."""
     position = jnp.arange(size).reshape((1,) * jnp.ndim(length) + (size,))
     return position < length[..., None]

@@ -57,7 +57,7 @@ def train_and_evaluate(
     rule = behaviour_rule(config.sampling)
     reference_logp = jax.jit(partial(token_logp, session.solver.policy, rule=rule))
     questions = partial(next_questions, batches, session.mesh)
-    loss = policy_loss_fn(config, session.solver.policy)
+    loss = policy_loss_fn(config.objective, config.sampling, session.solver.policy)
     with (
         held_by_first(claim(workdir, config, resume)),
         open_run(fitting, session, params, loss, workdir, batches) as run,

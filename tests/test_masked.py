@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gccpo_jax.masked import (
-    first,
     leave_one_out_mean,
+    length_mask,
     masked_mean,
     masked_median,
     masked_sum,
@@ -31,7 +31,7 @@ def test_reductions_equal_those_of_the_selected_entries(x, where):
 @pytest.mark.parametrize("shape", [(), (4,), (2, 2)])
 def test_first_selects_as_many_positions_as_it_is_told(shape):
     length = np.array([2, 0, 3, 5])[: int(np.prod(shape))].reshape(shape)
-    got = first(jnp.asarray(length), 3)
+    got = length_mask(jnp.asarray(length), 3)
     assert got.shape == (*shape, 3) and got.dtype == bool
     np.testing.assert_array_equal(got.sum(-1), np.minimum(length, 3))
     assert not np.any(got[..., 1:] & ~got[..., :-1]), "the first, without gaps"

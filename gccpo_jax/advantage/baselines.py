@@ -13,22 +13,26 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import leave_one_out_mean, masked_mean, safe_divide
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 
+@shaped(reward="G", where="G")
 def leave_one_out(reward: Array, where: Array) -> Array:
     """RLOO: A_i = r_i - mean_{j != i} r_j over the scorable trajectories [G]; others get 0.
 
-    Sums to 0; the baseline of i does not depend on r_i (arXiv 2402.14740).
+    Sums to 0; the baseline of i does not depend on r_i (arXiv 2402.14740). Equal rewards, and
+    one alone, give exactly 0, whatever their mean is rounded to.
     Example: (1, 0, 0, 1) gives (2/3, -2/3, -2/3, 2/3).
     """
-    alone = jnp.sum(where) < 2
     centred = reward - leave_one_out_mean(reward, where)
-    return jnp.where(where & ~alone, centred, 0.0)
+    return jnp.where(where & has_contrast(reward, where), centred, 0.0)
 
 
-def group_zscore(reward: Array, where: Array, *, ddof: int = 1, epsilon: float = 1e-4) -> Array:
+@shaped(reward="G", where="G")
+def group_zscore(reward: Array, where: Array, *, ddof: int, epsilon: float) -> Array:
     """GRPO: A_i = (r_i - mean r) / (std r + epsilon) over the scorable trajectories [G].
 
     ddof 1 is the sample standard deviation (TRL, verl, Tunix). A group without
@@ -51,8 +55,9 @@ RIGHT = 0.5
 """An outcome above it counts as right where a formula knows right and wrong only."""
 
 
+@shaped(reward="G", where="G")
 def has_contrast(reward: Array, where: Array, tolerance: float = 0.0) -> Array:
-    """[] bool: the selected rewards [...] differ, by more than `tolerance` of the largest size.
+    """[] bool: the selected rewards [G] differ, by more than `tolerance` of the largest size.
 
     With 0/1 outcomes and tolerance 0 this is DAPO's rule 0 < #right < G (arXiv
     2503.14476), by which dynamic sampling keeps a group; False for an empty selection.
@@ -64,6 +69,7 @@ def has_contrast(reward: Array, where: Array, tolerance: float = 0.0) -> Array:
     return highest - lowest > tolerance * size
 
 
+@shaped(reward="G", where="G")
 def mean_only(reward: Array, where: Array) -> Array:
     """Dr.GRPO: A_i = r_i - mean r over the scorable trajectories [G] (arXiv 2503.20783).
 
@@ -74,7 +80,8 @@ def mean_only(reward: Array, where: Array) -> Array:
     return jnp.where(has_contrast(reward, where), centred, 0.0)
 
 
-def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float = 1e-6) -> Array:
+@shaped(right="G", where="G")
+def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float) -> Array:
     """The advantage of each trajectory [G] as a member of subsets of k that share their best.
 
         Rbar  = 1 - C(W, k) / C(N, k)           sigma = sqrt(Rbar (1 - Rbar))
@@ -104,29 +111,23 @@ def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float = 1e-6) -> A
     return jnp.where(trains & where, advantage, 0.0)
 
 
-def of_outcome(
-    outcome: Array,
-    where: Array,
-    *,
-    baseline: str,
-    ddof: int = 1,
-    epsilon: float = 1e-4,
-    k: int = 1,
-) -> Array:
-    """The outcome advantage [G] under a baseline of this module's table.
+@shaped(outcome="G", where="G")
+def outcome_advantage(outcome: Array, where: Array, *, rule: CreditConfig) -> Array:
+    """The outcome advantage [G] under `rule.baseline`, a name of this module's table.
 
-    `ddof` is of "zscore", `epsilon` of "zscore" and "pass_at_k", `k` of "pass_at_k",
-    for which an outcome above 1/2 is right.
+    `rule.ddof` is of "zscore", `rule.epsilon` of "zscore" and "pass_at_k", `rule.pass_k` of
+    "pass_at_k", for which an outcome above 1/2 is right.
     """
-    if baseline == "zscore":
-        return group_zscore(outcome, where, ddof=ddof, epsilon=epsilon)
-    if baseline == "mean":
+    if rule.baseline == "zscore":
+        return group_zscore(outcome, where, ddof=rule.ddof, epsilon=rule.epsilon)
+    if rule.baseline == "mean":
         return mean_only(outcome, where)
-    if baseline == "pass_at_k":
-        return pass_at_k(outcome > RIGHT, where, k=k, epsilon=epsilon)
+    if rule.baseline == "pass_at_k":
+        return pass_at_k(outcome > RIGHT, where, k=rule.pass_k, epsilon=rule.epsilon)
     return leave_one_out(outcome, where)
 
 
+@shaped(latent="D", replaced="D", integrated="D", centre="D")
 def causal_weight(
     latent: Array, replaced: Array, integrated: Array, centre: Array, *, alpha: float
 ) -> Array:

@@ -12,44 +12,36 @@ the same step index: those have *other prefixes*, which is what the method does 
 last four carry no sign and know no outcome, so the answer step keeps the outcome's own
 advantage over the group's mean, o - mean o.
 
-    permuted  the steps' advantages in another order, by key
+    permuted  the steps' d~ in another order, by key, before they are discounted: afterwards
+              neighbours are alike, and their order hardly matters
     inverted  A'_k = 2 mean A - A_k: the best step of a trajectory becomes its worst
 
-These two keep outcome and size of a trajectory's credit and only change where it goes. An arm
+These two keep what a trajectory earns and only change where it goes. An arm
 that does as well as the method with either of them does not owe it to step credit.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from gccpo_jax import reward
-from gccpo_jax.advantage.rule import Credit, CreditRule, spread_all, tokens_of
 from gccpo_jax.advantage.step_advantages import token_mean
+from gccpo_jax.config import CreditConfig
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
-from gccpo_jax.reward.group import (
-    Reading,
-    StepScores,
-    effects_of,
-    existing,
-    outcomes,
-    readable_steps,
-)
-from gccpo_jax.types import Array, Rollout, Spans
+from gccpo_jax.reward.group import GroupReading, StepScores, effects_of, existing, outcomes
+from gccpo_jax.shapes import shaped
+from gccpo_jax.types import Array, Spans
 
 
-def step_term(
-    reading: Reading, scores: StepScores, spans: Spans, use_gate: Array, rule: CreditRule
-) -> Array:
+def step_term(reading: GroupReading, scores: StepScores, spans: Spans, rule: CreditConfig) -> Array:
     """d~ [G, E] by `rule.step_term`, 0 on padding; `scores` are the method's own."""
     mask = existing(reading, spans)
     if rule.step_term == "gated":
         return scores.gated
-    seen = readable_steps(reading, mask, use_gate, rule.max_other)
+    seen = scores.readable
     laws = jnp.where(seen[..., None], reading.factual, 0.0)
     if rule.step_term == "observational":
         _, effect = effects_of(reading, sibling_value(laws, outcomes(reading), seen), mask)
@@ -68,6 +60,7 @@ def step_term(
     return with_outcome(score, outcomes(reading), reading.scorable, mask)
 
 
+@shaped(score="G E", outcome="G", scorable="G", mask="G E")
 def with_outcome(score: Array, outcome: Array, scorable: Array, mask: Array) -> Array:
     """Scores [G, E] of steps, and on each last step the outcome over the group's mean instead.
 
@@ -78,6 +71,7 @@ def with_outcome(score: Array, outcome: Array, scorable: Array, mask: Array) -> 
     return jnp.where(last, over[:, None], jnp.where(mask, score, 0.0))
 
 
+@shaped(laws="G E A", seen="G E")
 def sibling_robustness(laws: Array, seen: Array) -> tuple[Array, Array]:
     """R without an intervention: 1 - mean_{j != i} JSD(P_ik, P_jk)/ln 2, and where it is defined.
 
@@ -93,6 +87,7 @@ def sibling_robustness(laws: Array, seen: Array) -> tuple[Array, Array]:
     return reward.robustness(laws, beside, others)
 
 
+@shaped(laws="G E A", outcome="G", seen="G E")
 def sibling_value(laws: Array, outcome: Array, seen: Array) -> Array:
     """Phi without a branch: the outcomes of siblings, weighted by how alike their laws are here.
 
@@ -113,6 +108,7 @@ def sibling_value(laws: Array, outcome: Array, seen: Array) -> Array:
     return jnp.where(total > 0, mean, jnp.nan)
 
 
+@shaped(laws="G E A", seen="G E")
 def sibling_variance(laws: Array, seen: Array) -> tuple[Array, Array]:
     """V_k [G, E] in [0, 1): sum over answers of the variance (ddof 0) across the group's laws.
 
@@ -140,25 +136,7 @@ def _others(seen: Array) -> Array:
     return apart[:, None] & seen[..., None] & jnp.swapaxes(seen, 0, 1)[None]
 
 
-def controlled(
-    credit: Credit, spans: Spans, rollout: Rollout, keys: Array, *, rule: CreditRule
-) -> Credit:
-    """The credit of one group under `rule.control`; scores of steps stay as they were measured.
-
-    `keys` [G]: one per trajectory, of this optimisation step; consumed.
-    """
-    if rule.control == "none":
-        return credit
-    per_step = credit.step_advantage
-    if rule.control == "permuted":
-        per_step = jax.vmap(permuted)(keys, per_step, spans.mask)
-    else:
-        per_step = jax.vmap(inverted)(per_step, tokens_of(spans), spans.mask)
-    return dataclasses.replace(
-        credit, step_advantage=per_step, advantage=spread_all(per_step, spans, rollout, rule)
-    )
-
-
+@shaped(per_step="E", mask="E")
 def permuted(key: Array, per_step: Array, mask: Array) -> Array:
     """The selected entries of [E] in an order drawn by `key`; they must come first."""
     draw = jax.random.uniform(key, per_step.shape)
@@ -166,6 +144,7 @@ def permuted(key: Array, per_step: Array, mask: Array) -> Array:
     return jnp.where(mask, per_step[order], 0.0)
 
 
+@shaped(per_step="E", tokens="E", mask="E")
 def inverted(per_step: Array, tokens: Array, mask: Array) -> Array:
     """[E] mirrored at its mean over the tokens [E], which stays what it was.
 

@@ -23,57 +23,116 @@ import jax.numpy as jnp
 from gccpo_jax import reward
 from gccpo_jax.advantage import paper as reconstruction
 from gccpo_jax.advantage import step_advantages as adv
-from gccpo_jax.advantage.baselines import leave_one_out, of_outcome
-from gccpo_jax.advantage.controls import step_term
-from gccpo_jax.advantage.rule import (
-    Credit,
-    CreditRule,
-    measured,
-    on_every_token,
-    outcome_scalar,
-    spread_all,
-    tokens_of,
+from gccpo_jax.advantage.baselines import leave_one_out, outcome_advantage
+from gccpo_jax.advantage.controls import inverted, permuted, step_term
+from gccpo_jax.advantage.credit import Credit, on_every_token, spread_all, tokens_of
+from gccpo_jax.config import CreditConfig
+from gccpo_jax.masked import length_mask, masked_median
+from gccpo_jax.reward.group import (
+    GroupReading,
+    StepScores,
+    check_reading,
+    existing,
+    measure,
+    outcomes,
 )
-from gccpo_jax.masked import first, masked_median
-from gccpo_jax.reward.group import Reading, StepScores, outcomes, readable_laws
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans
 
 
-def of_group(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+@partial(jax.jit, static_argnames=("rule", "max_other"))
+def credit_batch(
+    reading: GroupReading,
+    spans: Spans,
+    rollout: Rollout,
+    use_gate: Array,
+    keys: Array | None = None,
+    *,
+    rule: CreditConfig,
+    max_other: float,
+) -> Credit:
+    """Measures the steps of a batch and credits each group; jitted, [B, G, ...] in and out.
+
+    Args:
+      reading: arrays of B groups. spans: macro-steps [B, G, E]. rollout: [B, G, T].
+      use_gate: [] bool; False where the reader failed its gate, so that no law is used:
+        R is 1, all Q are equal, the paper's robustness is 0.
+      keys: [B, G], for `rule.control` "permuted" only; consumed.
+      rule: the choices. max_other: more mass outside the candidates, and a law is unreadable.
+    """
+    check(**fields("reading", reading, outcome="B G"), **fields("rollout", rollout, tokens="B G T"))
+    scores = measure(
+        reading, spans, use_gate, gate=rule.gate, gate_answer=rule.gate_answer,
+        gate_by=rule.gate_by, max_other=max_other,
+    )  # fmt: skip
+    of_group = partial(credit_group, rule=rule)
+    in_axes = (0, 0, 0, 0, None if keys is None else 0)
+    return jax.vmap(of_group, in_axes=in_axes)(reading, scores, spans, rollout, keys)
+
+
+def credit_group(
+    reading: GroupReading,
+    scores: StepScores,
+    spans: Spans,
+    rollout: Rollout,
+    keys: Array | None = None,
+    *,
+    rule: CreditConfig,
 ) -> Credit:
     """Credit of one group by `rule.kind`; each kind is a function of the same arguments.
 
     Args:
-      reading: arrays of the group. spans: macro-steps [G, E]. rollout: [G, T].
-      use_gate: [] bool; False where the reader failed its gate, so that no law is used:
-        R is 1, all Q are equal, the paper's robustness is 0.
+      reading: arrays of the group. scores: what `measure` made of them, [G, E].
+      spans: macro-steps [G, E]. rollout: [G, T].
+      keys: [G], of this optimisation step, for `rule.control` "permuted" only; consumed.
       rule: the choices.
     A trajectory that could not be scored gets 0 and leaves every baseline.
+
+    Raises:
+      ValueError: an axis too many or too few; names the argument and both shapes.
     """
+    check_reading(reading, spans)
+    check(
+        **fields("scores", scores, **dict.fromkeys(vars(scores), "G E")),
+        **fields("spans", spans, mask="G E"),
+        **fields("rollout", rollout, tokens="G T"),
+    )
+    if rule.kind == "gated_gae":
+        return gated_gae(reading, scores, spans, rollout, keys, rule=rule)
     kinds = {
-        "gated_gae": gated_gae,
         "additive": additive,
         "selective": selective,
         "four_corner": four_corner,
         "paper": paper,
         "l2t": l2t,
     }
-    return kinds[rule.kind](reading, spans, rollout, use_gate, rule=rule)
+    return kinds[rule.kind](reading, scores, spans, rollout, rule=rule)
 
 
 def gated_gae(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading,
+    scores: StepScores,
+    spans: Spans,
+    rollout: Rollout,
+    keys: Array | None,
+    *,
+    rule: CreditConfig,
 ) -> Credit:
     """`credit="gated_gae"`, the default: Phi is the critic and R gates what it praises.
 
-    `rule.step_term` puts a control in the place of d~ (see `terms`).
+    `rule.step_term` and `rule.control` put a control in its place (see `controls.py`).
     """
-    mask, scores = measured(reading, spans, use_gate, rule)
-    term = step_term(reading, scores, spans, use_gate, rule)
+    mask, tokens = existing(reading, spans), tokens_of(spans)
+    term = earned = step_term(reading, scores, spans, rule)
+    if rule.control == "permuted":
+        if keys is None:
+            raise ValueError("credit control 'permuted': expected keys [G], got None")
+        earned = jax.vmap(permuted)(keys, term, mask)
     discount = partial(adv.discounted_effects, lam=rule.lam, tokens_per_unit=rule.tokens_per_unit)
-    per_step = adv.recentre(jax.vmap(discount)(term, tokens_of(spans)), mask)
+    per_step = adv.recentre(jax.vmap(discount)(earned, tokens), mask)
+    if rule.control == "inverted":
+        per_step = jax.vmap(inverted)(per_step, tokens, spans.mask)
     return Credit(
         **vars(scores),
         step_score=term,
@@ -83,17 +142,17 @@ def gated_gae(
 
 
 def additive(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
     """`credit="additive"`: two streams with a baseline each, nearest to the paper's shape.
 
     C is clipped to [-1, 1]; token weights apply to C only, so that weight 0 is
     `outcome_only`.
     """
-    mask, scores = measured(reading, spans, use_gate, rule)
+    mask = existing(reading, spans)
     process = jnp.clip(adv.recentre(scores.gated, mask), -1.0, 1.0)
     weighted = rule.additive_weight * process
-    scalar = outcome_scalar(reading, rule)
+    scalar = outcome_advantage(outcomes(reading), reading.scorable, rule=rule)
     return Credit(
         **vars(scores),
         step_score=process,
@@ -103,17 +162,21 @@ def additive(
 
 
 def selective(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
     """`credit="selective"`: the outcome's advantage goes where the answer was caused; no gold.
 
     A step without Q takes the median of its group's (all equal if there is none).
     """
-    mask, scores = measured(reading, spans, use_gate, rule)
+    mask = existing(reading, spans)
     filled = reward.fill_undefined(scores.selectivity, scores.selective_defined)
     preserve = partial(adv.mass_preserving, floor=rule.selective_floor)
     weights = jax.vmap(preserve)(filled, tokens_of(spans))
-    per_step = jnp.where(mask, weights * outcome_scalar(reading, rule)[:, None], 0.0)
+    per_step = jnp.where(
+        mask,
+        weights * outcome_advantage(outcomes(reading), reading.scorable, rule=rule)[:, None],
+        0.0,
+    )
     return Credit(
         **vars(scores),
         step_score=weights,
@@ -123,7 +186,7 @@ def selective(
 
 
 def four_corner(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
     """`credit="four_corner"`: one advantage a trajectory, for the outcome and its soundness.
 
@@ -131,11 +194,11 @@ def four_corner(
     trajectory without any takes the median of its group's (1 if there is none, which
     leaves the outcome's contrast, scaled).
     """
-    mask, scores = measured(reading, spans, use_gate, rule)
+    mask = existing(reading, spans)
     sound, known = jax.vmap(adv.token_mean)(
         scores.selectivity, tokens_of(spans), scores.selective_defined
     )
-    sound = reward.fill_undefined(sound, known)
+    sound = reward.fill_undefined(sound[:, None], known[:, None])[:, 0]
     shaped = adv.four_corner(outcomes(reading), sound, a=rule.corner_a, b=rule.corner_b)
     scalar = leave_one_out(shaped, reading.scorable)
     return Credit(
@@ -146,36 +209,27 @@ def four_corner(
     )
 
 
-def outcome_only(
-    outcome: Array,  # [G]
-    scorable: Array,  # [G] bool
-    rollout: Rollout,  # [G, T]
-    *,
-    baseline: str,
-    ddof: int,
-    epsilon: float,
-    k: int = 1,
-) -> Array:
+def outcome_only(outcome: Array, scorable: Array, rollout: Rollout, *, rule: CreditConfig) -> Array:
     """The trajectory's outcome advantage on each of its tokens, [G, T].
 
-    The baselines are those of `baselines.of_outcome`.
+    Args: outcome [G]; scorable [G] bool; rollout [G, T]. The baselines are those of
+    `baselines.outcome_advantage`.
     """
-    scalar = of_outcome(outcome, scorable, baseline=baseline, ddof=ddof, epsilon=epsilon, k=k)
-    return on_every_token(scalar, rollout)
+    return on_every_token(outcome_advantage(outcome, scorable, rule=rule), rollout)
 
 
 def paper(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
     """`credit="paper"`: the reconstruction of `paper.py`, over whatever nuisance arms there are.
 
     A step without a readable law takes the median of its group's robustness (0 if
     there is none); the scale of the energies is their mean over the group.
     """
-    mask, scores = measured(reading, spans, use_gate, rule)
-    factual, usable, _ = readable_laws(reading, mask, use_gate, rule.max_other)
+    mask = existing(reading, spans)
+    arms, seen = reading.nuisance, scores.readable[..., None]
     robust, defined = reconstruction.robustness(
-        reading.nuisance.beside(factual), reading.nuisance.laws, usable
+        arms.beside(jnp.where(seen, reading.factual, 0.0)), arms.laws, arms.usable & seen
     )
     robust = jnp.where(defined, robust, masked_median(robust, defined, fallback=0.0))
     process = robust + rule.paper_weight * reconstruction.effectiveness(reading.energy, mask)
@@ -183,7 +237,7 @@ def paper(
 
 
 def l2t(
-    reading: Reading, spans: Spans, rollout: Rollout, use_gate: Array, *, rule: CreditRule
+    reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
     """`credit="l2t"`: Learning to Think (arXiv 2505.10425) without its compression penalty.
 
@@ -191,7 +245,7 @@ def l2t(
     penalty (g . dtheta)^2 is `process_supervision.compression`: the paper does not say which
     displacement dtheta is meant inside one rollout, so none is made up here.
     """
-    mask, scores = measured(reading, spans, use_gate, rule)
+    mask = existing(reading, spans)
     return _mapped_back(scores.effect, mask, scores, reading, spans, rollout, rule)
 
 
@@ -199,14 +253,14 @@ def _mapped_back(
     process: Array,
     mask: Array,
     scores: StepScores,
-    reading: Reading,
+    reading: GroupReading,
     spans: Spans,
     rollout: Rollout,
-    rule: CreditRule,
+    rule: CreditConfig,
 ) -> Credit:
     """L2T's token half: step rewards [G, E] and outcomes to token advantages [G, T]."""
     size = rollout.tokens.shape[-1]
-    inside = first(rollout.length, size)
+    inside = length_mask(rollout.length, size)
     step = jax.vmap(partial(step_of_token, size=size))(spans)
     per_token = reconstruction.token_advantages(
         process, outcomes(reading), reading.scorable, rollout.logp, step, inside, mask,

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from gccpo_jax.advantage import shaping
 from gccpo_jax.advantage.baselines import RIGHT
 from gccpo_jax.advantage.kinds import outcome_only
-from gccpo_jax.advantage.rule import CreditRule
-from gccpo_jax.masked import first
+from gccpo_jax.config import CreditConfig
+from gccpo_jax.masked import length_mask
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, Rollout
 
 
@@ -28,6 +29,8 @@ def shaped_outcome(
       limit: most tokens of a response. overlong: buffer of `shaping.soft_overlong`, 0: off.
       length_penalty: alpha of `shaping.length_penalised`, 0: off.
     """
+    named = {"outcome": (outcome, "G"), "scorable": (scorable, "G")}
+    check(**named, **fields("rollout", rollout, length="G"))
     reward = outcome
     if length_penalty:
         reward = shaping.length_penalised(
@@ -38,28 +41,26 @@ def shaped_outcome(
     return jnp.where(scorable, reward, 0.0)
 
 
-def of_outcomes(outcome: Array, scorable: Array, rollout: Rollout, *, rule: CreditRule) -> Array:
+def outcome_advantages(
+    outcome: Array, scorable: Array, rollout: Rollout, *, rule: CreditConfig
+) -> Array:
     """Token advantages [G, T] of one group by `rule.kind`; a kind is a function of the same.
 
     Args: outcome [G], shaped or not; scorable [G] bool; rollout [G, T].
     """
-    kinds = {"outcome": _outcome, "gtpo": _gtpo, "grpo_s": _grpo_s}
-    return kinds[rule.kind](outcome, scorable, rollout, rule)
+    named = {"outcome": (outcome, "G"), "scorable": (scorable, "G")}
+    check(**named, **fields("rollout", rollout, tokens="G T", entropy="G T"))
+    if rule.kind == "outcome":
+        return outcome_only(outcome, scorable, rollout, rule=rule)
+    return {"gtpo": _gtpo, "grpo_s": _grpo_s}[rule.kind](outcome, scorable, rollout, rule)
 
 
-def _outcome(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule) -> Array:
-    return outcome_only(
-        outcome, scorable, rollout,
-        baseline=rule.baseline, ddof=rule.ddof, epsilon=rule.epsilon, k=rule.pass_k,
-    )  # fmt: skip
-
-
-def _gtpo(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule) -> Array:
+def _gtpo(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditConfig) -> Array:
     inside = _inside(scorable, rollout)
     return shaping.gtpo(outcome > RIGHT, rollout.entropy, inside, **_options(rule))
 
 
-def _grpo_s(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule) -> Array:
+def _grpo_s(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditConfig) -> Array:
     inside = _inside(scorable, rollout)
     scalar = shaping.grpo_s(outcome > RIGHT, rollout.entropy, inside, scorable, **_options(rule))
     return jnp.where(inside, scalar[:, None], 0.0)
@@ -67,10 +68,10 @@ def _grpo_s(outcome: Array, scorable: Array, rollout: Rollout, rule: CreditRule)
 
 def _inside(scorable: Array, rollout: Rollout) -> Array:
     """[G, T] bool: response tokens of scorable trajectories."""
-    return first(rollout.length, rollout.tokens.shape[-1]) & scorable[:, None]
+    return length_mask(rollout.length, rollout.tokens.shape[-1]) & scorable[:, None]
 
 
-def _options(rule: CreditRule) -> dict[str, float]:
+def _options(rule: CreditConfig) -> dict[str, float]:
     return {
         "base": rule.entropy_base,
         "bonus": rule.entropy_bonus,

@@ -46,6 +46,7 @@ from gccpo_jax.advantage.baselines import group_zscore
 from gccpo_jax.advantage.step_advantages import surprise_weights
 from gccpo_jax.masked import masked_mean, safe_divide
 from gccpo_jax.reward import kl_divergence
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.types import Array
 
 ROUNDING = 1e-5
@@ -62,6 +63,8 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
     Example: softmax(2 h), h = (1, 0), moved by (0, 1) and by (.5, 0): KL .327813 and
       .040862, rob .831655.
     """
+    beside = "... A" if factual.ndim < perturbed.ndim else "... P A"
+    check(factual=(factual, beside), perturbed=(perturbed, "... P A"), usable=(usable, "... P"))
     if factual.ndim < perturbed.ndim:
         factual = jnp.broadcast_to(factual[..., None, :], perturbed.shape)
     factual = jnp.where(usable[..., None], factual, 0.0)
@@ -71,6 +74,7 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
     return jnp.where(defined, jnp.exp(-masked_mean(divergence, usable, axis=-1)), 0.0), defined
 
 
+@shaped(energy="G E", mask="G E")
 def effectiveness(energy: Array, mask: Array) -> Array:
     """eff = x / (1 + x) in [0, 1), x = energy over its mean over the group.
 
@@ -82,6 +86,7 @@ def effectiveness(energy: Array, mask: Array) -> Array:
     return relative / (1.0 + relative)
 
 
+@shaped(process="E", outcome="", logp="T", step="T", inside="T", mask="E")
 def token_rewards(
     process: Array, outcome: Array, logp: Array, step: Array, inside: Array, mask: Array,
     *, alpha: float,
@@ -107,6 +112,7 @@ def token_rewards(
     return each[step] * surprise_weights(logp, step, inside, size)
 
 
+@shaped(x="T", mask="T")
 def truncated_mean(x: Array, mask: Array, *, truncation: float) -> Array:
     """Mean of x [T] over the mask [T] without the `truncation` largest and smallest.
 
@@ -120,6 +126,7 @@ def truncated_mean(x: Array, mask: Array, *, truncation: float) -> Array:
     return masked_mean(ordered, (rank >= cut) & (rank < count - cut))
 
 
+@shaped(advantage="", reward="T", score="", inside="T")
 def back_map(
     advantage: Array, reward: Array, score: Array, inside: Array, *, floor: float, clip: float
 ) -> Array:
@@ -139,6 +146,7 @@ def back_map(
     return jnp.where(inside, jnp.clip(mapped, -clip, clip), 0.0)
 
 
+@shaped(process="G E", outcome="G", where="G", logp="G T", step="G T", inside="G T", mask="G E")
 def token_advantages(
     process: Array, outcome: Array, where: Array, logp: Array, step: Array, inside: Array,
     mask: Array, *, alpha: float, truncation: float, ddof: int, epsilon: float, floor: float,

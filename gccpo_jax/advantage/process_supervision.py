@@ -13,9 +13,11 @@ import jax.numpy as jnp
 
 from gccpo_jax.advantage.baselines import group_zscore
 from gccpo_jax.masked import masked_mean, masked_sum
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array, Params
 
 
+@shaped(score="G E", mask="G E")
 def process_supervision(
     score: Array, mask: Array, *, ddof: int = 1, epsilon: float = 1e-4
 ) -> Array:
@@ -36,6 +38,7 @@ def process_supervision(
     return jnp.where(mask, jnp.cumsum(z[:, ::-1], axis=1)[:, ::-1], 0.0)
 
 
+@shaped(value="E+1", mask="E")
 def progress(value: Array, mask: Array) -> Array:
     """MRT's progress [E] of each episode: success after it less success before it.
 
@@ -47,11 +50,13 @@ def progress(value: Array, mask: Array) -> Array:
     return jnp.where(mask, value[1:] - value[:-1], 0.0)
 
 
+@shaped(outcome="", value="E+1", mask="E")
 def progress_reward(outcome: Array, value: Array, mask: Array, *, alpha: float) -> Array:
     """MRT's reward [] of one trajectory: outcome + alpha times the sum of its progress."""
     return outcome + alpha * masked_sum(progress(value, mask), mask)
 
 
+@shaped(reward="G", terminated="H", where="G", ends="H")
 def over_terminating(reward: Array, terminated: Array, where: Array, ends: Array) -> Array:
     """MRT's advantage [G] against answering at once: A = R - mean reward of those that did.
 
@@ -80,6 +85,7 @@ def compression(logp: Callable[[Params], Array], params: Params, change: Params)
     return along**2
 
 
+@shaped(value="E+1", penalty="E", mask="E")
 def dense_reward(value: Array, penalty: Array, mask: Array, *, beta: float) -> Array:
     """L2T's dense reward [E]: `progress` less beta C_k; `paper.token_rewards` takes it on.
 
@@ -89,6 +95,7 @@ def dense_reward(value: Array, penalty: Array, mask: Array, *, beta: float) -> A
     return jnp.where(mask, progress(value, mask) - beta * penalty, 0.0)
 
 
+@shaped(score="E", mask="E", right="", centre="")
 def consistency(
     score: Array,
     mask: Array,
@@ -114,6 +121,7 @@ def consistency(
     return sign * 2.0 * inner - jnp.where(odd, penalty, 0.0)
 
 
+@shaped(score="G", right="G", where="G")
 def curate(score: Array, right: Array, where: Array, *, remove: int) -> Array:
     """PROF's filter: [G] bool, trajectories that stay when `remove` go to balance the classes.
 

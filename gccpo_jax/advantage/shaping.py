@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.advantage.baselines import RIGHT, group_zscore, has_contrast
 from gccpo_jax.masked import masked_mean, masked_sum, safe_divide
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 ROUNDING = 1e-6
@@ -30,6 +31,7 @@ def soft_overlong(length: Array, *, limit: int, buffer: int) -> Array:
     return jnp.clip(over / buffer, -1.0, 0.0)
 
 
+@shaped(outcome="G", length="G", finished="G", where="G")
 def length_penalised(
     outcome: Array, length: Array, finished: Array, where: Array, *, alpha: float
 ) -> Array:
@@ -53,6 +55,7 @@ def length_penalised(
     return jnp.where(where & finished, outcome * factor, 0.0)
 
 
+@shaped(right="G", entropy="G T", inside="G T")
 def gtpo_rewards(
     right: Array, entropy: Array, inside: Array, *, base: float, bonus: float, floor: float
 ) -> Array:
@@ -85,11 +88,11 @@ def gtpo(
     entropy: Array,
     inside: Array,
     *,
-    base: float = 1.0,
-    bonus: float = 0.1,
-    floor: float = 1e-6,
-    ddof: int = 1,
-    epsilon: float = 1e-4,
+    base: float,
+    bonus: float,
+    floor: float,
+    ddof: int,
+    epsilon: float,
 ) -> Array:
     """GTPO's token advantages [G, T]: `gtpo_rewards`, each class z-scored over all tokens.
 
@@ -111,6 +114,7 @@ def gtpo(
     return scaled(gains) + scaled(loses)
 
 
+@shaped(right="G", entropy="G T", inside="G T", where="G")
 def grpo_s_rewards(
     right: Array,
     entropy: Array,
@@ -138,11 +142,11 @@ def grpo_s(
     inside: Array,
     where: Array,
     *,
-    base: float = 1.0,
-    bonus: float = 0.1,
-    floor: float = 1e-6,
-    ddof: int = 1,
-    epsilon: float = 1e-4,
+    base: float,
+    bonus: float,
+    floor: float,
+    ddof: int,
+    epsilon: float,
 ) -> Array:
     """Advantages [G]: the z-score of `grpo_s_rewards` over the group (arXiv 2508.04349, eq. 7)."""
     rewards = grpo_s_rewards(right, entropy, inside, where, base=base, bonus=bonus, floor=floor)

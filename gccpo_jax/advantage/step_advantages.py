@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import leave_one_out_mean, masked_mean, masked_sum, safe_divide
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Spans
 
 
+@shaped(gated="E", tokens="E")
 def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_unit: float) -> Array:
     """Sum of later gated effects, discounted by the tokens in between.
 
@@ -39,17 +41,24 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
     return jax.lax.scan(back, jnp.float32(0), (gated, decay), reverse=True)[1]
 
 
+@shaped(advantage="G E", mask="G E")
 def recentre(advantage: Array, mask: Array) -> Array:
     """Subtracts the leave-one-out group mean of the same step index.
 
     Args:
-      advantage, mask: [G, E]. A step that no other trajectory has keeps its advantage.
+      advantage, mask: [G, E]. A step that no other trajectory has keeps its advantage; where
+        all are equal they become exactly 0.
     No division by a standard deviation: most effects are 0, and must stay 0.
     With Phi the group's mean outcome, no gate and lam = 1 this is `leave_one_out`.
     """
-    return jnp.where(mask, advantage - leave_one_out_mean(advantage, mask, axis=0), 0.0)
+    highest = jnp.max(jnp.where(mask, advantage, -jnp.inf), axis=0, keepdims=True)
+    lowest = jnp.min(jnp.where(mask, advantage, jnp.inf), axis=0, keepdims=True)
+    alike = (highest == lowest) & (jnp.sum(mask, axis=0, keepdims=True) > 1)
+    centred = advantage - leave_one_out_mean(advantage, mask, axis=0)
+    return jnp.where(mask & ~alike, centred, 0.0)
 
 
+@shaped(logp="T", step="T", mask="T")
 def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> Array:
     """Weights [T] proportional to -log p of each token, with token mean 1 inside every step.
 
@@ -72,10 +81,12 @@ def surprise_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> A
 
 def to_tokens(per_step: Array, spans: Spans, size: int) -> Array:
     """Spreads [E] over the tokens [T] of each step; 0 outside every step."""
+    check(per_step=(per_step, "E"), spans=(spans.mask, "E"))
     step = step_of_token(spans, size)
     return jnp.append(per_step, 0.0)[step]
 
 
+@shaped(score="E", tokens="E")
 def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
     """Step weights that move an advantage between steps and keep its mean over the tokens.
 
@@ -97,6 +108,7 @@ def mass_preserving(score: Array, tokens: Array, *, floor: float) -> Array:
     return jnp.where(tokens > 0, weight, 0.0)
 
 
+@shaped(score="E", tokens="E", where="E")
 def token_mean(score: Array, tokens: Array, where: Array) -> tuple[Array, Array]:
     """Mean of the selected steps' scores [E], weighted by their tokens [E].
 
@@ -109,6 +121,7 @@ def token_mean(score: Array, tokens: Array, where: Array) -> tuple[Array, Array]
     return mean, total > 0
 
 
+@shaped(outcome="...", soundness="...")
 def four_corner(outcome: Array, soundness: Array, *, a: float, b: float) -> Array:
     """One reward for being right and for being right for a reason.
 
@@ -127,6 +140,7 @@ def four_corner(outcome: Array, soundness: Array, *, a: float, b: float) -> Arra
 
 def to_steps(per_token: Array, spans: Spans) -> Array:
     """Mean [E] of [T] over the tokens of each step; 0 where a step has none."""
+    check(per_token=(per_token, "T"), spans=(spans.mask, "E"))
     step = step_of_token(spans, per_token.shape[0])
     member = step[:, None] == jnp.arange(spans.mask.shape[0])[None]
     return masked_mean(jnp.broadcast_to(per_token[:, None], member.shape), member, axis=0)

@@ -46,6 +46,7 @@ class Analysis:
     hits: np.ndarray  # [B, G, E + 1] int  branches that ended right, of `tried`
     tried: np.ndarray  # [B, G, E + 1] int
     effect: np.ndarray  # [B, G, E]  D_k
+    laws: reward.Laws  # [B, G, ...] of the scored reader: what the next scores are made from
     scored_value: np.ndarray  # [B, G, E + 1]  P(a*) of the scored reader
     scored_effect: np.ndarray  # [B, G, E]
     other: np.ndarray  # [B, G, E]  mass of the scored law outside the candidates
@@ -82,7 +83,7 @@ def analyse_traces(
       limit: tokens that prefix and branch hold together.
     """
     solver, traces = seen.solver, seen.traces
-    c = settings.config()
+    c = settings.counterfactual
     spans = trim_steps(spans)
     places = Places(spans, spans, starts_of(seen))
     candidates, answers = candidates_of(
@@ -90,25 +91,23 @@ def analyse_traces(
         solver.tokenizer,
         traces.items,
         pool_of,
-        count=settings.max_candidates,
-        max_tokens=settings.max_answer_tokens,
+        count=c.max_candidates,
+        max_tokens=c.max_answer_tokens,
     )
-    tapes = fresh_tapes(traces.keys, traces.tokens.shape[1], settings.draws)
+    tapes = fresh_tapes(traces.keys, traces.tokens.shape[1], c.draws)
     go_on = readers.continued(
         seen,
         answers,
-        settings.max_candidates,
+        c.max_candidates,
         noise.keyed(tapes, solver.policy.vocab_size),
         max_tokens=settings.max_tokens,
         limit=limit,
-        at_once=-(-_ROWS // (traces.lengths.size * settings.draws)),
+        at_once=-(-_ROWS // (traces.lengths.size * c.draws)),
     )
     values = _values(go_on, traces, spans)
-    asked = ask(
-        seen, seen, places, candidates, c.counterfactual, c.segmentation, settings.max_tokens
-    )
+    asked = ask(seen, seen, places, candidates, c, settings.segmentation, settings.max_tokens)
     laws = _laws(asked)
-    found = jax.tree.map(np.asarray, _scores(laws))
+    found = jax.tree.map(np.asarray, reward.score_batch(laws, max_other=c.max_other))
     mask = np.asarray(spans.mask)
     checked = audit(
         seen,
@@ -116,17 +115,18 @@ def analyse_traces(
         go_on,
         answers,
         arms=settings.audit_arms,
-        candidates=settings.max_candidates,
+        candidates=c.max_candidates,
         limit=limit,
         max_tokens=settings.max_tokens,
-        min_step_tokens=settings.min_step_tokens,
+        min_step_tokens=settings.segmentation.min_tokens,
     )
     return Analysis(
         spans=jax.tree.map(np.asarray, spans),
-        labels=_padded(answers, settings.max_candidates),
+        labels=_padded(answers, c.max_candidates),
         outcome=traces.outcome,
         **_signed(values, traces.outcome, mask),
-        scored_value=_scored_values(found, laws),
+        laws=laws,
+        scored_value=_scored_values(found, laws, c.max_other),
         scored_effect=_defined(found.effect),
         other=np.where(mask, np.asarray(laws.factual)[..., -1], np.nan),
         robustness=_defined(found.robustness),
@@ -139,8 +139,8 @@ def analyse_traces(
         equivariance=equivariance(
             seen,
             places,
-            arms=settings.equivariance_arms,
-            max_answer_tokens=settings.max_answer_tokens,
+            arms=c.equivariance_arms,
+            max_answer_tokens=c.max_answer_tokens,
         ),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
@@ -213,18 +213,13 @@ def _laws(asked: Asked) -> reward.Laws:
     )
 
 
-@jax.jit
-def _scores(laws: reward.Laws) -> reward.Scores:
-    return jax.vmap(jax.vmap(reward.score))(laws)
-
-
 def _defined(score: reward.Score) -> np.ndarray:
     return np.where(score.defined, score.value, np.nan)
 
 
-def _scored_values(found: reward.Scores, laws: reward.Laws) -> np.ndarray:
+def _scored_values(found: reward.Scores, laws: reward.Laws, max_other: float) -> np.ndarray:
     before = np.asarray(laws.before)
-    ok = (np.asarray(laws.gold) >= 0) & np.asarray(reward.readable(laws.before))
+    ok = (np.asarray(laws.gold) >= 0) & np.asarray(reward.readable(laws.before, max_other))
     start = np.where(ok, before[..., 0], np.nan)
     return np.concatenate([start[..., None], _defined(found.value)], -1)
 

@@ -167,8 +167,7 @@ def analyse_batch(
         traces, texts_of, limit = sampled, sampled.texts, settings.max_tokens
         spans = find_all_steps(
             solver.boundary, traces.rollout.tokens, traces.rollout.length,
-            max_steps=settings.max_steps, min_tokens=settings.min_step_tokens,
-            max_tokens=settings.max_step_tokens,
+            **dataclasses.asdict(settings.segmentation),
         )  # fmt: skip
     _check_context(loaded, prompts, limit)
     seen = Seen(solver, loaded.params, traces)
@@ -231,15 +230,15 @@ def encode_solutions(
     loaded: Model, queries: Sequence[Query], prompts: Prompts, settings: Settings, width: int = 0
 ) -> tuple[Traces, Spans]:
     """Given solutions as traces [B, 1, T] with their own steps as spans."""
-    solver = loaded.solver
-    rows = [merge_to(step_ids(solver, query.steps or ()), settings.max_steps) for query in queries]
+    solver, most = loaded.solver, settings.segmentation.max_steps
+    rows = [merge_to(step_ids(solver, query.steps or ()), most) for query in queries]
     longest = max(sum(map(len, row)) for row in rows)
     size = width or round_up(max(longest, 1))
     if longest > size:
         raise UserError(f"a solution has {longest} tokens, more than the {size} asked for")
     tokens = np.zeros((len(rows), 1, size), np.int32)
     lengths = np.zeros((len(rows), 1), np.int32)
-    start, end = np.zeros((2, len(rows), 1, settings.max_steps), np.int32)
+    start, end = np.zeros((2, len(rows), 1, most), np.int32)
     mask = np.zeros(start.shape, bool)
     for b, row in enumerate(rows):
         flat = [token for piece in row for token in piece]

@@ -28,7 +28,7 @@ from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.places import Places, boundary_sites, places_of
 from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
-from gccpo_jax.reward.group import Reading
+from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import from_first, of_first, to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
@@ -44,7 +44,7 @@ def read(
     section: CounterfactualConfig,
     segmentation: SegmentationConfig,
     watch: Stopwatch,
-) -> tuple[Reading, Spans, dict[str, float]]:
+) -> tuple[GroupReading, Spans, dict[str, float]]:
     """Cuts sampled trajectories into macro-steps and reads them.
 
     Args:
@@ -89,7 +89,7 @@ def read(
             arms=section.equivariance_arms,
             max_answer_tokens=section.max_answer_tokens,
         )
-    reading = Reading(
+    reading = GroupReading(
         outcome=jnp.asarray(np.nan_to_num(traces.outcome)),
         scorable=jnp.asarray(traces.scorable),
         value=jnp.asarray(value),

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.objective.ratios import MAX_LOG_RATIO, safe_ratio
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 ESTIMATORS = ("k3", "k3_k2", "k2", "k1")
@@ -65,6 +66,7 @@ def estimate(log_ratio: Array, estimator: str) -> Array:
     return {"k1": k1, "k2": k2, "k3": k3, "k3_k2": k3_k2}[estimator](log_ratio)
 
 
+@shaped(log_ratio="...", policy_log_ratio="...")
 def corrected(log_ratio: Array, policy_log_ratio: Array, estimator: str) -> Array:
     """`estimate` times w = policy / behaviour, for samples of the behaviour policy.
 

@@ -21,6 +21,7 @@ from gccpo_jax.objective.ratios import (
     sequence_token_log_ratio,
 )
 from gccpo_jax.objective.reductions import reduce_tokens
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array, record
 
 LOSSES = ("ppo", "gspo", "gspo_token", "cispo")
@@ -39,6 +40,15 @@ class Loss:
     drift: Array  # []  k3 estimate of KL(behaviour || policy), nats
 
 
+@shaped(
+    logp="N T",
+    behaviour_logp="N T",
+    reference_logp="N T",
+    advantage="N T",
+    mask="N T",
+    entropy="N T",
+    weight="N T",
+)
 def policy_loss(
     logp: Array,
     behaviour_logp: Array,
@@ -132,6 +142,7 @@ def _log(log_ratio: Array, mask: Array, penalty: Array, clipped: Array) -> list[
     return [jnp.sum(mask, dtype=jnp.float32), *sums]
 
 
+@shaped(logp="B G T", behaviour_logp="B G T", reward="B G", mask="B G T")
 def gvpo_loss(
     logp: Array, behaviour_logp: Array, reward: Array, mask: Array, *, scale: float
 ) -> Loss:
@@ -166,6 +177,7 @@ def gvpo_loss(
     return Loss(jnp.sum(per_question), questions, *_log(log_ratio, mask, nothing, nothing))
 
 
+@shaped(logp="N T", mask="N T")
 def negative_log_likelihood(logp: Array, mask: Array) -> Loss:
     """Supervised loss: the token mean of -log p over `mask` [N, T]."""
     total, denominator = reduce_tokens(-logp, mask, "token_mean")

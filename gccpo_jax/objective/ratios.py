@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_sum
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 MAX_LOG_RATIO = 20.0
@@ -41,6 +42,7 @@ def bounded_logp(logp: Array) -> Array:
     return jnp.maximum(logp, MIN_LOGP)
 
 
+@shaped(log_ratio="...", advantage="...")
 def clipped_surrogate(
     log_ratio: Array, advantage: Array, low: float, high: float, dual_clip: float = 0.0
 ) -> Array:
@@ -63,6 +65,7 @@ def clipped_surrogate(
     return gain
 
 
+@shaped(log_ratio="...", advantage="...")
 def clip_is_active(
     log_ratio: Array, advantage: Array, low: float, high: float, dual_clip: float = 0.0
 ) -> Array:
@@ -74,6 +77,7 @@ def clip_is_active(
     return active | ((advantage < 0) & (ratio > dual_clip)) if dual_clip else active
 
 
+@shaped(log_ratio="... T", mask="... T")
 def sequence_log_ratio(log_ratio: Array, mask: Array) -> Array:
     """GSPO's log s of one response (arXiv 2507.18071, eq. 7), at each of its tokens.
 
@@ -109,6 +113,7 @@ def capped_weight(log_ratio: Array, ratio_cap: float) -> Array:
     return jax.lax.stop_gradient(jnp.minimum(safe_ratio(log_ratio), ratio_cap))
 
 
+@shaped(trainer_logp="... T", sampler_logp="... T", mask="... T")
 def sampler_correction(
     trainer_logp: Array, sampler_logp: Array, mask: Array, mode: str, high: float, low: float = 0.0
 ) -> Array:

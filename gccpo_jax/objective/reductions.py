@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_sum, safe_divide
+from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
 
 REDUCTIONS = (
@@ -15,6 +16,7 @@ REDUCTIONS = (
 )
 
 
+@shaped(x="N T", mask="N T")
 def reduce_tokens(
     x: Array, mask: Array, reduction: str, max_tokens: int | None = None
 ) -> tuple[Array, Array]:

@@ -17,11 +17,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gccpo_jax.config import Config
+from gccpo_jax.config import (
+    CounterfactualConfig,
+    CreditConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    SamplingConfig,
+)
 from gccpo_jax.masked import safe_divide
 from gccpo_jax.objective.losses import Loss, gvpo_loss, negative_log_likelihood, policy_loss
 from gccpo_jax.policy.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.policy.token_law import Rule, behaviour_rule
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, Params, Policy, TrainState, UpdateBatch
 
 _State = TypeVar("_State")
@@ -46,18 +53,17 @@ def choose(finite: Array, new: _State, old: _State) -> _State:
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
-def optimizer_of(config: Config) -> optax.GradientTransformation:
-    """The optimizer that `config.optim` describes."""
-    fields = dataclasses.asdict(config.optim)
+def optimizer_of(section: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """The optimizer that `config.optim` describes, for `steps` batches."""
+    fields = dataclasses.asdict(section)
     for name in ("micro_batch", "memory_gib", "max_skipped"):
         del fields[name]
-    updates = config.steps * fields.pop("epochs")
-    return make_optimizer(steps=updates, **fields)
+    return make_optimizer(steps=steps * fields.pop("epochs"), **fields)
 
 
-def keeps_average(config: Config) -> bool:
+def keeps_average(credit: CreditConfig, counterfactual: CounterfactualConfig) -> bool:
     """Whether a moving average of the parameters reads answer laws."""
-    return config.credit.of_steps and config.counterfactual.reader == "ema"
+    return credit.of_steps and counterfactual.reader == "ema"
 
 
 LossFn = Callable[[Params, UpdateBatch], Loss]
@@ -167,6 +173,7 @@ def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: i
 
     `micro_batch` questions are in memory at once; it must divide B.
     """
+    check(**fields("batch", batch, prompt="B S", prompt_mask="B S", tokens="B G T", mask="B G T"))
     size = batch.prompt.shape[0]
     if size % micro_batch:
         raise ValueError(f"micro-batch {micro_batch} does not divide the batch of {size} questions")
@@ -237,11 +244,11 @@ def make_update(
     return jax.jit(update, donate_argnums=0, out_shardings=out)
 
 
-def policy_loss_fn(config: Config, policy: Policy) -> LossFn:
-    """The objective of the config on a policy."""
-    rule = behaviour_rule(config.sampling)
-    options = dataclasses.asdict(config.objective)
+def policy_loss_fn(section: ObjectiveConfig, sampling: SamplingConfig, policy: Policy) -> LossFn:
+    """The objective of `config.objective` on a policy, for responses that `sampling` drew."""
+    rule = behaviour_rule(sampling)
+    options = dataclasses.asdict(section)
     scale = options.pop("gvpo_scale")
-    if config.objective.loss == "gvpo":
+    if section.loss == "gvpo":
         return group_loss(policy, rule=rule, scale=scale)
-    return rl_loss(policy, rule=rule, max_tokens=config.sampling.max_tokens, **options)
+    return rl_loss(policy, rule=rule, max_tokens=sampling.max_tokens, **options)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.shapes import check
 from gccpo_jax.types import Array, record
 
 
@@ -80,6 +81,7 @@ def pool(*arms: Arms) -> Arms:
             )
     if len({each.factual is None for each in arms}) > 1:
         raise UserError("pool(): either all arms bring their own factual law, or none")
+    check(**{f"arms[{n}].laws": (each.laws, f"... P{n} C+1") for n, each in enumerate(arms)})
 
     def join(*parts: Array) -> Array:
         return jnp.concatenate(parts, axis=arms[0].usable.ndim - 1)
@@ -87,12 +89,22 @@ def pool(*arms: Arms) -> Arms:
     return jax.tree.map(join, *arms)
 
 
-def expect(arms: Arms, family: Family, name: str) -> Arms:
-    """`arms`, if they are of the family.
+def expect(arms: Arms, family: Family, name: str, factual: Array) -> Arms:
+    """`arms`, if they are of the family and fit the laws `factual` [..., C + 1] of the steps.
 
     Raises:
       UserError: names the argument, its family and the one that belongs there.
+      ValueError: an axis too many or too few; names both shapes.
     """
     if arms.family is not family:
         raise UserError(f"{name}: got {arms.family} arms, expected {family}")
+    own = arms.laws if arms.factual is None else arms.factual
+    check(
+        **{
+            "factual": (factual, "... C+1"),
+            f"{name}.laws": (arms.laws, "... P C+1"),
+            f"{name}.usable": (arms.usable, "... P"),
+            f"{name}.factual": (own, "... P C+1"),
+        }
+    )
     return arms

@@ -1,23 +1,29 @@
-"""From what was read of one question's group to the scores of its steps.
+"""From what was read of a batch's groups to the scores of their steps.
 
 D_k = Phi_k - Phi_{k-1}          R_k = 1 - mean_m JSD(P_0, P_m)/ln 2   (nuisance)
 d~_k = R_k max(D_k, 0) + min(D_k, 0)
 S_k = mean_m JSD(P_0, P_m)/ln 2  (content)             Q_k = R_k S_k
+
+R, S and Q are `trajectory.score`'s. D is of values that a reader has continued, not of laws.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax import reward
 from gccpo_jax.masked import masked_mean
-from gccpo_jax.reward.arms import Arms, Family, expect
+from gccpo_jax.reward import scores as reward
+from gccpo_jax.reward.arms import Arms, Family, no_arms
+from gccpo_jax.reward.trajectory import Laws, Scores, score_batch
+from gccpo_jax.shapes import check, fields, shaped
 from gccpo_jax.types import Array, Spans, record
 
 
 @record
-class Reading:
+class GroupReading:
     """What was read of one question's trajectories at the ends of their macro-steps."""
 
     outcome: Array  # [G] f32 in [0, 1]; anything where not scorable
@@ -28,6 +34,7 @@ class Reading:
     content: Arms  # [G, E, P2, C + 1]  Family.CONTENT; P2 may be 0
     energy: Array  # [G, E] f32 >= 0  mean square of the step's latent; credit `paper` reads it
     equivariance: Array  # [G] f32  Eq of each trajectory; NaN where it was not measured
+    start: Array | None = None  # [G] f32  Phi before the first step; None, NaN: the mean outcome
 
 
 @record
@@ -43,104 +50,119 @@ class StepScores:
     content_defined: Array  # [G, E] bool  S_k was measured
     selectivity: Array  # [G, E]  Q_k, 0 where undefined
     selective_defined: Array  # [G, E] bool  both were measured
+    readable: Array  # [G, E] bool  the step's own law counts
 
 
-def existing(reading: Reading, spans: Spans) -> Array:
-    """[G, E] bool: steps that exist, of trajectories that could be scored."""
-    return spans.mask & reading.scorable[:, None]
+def existing(reading: GroupReading, spans: Spans) -> Array:
+    """[..., G, E] bool: steps that exist, of trajectories that could be scored."""
+    return spans.mask & reading.scorable[..., None]
 
 
-def outcomes(reading: Reading) -> Array:
-    """[G] outcomes, 0 where not scorable."""
+def outcomes(reading: GroupReading) -> Array:
+    """[..., G] outcomes, 0 where not scorable."""
     return jnp.where(reading.scorable, reading.outcome, 0.0)
 
 
-def readable_steps(reading: Reading, mask: Array, use_gate: Array, max_other: float) -> Array:
-    """[G, E] bool: existing steps whose own law counts; `use_gate` [] False leaves none."""
-    return reward.readable(reading.factual, max_other) & mask & use_gate
-
-
-def readable_laws(
-    reading: Reading, mask: Array, use_gate: Array, max_other: float
-) -> tuple[Array, Array, Array]:
-    """The laws that count: factual [G, E, C + 1] (0 elsewhere), nuisance and content arms.
-
-    Returns the factual laws and which arms [G, E, P] and [G, E, P2] count: those that took
-    place on a step whose own law is readable. `use_gate` [] False leaves none.
-    """
-    readable = readable_steps(reading, mask, use_gate, max_other)
-    return (
-        jnp.where(readable[..., None], reading.factual, 0.0),
-        reading.nuisance.usable & readable[..., None],
-        reading.content.usable & readable[..., None],
+def check_reading(reading: GroupReading, spans: Spans, group: str = "G") -> None:
+    """Raises ValueError unless the arrays are of one group ("G") or of a batch ("B G")."""
+    per_step, laws = f"{group} E", f"{group} E C+1"
+    per_group = {"outcome": group, "scorable": group, "equivariance": group, "start": group}
+    check(
+        **fields("reading", reading, **per_group, value=per_step, energy=per_step, factual=laws),
+        **fields("spans", spans, start=per_step, end=per_step, mask=per_step),
     )
 
 
-def effects_of(reading: Reading, value: Array, mask: Array) -> tuple[Array, Array]:
+def laws_of(reading: GroupReading, mask: Array) -> Laws:
+    """The laws of each trajectory, for the scores that need no gold answer: R, S and Q.
+
+    Args: reading [..., G, ...]; mask [..., G, E] bool, steps whose laws may be used.
+    """
+    entries = reading.factual.shape[-1]
+    return Laws(
+        before=jnp.zeros((*mask.shape[:-1], entries)),
+        factual=reading.factual,
+        mask=mask,
+        gold=jnp.full(mask.shape[:-1], -1),
+        nuisance=reading.nuisance,
+        content=reading.content,
+        baseline=no_arms(Family.BASELINE, mask.shape, entries),
+    )
+
+
+def effects_of(reading: GroupReading, value: Array, mask: Array) -> tuple[Array, Array]:
     """Phi_{k-1} and D_k [G, E] of values [G, E] after each step; not finite: the group's mean."""
     outcome = outcomes(reading)
     baseline = masked_mean(outcome, reading.scorable)
     value = jnp.where(jnp.isfinite(value), value, baseline)
-    start = jnp.broadcast_to(baseline, value.shape[:1])[:, None]
-    value_before = jnp.concatenate([start, value], axis=1)[:, :-1]
+    start = jnp.broadcast_to(baseline, value.shape[:1])
+    if reading.start is not None:
+        start = jnp.where(jnp.isfinite(reading.start), reading.start, start)
+    value_before = jnp.concatenate([start[:, None], value], axis=1)[:, :-1]
     return value_before, jax.vmap(reward.effects)(value_before, outcome, mask)
 
 
+@shaped(use_gate="")
 def measure(
-    reading: Reading,
+    reading: GroupReading,
     spans: Spans,
     use_gate: Array,
     *,
-    gate: bool = True,
-    gate_answer: bool = True,
-    gate_by: str = "robustness",
-    max_other: float = 0.2,
+    gate: bool,
+    gate_answer: bool,
+    gate_by: str,
+    max_other: float,
 ) -> StepScores:
-    """Scores of one group's steps; the options are `reward.gated_effects`' and `readable`'s.
+    """Scores of the steps of a batch; the options are `gated_effects`' and `readable`'s.
 
     `gate_by` "equivariance" gates by R_k Eq instead of R_k, with Eq the trajectory's
     equivariance (the median of the group's where it has none).
 
-    Phi_0 is the group's mean outcome: the G rollouts *are* draws of the continued
-    reader before any step, already paid for. Being the same for the whole group it
-    leaves the recentred advantage unbiased; as a score of the first step it is
-    conservative by a factor (G - 1) / G of the trajectory's own outcome.
+    Phi_0 is the group's mean outcome where `reading.start` has none: the G rollouts *are*
+    draws of the continued reader before any step, already paid for. Being the same for the
+    whole group it leaves the recentred advantage unbiased; as a score of the first step it
+    is conservative by a factor (G - 1) / G of the trajectory's own outcome.
 
     Args:
-      reading: arrays of the group. spans: macro-steps [G, E].
+      reading: arrays [B, G, ...]. spans: macro-steps [B, G, E].
       use_gate: [] bool; False where the reader failed its gate, so that no law is used.
+    Returns:
+      Scores [B, G, E].
     """
+    check_reading(reading, spans, "B G")
     mask = existing(reading, spans)
+    found = score_batch(laws_of(reading, mask & use_gate), max_other=max_other)
+    known = jnp.isfinite(reading.equivariance) & reading.scorable & use_gate
+    of_group = partial(_of_group, gate=gate, gate_answer=gate_answer, gate_by=gate_by)
+    return jax.vmap(of_group)(reading, found, known, mask)
+
+
+def _of_group(
+    reading: GroupReading,
+    found: Scores,
+    known: Array,  # [G] bool  Eq counts
+    mask: Array,
+    *,
+    gate: bool,
+    gate_answer: bool,
+    gate_by: str,
+) -> StepScores:
+    """What a group is needed for: Phi_0, and scores in place of those that are undefined."""
     value_before, effect = effects_of(reading, reading.value, mask)
-    factual, nuisance, content = readable_laws(reading, mask, use_gate, max_other)
-    robust = reward.robustness(
-        reading.nuisance.beside(factual),
-        expect(reading.nuisance, Family.NUISANCE, "Reading.nuisance").laws,
-        nuisance,
-    )
-    sensitive = reward.sensitivity(
-        reading.content.beside(factual),
-        expect(reading.content, Family.CONTENT, "Reading.content").laws,
-        content,
-    )
-    selective = reward.selectivity(robust, sensitive)
-    filled = reward.fill_undefined(*robust)
+    filled = reward.fill_undefined(found.robustness.value, found.robustness.defined)
     weight = filled
     if gate_by == "equivariance":
-        known = jnp.isfinite(reading.equivariance) & reading.scorable & use_gate
-        weight = filled * reward.fill_undefined(reading.equivariance, known)[:, None]
-
-    def gated_of(effect: Array, robust: Array, mask: Array) -> Array:
-        return reward.gated_effects(effect, robust, mask, gate=gate, gate_answer=gate_answer)
-
+        weight = filled * reward.fill_undefined(reading.equivariance[:, None], known[:, None])
+    gated = partial(reward.gated_effects, gate=gate, gate_answer=gate_answer)
     return StepScores(
         value_before=jnp.where(mask, value_before, 0.0),
         effect=effect,
         robustness=filled,
-        defined=robust[1],
-        gated=jax.vmap(gated_of)(effect, weight, mask),
-        sensitivity=sensitive[0],
-        content_defined=sensitive[1],
-        selectivity=selective[0],
-        selective_defined=selective[1],
+        defined=found.robustness.defined,
+        gated=jax.vmap(gated)(effect, weight, mask),
+        sensitivity=found.sensitivity.value,
+        content_defined=found.sensitivity.defined,
+        selectivity=found.selectivity.value,
+        selective_defined=found.selectivity.defined,
+        readable=found.readable,
     )

@@ -14,11 +14,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from gccpo_jax.masked import masked_mean, masked_median
+from gccpo_jax.shapes import check, shaped
 from gccpo_jax.types import Array
 
 LN2 = 0.6931471805599453
 
 
+@shaped(p="... A", q="... A")
 def kl_divergence(p: Array, q: Array) -> Array:
     """KL(p || q) = sum_a p_a (log p_a - log q_a) in nats over the last axis.
 
@@ -31,6 +33,7 @@ def kl_divergence(p: Array, q: Array) -> Array:
     return jnp.sum(jnp.where(positive, p * (log_p - log_q), 0.0), axis=-1)
 
 
+@shaped(p="... A", q="... A")
 def jsd(p: Array, q: Array) -> Array:
     """Jensen-Shannon divergence of laws [..., A] over ln 2, in [0, 1].
 
@@ -45,12 +48,13 @@ def jsd(p: Array, q: Array) -> Array:
     return jnp.clip(0.5 * halves / LN2, 0.0, 1.0)
 
 
+@shaped(p="... A", q="... A")
 def total_variation(p: Array, q: Array) -> Array:
     """Total variation distance of laws [..., A]: half the L1 distance, in [0, 1]."""
     return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
 
 
-def readable(law: Array, max_other: float = 0.2) -> Array:
+def readable(law: Array, max_other: float) -> Array:
     """Whether a scored law [..., A] can be read: its mass outside the candidates is small.
 
     An unreadable law is masked out of every score, not counted as zero.
@@ -64,7 +68,8 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
         R_k = 1 - mean_m JSD(P_0, P_m) / ln 2   in [0, 1]
 
     Args:
-      factual: [..., A] law after the step as it was; or [..., P, A], one beside each arm.
+      factual: [..., A] law after the step as it was, or one [A] for all; or [..., P, A], one
+        beside each arm.
       perturbed: [..., P, A] laws under P nuisance interventions.
       usable: [..., P] bool, the interventions that count.
     Returns:
@@ -72,8 +77,9 @@ def robustness(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, 
       here), which is not the same as robust. See `fill_undefined`.
     Example: laws of `jsd` with arms (P1, P0) give .9842016.
     """
+    divergence = _mean_jsd(factual, perturbed, usable)
     defined = jnp.any(usable, axis=-1)
-    return jnp.where(defined, 1.0 - _mean_jsd(factual, perturbed, usable), 0.0), defined
+    return jnp.where(defined, 1.0 - divergence, 0.0), defined
 
 
 def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
@@ -86,6 +92,12 @@ def sensitivity(factual: Array, perturbed: Array, usable: Array) -> tuple[Array,
 
 def _mean_jsd(factual: Array, perturbed: Array, usable: Array) -> Array:
     """Mean divergence [...] of the usable arms; 0 where there is none."""
+    beside = "... A" if factual.ndim < perturbed.ndim else "... P A"
+    check(
+        factual=(factual, "A" if factual.ndim == 1 else beside),
+        perturbed=(perturbed, "... P A"),
+        usable=(usable, "... P"),
+    )
     if factual.ndim < perturbed.ndim:
         factual = jnp.broadcast_to(factual[..., None, :], perturbed.shape)
     factual = jnp.where(usable[..., None], factual, 0.0)
@@ -100,10 +112,13 @@ def selectivity(robust: tuple[Array, Array], sensitive: tuple[Array, Array]) -> 
     Args: what `robustness` and `sensitivity` return. Defined where both are, else 0.
     Example: R .8 and S .5 give .4.
     """
+    each = {"robust": robust, "sensitive": sensitive}
+    check(**{f"{name}[{n}]": (pair[n], "...") for name, pair in each.items() for n in (0, 1)})
     defined = robust[1] & sensitive[1]
     return jnp.where(defined, robust[0] * sensitive[0], 0.0), defined
 
 
+@shaped(answers="N", perturbed="P N", usable="P")
 def agreement(answers: Array, perturbed: Array, usable: Array) -> tuple[Array, Array]:
     """Robustness under the continued reader: how often the answer survives a nuisance.
 
@@ -125,6 +140,7 @@ def agreement(answers: Array, perturbed: Array, usable: Array) -> tuple[Array, A
     return masked_mean(same, both), jnp.any(both)
 
 
+@shaped(answers="N", other="N")
 def flip_rate(answers: Array, other: Array) -> tuple[Array, Array]:
     """Share of draws [N] whose answer differs under shared noise: 1 - `agreement` of one arm.
 
@@ -135,6 +151,7 @@ def flip_rate(answers: Array, other: Array) -> tuple[Array, Array]:
     return jnp.where(defined, 1.0 - same, 0.0), defined
 
 
+@shaped(p="... A", q="... A")
 def flip_bounds(p: Array, q: Array) -> Array:
     """Smallest and largest flip rate [..., 2] that any coupling of laws [..., A] can have.
 
@@ -149,6 +166,7 @@ def flip_bounds(p: Array, q: Array) -> Array:
     return jnp.stack([lower, jnp.maximum(lower, upper)], axis=-1)  # rounding may cross them
 
 
+@shaped(laws="... A", where="...")
 def law_variation(laws: Array, where: Array) -> Array:
     """How much the answer law varies at all: mean JSD of the selected laws to their mean law.
 
@@ -164,11 +182,13 @@ def law_variation(laws: Array, where: Array) -> Array:
     return masked_mean(jsd(laws, jnp.broadcast_to(mean, laws.shape)), where)
 
 
+@shaped(score="G E", defined="G E")
 def fill_undefined(score: Array, defined: Array) -> Array:
     """Replaces undefined scores of a group [G, E] by the median of its defined ones (else 1)."""
     return jnp.where(defined, score, masked_median(score, defined, fallback=1.0))
 
 
+@shaped(value_before="E", outcome="", mask="E")
 def effects(value_before: Array, outcome: Array, mask: Array) -> Array:
     """Signed effect of each step of one trajectory on reaching the gold answer.
 
@@ -203,6 +223,8 @@ def counterfactual_effect(
     differences, so that equal values give exactly 0.
     Example: .7 against (.5, .2) gives .35.
     """
+    beside = "..." if factual_value.ndim < values.ndim else "... P"
+    check(factual_value=(factual_value, beside), values=(values, "... P"), usable=(usable, "... P"))
     if factual_value.ndim < values.ndim:
         factual_value = jnp.broadcast_to(factual_value[..., None], values.shape)
     gain = masked_mean(
@@ -242,8 +264,9 @@ def equivariance(laws: Array, gold: Array) -> tuple[Array, Array]:
     return jnp.where(defined, gold_probability(laws, jnp.maximum(gold, 0)), 0.0), defined
 
 
+@shaped(effect="E", robust="E", mask="E")
 def gated_effects(
-    effect: Array, robust: Array, mask: Array, *, gate: bool = True, gate_answer: bool = True
+    effect: Array, robust: Array, mask: Array, *, gate: bool, gate_answer: bool
 ) -> Array:
     """The episodic reward of steps: robustness gates *positive* effect.
 

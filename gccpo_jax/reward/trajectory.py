@@ -6,14 +6,19 @@
 
 Bring laws from any reader and any policy; no model, no key, no trainer. A score
 that was not measured says so (`defined`) and is 0, never NaN and never a guess.
+Training, analysis and `score_batch` all come here: there is no other scorer.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 
 from gccpo_jax.reward import scores as reward
 from gccpo_jax.reward.arms import Arms, Family, expect
+from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, record
 
 
@@ -58,11 +63,31 @@ class Scores:
     sensitivity: Score  # S_k in [0, 1]
     selectivity: Score  # Q_k in [0, 1]
     counterfactual: Score  # D^cf_k in [-1, 1]; needs a gold answer
+    readable: Array  # [E] bool  steps whose own law counts; no other step has a score
     left_out: LeftOut
 
 
+@partial(jax.jit, static_argnames=("max_other",))
+def score_batch(laws: Laws, *, max_other: float = 0.2) -> Scores:
+    """`score` of B questions x G trajectories at once, jitted: [B, G, ...] in and out.
+
+    Args:
+      laws: every field with [B, G] in front of what `Laws` says; B and G may be 1, and each
+        new shape compiles once. max_other: as for `score`; static.
+    Raises:
+      UserError, ValueError: as `score`.
+    Example: laws of 2 questions with 4 trajectories of 8 steps, `before` [2, 4, C + 1],
+    `factual` [2, 4, 8, C + 1], `gold` [2, 4], give `robustness.value` [2, 4, 8].
+    """
+    check(**fields("Laws", laws, gold="B G", before="B G C+1"))
+    trajectory = partial(score, max_other=max_other)
+    each = Laws(before=0, factual=0, mask=0, gold=0, nuisance=0, content=0, baseline=0)
+    group = jax.vmap(trajectory, in_axes=(each,))  # [G, ...]
+    return jax.vmap(group, in_axes=(each,))(laws)  # [B, G, ...]
+
+
 def score(laws: Laws, *, max_other: float = 0.2) -> Scores:
-    """Every score of one trajectory. Jit it, and `vmap` it over trajectories.
+    """Every score of one trajectory; `score_batch` for many.
 
     A step whose own law has more than `max_other` outside the candidates is unreadable
     and leaves every score. An arm's law may put its mass there: that is the arm
@@ -73,15 +98,17 @@ def score(laws: Laws, *, max_other: float = 0.2) -> Scores:
       laws: the laws; whatever is masked, unusable or unreadable may hold NaN.
       max_other: in [0, 1].
     Raises:
-      UserError: arms of a wrong family (while tracing).
+      UserError: arms of a wrong family. ValueError: an axis too many or too few, naming the
+        field and both shapes. Both while tracing.
     Example, one step, gold 0: before (.1, .9, 0), after (.7, .2, .1) and the law
     (.5, .3, .2) under one arm of every family give Phi .7, D .6, R .9684033,
     S .0315967, Q .0305983, D^cf .2.
     """
+    check(**fields("Laws", laws, gold="", before="C+1", mask="E", factual="E C+1"))
     arms = {
-        "nuisance": expect(laws.nuisance, Family.NUISANCE, "Laws.nuisance"),
-        "content": expect(laws.content, Family.CONTENT, "Laws.content"),
-        "baseline": expect(laws.baseline, Family.BASELINE, "Laws.baseline"),
+        "nuisance": expect(laws.nuisance, Family.NUISANCE, "Laws.nuisance", laws.factual),
+        "content": expect(laws.content, Family.CONTENT, "Laws.content", laws.factual),
+        "baseline": expect(laws.baseline, Family.BASELINE, "Laws.baseline", laws.factual),
     }
     readable = reward.readable(laws.factual, max_other) & laws.mask
     factual = jnp.where(readable[:, None], laws.factual, 0.0)
@@ -119,6 +146,7 @@ def score(laws: Laws, *, max_other: float = 0.2) -> Scores:
         sensitivity=_score(*sensitive),
         selectivity=_score(*reward.selectivity(robust, sensitive)),
         counterfactual=_score(gain, gained & has_gold),
+        readable=readable,
         left_out=LeftOut(
             unreadable=jnp.sum(laws.mask & ~readable, dtype=jnp.int32),
             nuisance=left_out("nuisance"),

@@ -15,22 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.advantage.controls import controlled
-from gccpo_jax.advantage.kinds import of_group
-from gccpo_jax.advantage.outcome import of_outcomes, shaped_outcome
-from gccpo_jax.advantage.rule import Credit, CreditRule
-from gccpo_jax.config import Config
+from gccpo_jax.advantage.credit import Credit
+from gccpo_jax.advantage.kinds import credit_batch
+from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
+from gccpo_jax.config import Config, CreditConfig
 from gccpo_jax.counterfactual.read import read
-from gccpo_jax.masked import first, masked_mean
+from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.reward.group import Reading
+from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
-from gccpo_jax.training.metrics import of_credit, of_sampling
+from gccpo_jax.training.metrics import credit_metrics, sampling_metrics
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
@@ -84,7 +83,7 @@ def collect(
         slots=config.sampling.slots,
     )
     sampled = sample(items, prompts)
-    metrics = of_sampling(sampled)
+    metrics = sampling_metrics(sampled)
     if config.sampling.dynamic and more is not None:
         next_questions = more
         sampled, found = refill(sampled, lambda: sample(*next_questions()), config.sampling.dynamic)
@@ -103,7 +102,7 @@ def collect(
     metrics |= found
     if not config.credit.of_steps:
         with watch("credit"):
-            of_batch = jax.vmap(partial(of_outcomes, rule=credit_rule(config)))
+            of_batch = jax.vmap(partial(outcome_advantages, rule=config.credit))
             advantage = of_batch(reward, jnp.asarray(trains), rollout)
     else:
         writer = Seen(solver, params, sampled)
@@ -113,14 +112,16 @@ def collect(
         reading, spans, found = read(writer, seen, section, config.segmentation, watch)
         use_gate = jnp.bool_(found["reader_gate"] >= section.min_gate)
         with watch("credit"):
-            rule = credit_rule(config)
-            credit = _credit(reading, spans, rollout, use_gate, sampled.keys, rule)
+            credit = _credit(
+                reading, spans, rollout, use_gate, sampled.keys,
+                rule=config.credit, max_other=config.counterfactual.max_other,
+            )  # fmt: skip
             advantage = jax.block_until_ready(credit.advantage)
-        metrics |= found | of_credit(credit, spans, reading)
+        metrics |= found | credit_metrics(credit, spans, reading)
     if judged is not None:
         process = judged_advantage(judged, sampled.tokens.shape[-1])
         advantage = advantage + config.reward.process_weight * process
-    inside = first(rollout.length, sampled.tokens.shape[-1])
+    inside = length_mask(rollout.length, sampled.tokens.shape[-1])
     return Experience(
         items=sampled.items,
         prompts=sampled.prompts,
@@ -142,27 +143,21 @@ def without_cache(rollout: Rollout) -> Rollout:
     return dataclasses.replace(rollout, segment=Segment(empty, empty, empty))
 
 
-def credit_rule(config: Config) -> CreditRule:
-    """The choices of the config that the credit depends on."""
-    return CreditRule(
-        **dataclasses.asdict(config.credit), max_other=config.counterfactual.max_other
-    )
-
-
-@partial(jax.jit, static_argnames=("rule",))
+@partial(jax.jit, static_argnames=("rule", "max_other"))
 def _credit(
-    reading: Reading,
+    reading: GroupReading,
     spans: Spans,
     rollout: Rollout,
     use_gate: Array,
-    keys: Array,
-    rule: CreditRule,
+    question_keys: Array,
+    *,
+    rule: CreditConfig,
+    max_other: float,
 ) -> Credit:
-    of_batch = jax.vmap(partial(of_group, rule=rule), in_axes=(0, 0, 0, None))
-    credit = of_batch(reading, spans, rollout, use_gate)
+    """`credit_batch`, with keys of this step for the control that permutes."""
     group = rollout.length.shape[1]
-    orders = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(keys)
-    return jax.vmap(partial(controlled, rule=rule))(credit, spans, rollout, orders)
+    keys = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(question_keys)
+    return credit_batch(reading, spans, rollout, use_gate, keys, rule=rule, max_other=max_other)
 
 
 def shaped_reward(

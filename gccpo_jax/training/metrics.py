@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.advantage.rule import Credit
+from gccpo_jax.advantage.credit import Credit
 from gccpo_jax.counterfactual.gate import _mean, _variation
-from gccpo_jax.reward.group import Reading
+from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.types import Spans
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gccpo_jax.sampling.traces import Traces
 
 
-def of_sampling(sampled: Traces) -> dict[str, float]:
+def sampling_metrics(sampled: Traces) -> dict[str, float]:
     """Accuracy, share of groups with contrast, entropy (nats a token), lengths (tokens)."""
     outcome, scorable, rollout = sampled.outcome, sampled.scorable, sampled.rollout
     best = np.where(scorable, outcome, -np.inf).max(1)
@@ -34,7 +34,7 @@ def of_sampling(sampled: Traces) -> dict[str, float]:
     }
 
 
-def of_credit(credit: Credit, spans: Spans, reading: Reading) -> dict[str, float]:
+def credit_metrics(credit: Credit, spans: Spans, reading: GroupReading) -> dict[str, float]:
     """Reward parts over steps that exist: R, D, gated effect, share of the first step.
 
     `law_variation` (`reward.law_variation`, mean over questions) near 0 says that the

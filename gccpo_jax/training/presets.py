@@ -137,7 +137,7 @@ PRESETS = (
         fixed(credit__gate=False),
     ),
     Preset(
-        "A9", "permuted", "A7, A_k in another order in each trajectory", METHOD,
+        "A9", "permuted", "A7, d~_k in another order in each trajectory", METHOD,
         fixed(credit__control="permuted"),
     ),
     Preset(

@@ -138,18 +138,19 @@ def open_run(
 
     However the run ends, saves under way are waited for and everything is closed.
     """
-    optimizer = optimizer_of(config)
+    averaged = keeps_average(config.credit, config.counterfactual)
+    optimizer = optimizer_of(config.optim, config.steps)
     abstract = jax.eval_shape(optimizer.init, params)
     shardings = TrainState(
         params=session.shardings,
         opt_state=sharding.state_shardings(session.mesh, abstract, session.shardings),
         step=sharding.replicated(session.mesh),
-        average=session.shardings if keeps_average(config) else None,
+        average=session.shardings if averaged else None,
     )
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
     step = sharding.put(shardings.step, np.int32(0))
     average = None
-    if keeps_average(config):
+    if averaged:
         average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, params)
     state = TrainState(params, opt_state, step, average)
     update = make_update(

@@ -1,5 +1,6 @@
 """Advantages of outcomes: numbers of the papers, oracles, and the laws they obey."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gccpo_jax.advantage import baselines
+from gccpo_jax.config import CreditConfig
 from tests.helpers import oracles_advantages as oracle
 
 G = 6
@@ -18,7 +20,8 @@ REWARDS = arrays(np.float32, G, elements=st.integers(-4, 4).map(lambda n: n / 4)
 MASKS = arrays(bool, G)
 EVERY = ("zscore", "leave_one_out", "mean", "pass_at_k")
 
-of_outcome = jax.jit(baselines.of_outcome, static_argnames=("baseline", "ddof", "epsilon", "k"))
+RULES = {name: CreditConfig(kind="outcome", baseline=name, pass_k=2) for name in EVERY}
+outcome_advantage = jax.jit(baselines.outcome_advantage, static_argnames=("rule",))
 pass_at_k = jax.jit(baselines.pass_at_k, static_argnames=("k", "epsilon"))
 mean_only = jax.jit(baselines.mean_only)
 
@@ -102,19 +105,21 @@ def test_pass_at_k_does_not_overflow():
 def test_every_baseline_obeys_the_laws_of_a_group(r, where, order):
     order = np.array(order)
     for name in EVERY:
-        got = np.asarray(of_outcome(r, where, baseline=name, k=2))
+        got = np.asarray(outcome_advantage(r, where, rule=RULES[name]))
         assert np.isfinite(got).all() and not got[~where].any()
-        again = of_outcome(r[order], where[order], baseline=name, k=2)
+        again = outcome_advantage(r[order], where[order], rule=RULES[name])
         np.testing.assert_allclose(again, got[order], atol=1e-5)
         noise = np.where(where, r, np.float32(7))  # what is masked is not read
-        np.testing.assert_allclose(of_outcome(noise, where, baseline=name, k=2), got, atol=1e-6)
+        np.testing.assert_allclose(
+            outcome_advantage(noise, where, rule=RULES[name]), got, atol=1e-6
+        )
 
 
 @given(st.floats(-2, 2, width=32), MASKS)
 def test_a_group_without_contrast_gets_exactly_zero(value, where):
     r = np.full(G, value, np.float32)
-    for name in ("zscore", "mean", "pass_at_k"):
-        got = of_outcome(r, where, baseline=name, k=2, epsilon=0.0)
+    for name in EVERY:
+        got = outcome_advantage(r, where, rule=dataclasses.replace(RULES[name], epsilon=0.0))
         np.testing.assert_array_equal(got, np.zeros(G))
 
 
@@ -124,9 +129,9 @@ def test_jit_is_eager_and_vmap_is_a_loop():
     for name in EVERY:
 
         def one(r, w, name=name):
-            return baselines.of_outcome(r, w, baseline=name, k=2)
+            return baselines.outcome_advantage(r, w, rule=RULES[name])
 
-        loop = np.stack([of_outcome(r, w, baseline=name, k=2) for r, w in zip(batch, where)])  # noqa: B905
+        loop = np.stack([outcome_advantage(r, w, rule=RULES[name]) for r, w in zip(batch, where)])  # noqa: B905
         np.testing.assert_allclose(jax.vmap(one)(batch, where), loop, atol=1e-6)
         np.testing.assert_allclose(one(jnp.asarray(batch[0]), where[0]), loop[0], atol=1e-6)
 

@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.advantage.kinds import of_group, outcome_only
-from gccpo_jax.advantage.rule import CreditRule
-from gccpo_jax.config import Config
-from gccpo_jax.training.experience import credit_rule
+from gccpo_jax.advantage.kinds import credit_batch, outcome_only
+from gccpo_jax.config import CreditConfig
 from tests.helpers import oracles_controls as controls
 from tests.helpers import oracles_credit as oracle
 from tests.helpers.groups import (
@@ -19,6 +17,7 @@ from tests.helpers.groups import (
     T,
     arms_like,
     change,
+    credit_one,
     for_oracle,
     group,
     no_longer_usable,
@@ -28,66 +27,77 @@ from tests.helpers.groups import (
 
 YES = jnp.bool_(True)
 CASES = {
-    "gated_gae": (CreditRule(), oracle.gated_gae),
+    "gated_gae": (CreditConfig(), oracle.gated_gae),
     "gated_gae, other options": (
-        CreditRule(lam=0.7, gate_answer=False, token_weights="surprise", max_other=0.1),
+        CreditConfig(lam=0.7, gate_answer=False, token_weights="surprise"),
         partial(
             oracle.gated_gae, lam=0.7, gate_answer=False, token_weights="surprise", max_other=0.1
         ),
     ),
-    "additive": (CreditRule(kind="additive"), oracle.additive),
+    "additive": (CreditConfig(kind="additive"), oracle.additive),
     "additive, other options": (
-        CreditRule(kind="additive", baseline="zscore", additive_weight=2.0, gate=False,
+        CreditConfig(kind="additive", baseline="zscore", additive_weight=2.0, gate=False,
                    token_weights="surprise", ddof=0),
         partial(oracle.additive, baseline="zscore", weight=2.0, gate=False,
                 token_weights="surprise", ddof=0),
     ),
-    "selective": (CreditRule(kind="selective"), oracle.selective),
+    "selective": (CreditConfig(kind="selective"), oracle.selective),
     "selective, other options": (
-        CreditRule(kind="selective", selective_floor=0.0, token_weights="surprise",
+        CreditConfig(kind="selective", selective_floor=0.0, token_weights="surprise",
                    baseline="zscore", epsilon=0.1),
         partial(oracle.selective, floor=0.0, token_weights="surprise", baseline="zscore",
                 epsilon=0.1),
     ),
-    "four_corner": (CreditRule(kind="four_corner"), oracle.four_corner),
+    "four_corner": (CreditConfig(kind="four_corner"), oracle.four_corner),
     "four_corner, other options": (
-        CreditRule(kind="four_corner", corner_a=0.6, corner_b=0.1),
+        CreditConfig(kind="four_corner", corner_a=0.6, corner_b=0.1),
         partial(oracle.four_corner, a=0.6, b=0.1),
     ),
-    "paper": (CreditRule(kind="paper"), oracle.paper),
+    "paper": (CreditConfig(kind="paper"), oracle.paper),
     "paper, other options": (
-        CreditRule(kind="paper", paper_alpha=0.3, paper_weight=2.0, paper_truncation=0.2,
+        CreditConfig(kind="paper", paper_alpha=0.3, paper_weight=2.0, paper_truncation=0.2,
                    paper_floor=0.1, paper_clip=1.5, ddof=0, epsilon=0.0),
         partial(oracle.paper, alpha=0.3, weight=2.0, truncation=0.2, floor=0.1, clip=1.5, ddof=0,
                 epsilon=0.0),
     ),
-    "l2t": (CreditRule(kind="l2t", paper_alpha=0.8), controls.l2t),
+    "l2t": (CreditConfig(kind="l2t", paper_alpha=0.8), controls.l2t),
     "observational": (
-        CreditRule(step_term="observational"), controls.of_term(controls.observational),
+        CreditConfig(step_term="observational"), controls.of_term(controls.observational),
     ),
     "observational, other options": (
-        CreditRule(step_term="observational", gate_answer=False, max_other=0.1),
+        CreditConfig(step_term="observational", gate_answer=False),
         controls.of_term(controls.observational, gate_answer=False, max_other=0.1),
     ),
-    "non_causal": (CreditRule(step_term="non_causal"), controls.of_term(controls.non_causal)),
-    "robustness": (CreditRule(step_term="robustness"), controls.of_term(controls.robustness)),
-    "effect_size": (CreditRule(step_term="effect_size"), controls.of_term(controls.effect_size)),
-    "selectivity": (CreditRule(step_term="selectivity"), controls.of_term(controls.selectivity)),
+    "non_causal": (CreditConfig(step_term="non_causal"), controls.of_term(controls.non_causal)),
+    "robustness": (CreditConfig(step_term="robustness"), controls.of_term(controls.robustness)),
+    "effect_size": (CreditConfig(step_term="effect_size"), controls.of_term(controls.effect_size)),
+    "selectivity": (CreditConfig(step_term="selectivity"), controls.of_term(controls.selectivity)),
     "gate by Eq": (
-        CreditRule(gate_by="equivariance"), controls.of_term(controls.by_equivariance),
+        CreditConfig(gate_by="equivariance"), controls.of_term(controls.by_equivariance),
     ),
 }  # fmt: skip
 
 
+MAX_OTHER = {"gated_gae, other options": 0.1, "observational, other options": 0.1}
+
+
 def credits(names, reading, spans, rollout, use_gate):
     return {
-        name: of_group(reading, spans, rollout, use_gate, rule=CASES[name][0]) for name in names
+        name: credit_one(
+            reading,
+            spans,
+            rollout,
+            use_gate,
+            rule=CASES[name][0],
+            max_other=MAX_OTHER.get(name, 0.2),
+        )
+        for name in names
     }
 
 
 KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper", "l2t"]
 every = jax.jit(partial(credits, list(CASES)))  # compiled once for the whole file
-credit_of = jax.jit(of_group, static_argnames=("rule",))
+credit_of = jax.jit(credit_one, static_argnames=("rule",))
 
 
 def each(found):
@@ -166,25 +176,23 @@ def test_an_unscorable_trajectory_changes_nothing_for_the_others():
 def test_a_batch_is_credited_question_by_question():
     batch = [group(seed) for seed in range(2)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *batch)
-    of_kinds = partial(credits, KINDS)
-    mapped = jax.jit(jax.vmap(of_kinds, in_axes=(0, 0, 0, None)))(*stacked, YES)
-    for n, data in enumerate(batch):
-        found = every(*data, YES)
-        for name in KINDS:
+    for name in KINDS:
+        together = credit_batch(*stacked, YES, rule=CASES[name][0], max_other=0.2)
+        for n, data in enumerate(batch):
             np.testing.assert_allclose(
-                mapped[name].advantage[n], found[name].advantage, atol=1e-6, err_msg=name
+                together.advantage[n], every(*data, YES)[name].advantage, atol=1e-6, err_msg=name
             )
 
 
 def outcome_tokens(data, **options):
     reading, _, rollout = data
-    options = {"baseline": "leave_one_out", "ddof": 1, "epsilon": 1e-4} | options
-    return outcome_only(reading.outcome, reading.scorable, rollout, **options)
+    rule = CreditConfig(kind="outcome", **options)
+    return outcome_only(reading.outcome, reading.scorable, rollout, rule=rule)
 
 
 @pytest.mark.parametrize("token_weights", ["uniform", "surprise"])
 def test_additive_without_weight_is_outcome_only(token_weights):
-    rule = CreditRule(kind="additive", additive_weight=0.0, token_weights=token_weights)
+    rule = CreditConfig(kind="additive", additive_weight=0.0, token_weights=token_weights)
     for seed in range(3):
         data = group(seed, unscorable=(seed,))
         got = credit_of(*data, YES, rule=rule).advantage
@@ -195,7 +203,7 @@ def test_additive_adds_the_clipped_step_stream():
     reading, spans, rollout = group(1)
     credit = every(reading, spans, rollout, YES)["additive, other options"]
     assert (np.abs(credit.step_score) <= 1).all()
-    rule = CreditRule(kind="additive", gate=False, additive_weight=1.0)
+    rule = CreditConfig(kind="additive", gate=False, additive_weight=1.0)
     far = change(reading, value=-5.0 * jnp.ones((G, E)))  # a reader out of its range
     assert np.abs(credit_of(far, spans, rollout, YES, rule=rule).step_score).max() == 1
 
@@ -234,7 +242,3 @@ def test_four_corner_with_equal_soundness_is_outcome_only_scaled():
     blind = change(reading, content=no_longer_usable(reading.content))  # no Q: q = 1
     got = every(blind, spans, rollout, YES)["four_corner"].advantage
     np.testing.assert_allclose(got, 0.5 * outcome_tokens((reading, spans, rollout)), atol=1e-6)
-
-
-def test_the_rule_of_the_default_config_is_the_default_rule():
-    assert credit_rule(Config()) == CreditRule()

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.advantage.kinds import of_group
-from gccpo_jax.advantage.rule import CreditRule
-from tests.helpers.groups import E, G, P, arms_like, change, group, no_longer_usable
+from gccpo_jax.config import CreditConfig
+from tests.helpers.groups import E, G, P, arms_like, change, credit_one, group, no_longer_usable
 
 YES = jnp.bool_(True)
 KINDS = ["gated_gae", "additive", "selective", "four_corner", "paper"]
@@ -24,7 +23,7 @@ def total(floats, reading, spans, rollout):
     for name in ("nuisance", "content"):
         floats[name] = arms_like(getattr(reading, name), laws=floats[name])
     data = change(reading, **floats), spans, change(rollout, logp=logp)
-    found = {kind: of_group(*data, YES, rule=CreditRule(kind=kind)) for kind in KINDS}
+    found = {kind: credit_one(*data, YES, rule=CreditConfig(kind=kind)) for kind in KINDS}
     return sum(credit.advantage.sum() for credit in found.values()), found
 
 

@@ -8,23 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.advantage.outcome import of_outcomes, shaped_outcome
-from gccpo_jax.advantage.rule import CreditRule
+from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
+from gccpo_jax.config import CreditConfig
 from tests.helpers import oracles_advantages as oracle
 from tests.helpers.groups import G, T, group, padded_tokens, reorder
 
 RULES = {
-    "mean": CreditRule(kind="outcome", baseline="mean"),
-    "pass_at_k": CreditRule(kind="outcome", baseline="pass_at_k", pass_k=2, epsilon=0.0),
-    "zscore": CreditRule(kind="outcome", baseline="zscore", ddof=0),
-    "gtpo": CreditRule(kind="gtpo", entropy_bonus=0.5),
-    "grpo_s": CreditRule(kind="grpo_s", entropy_base=2.0, ddof=0),
+    "mean": CreditConfig(kind="outcome", baseline="mean"),
+    "pass_at_k": CreditConfig(kind="outcome", baseline="pass_at_k", pass_k=2, epsilon=0.0),
+    "zscore": CreditConfig(kind="outcome", baseline="zscore", ddof=0),
+    "gtpo": CreditConfig(kind="gtpo", entropy_bonus=0.5),
+    "grpo_s": CreditConfig(kind="grpo_s", entropy_base=2.0, ddof=0),
 }
 
 
 @jax.jit
 def every(outcome, scorable, rollout):
-    return {name: of_outcomes(outcome, scorable, rollout, rule=r) for name, r in RULES.items()}
+    return {
+        name: outcome_advantages(outcome, scorable, rollout, rule=r) for name, r in RULES.items()
+    }
 
 
 def with_entropy(rollout, seed):

@@ -12,18 +12,17 @@ from hypothesis.extra.numpy import arrays
 
 from gccpo_jax import reward
 from gccpo_jax.advantage import baselines, paper
-from gccpo_jax.advantage.kinds import of_group
-from gccpo_jax.advantage.rule import CreditRule
+from gccpo_jax.config import CreditConfig
 from tests.helpers import oracles
 from tests.helpers import oracles_credit as oracle
-from tests.helpers.groups import E, G, arms_like, change, group
+from tests.helpers.groups import E, G, arms_like, change, credit_one, group
 
 robustness = jax.jit(paper.robustness)
 effectiveness = jax.jit(paper.effectiveness)
 token_rewards = jax.jit(paper.token_rewards, static_argnames=("alpha",))
 truncated_mean = jax.jit(paper.truncated_mean, static_argnames=("truncation",))
 back_map = jax.jit(paper.back_map, static_argnames=("floor", "clip"))
-credit_of = jax.jit(of_group, static_argnames=("rule",))
+credit_of = jax.jit(credit_one, static_argnames=("rule",))
 YES, T = jnp.bool_(True), 8
 
 
@@ -223,7 +222,7 @@ EXACT = {"paper_truncation": 0.0, "paper_clip": 1e3, "epsilon": 0.0}
 @pytest.mark.parametrize("alpha", [0.9, 0.0])
 def test_with_a_constant_process_or_none_the_rollouts_have_grpos_advantage(alpha):
     outcome = [1, 0, 0, 1]
-    rule = CreditRule(kind="paper", paper_alpha=alpha, **EXACT)
+    rule = CreditConfig(kind="paper", paper_alpha=alpha, **EXACT)
     credit = credit_of(*equal_lengths(outcome), YES, rule=rule)
     expected = oracles.zscore(outcome, [True] * G, 1, 0.0)
     means = np.asarray(credit.advantage)[:, : 3 * E].mean(1)
@@ -236,7 +235,7 @@ def test_with_a_constant_process_or_none_the_rollouts_have_grpos_advantage(alpha
 def test_fault_a_constant_reader_is_perfectly_robust():
     """R says 1, the metric beside it says that the reader never changes its mind."""
     data = equal_lengths([1, 0, 0, 1])
-    credit = credit_of(*data, YES, rule=CreditRule(kind="paper"))
+    credit = credit_of(*data, YES, rule=CreditConfig(kind="paper"))
     np.testing.assert_allclose(credit.step_score, 1 + 0.8 * 0.5, atol=1e-6)
     variation = jax.jit(reward.law_variation)(data[0].factual, data[1].mask)
     assert variation == pytest.approx(0, abs=1e-6)
@@ -245,11 +244,11 @@ def test_fault_a_constant_reader_is_perfectly_robust():
 def test_fault_a_larger_norm_pays_without_any_change_of_behaviour():
     reading, spans, rollout = equal_lengths([1, 0, 0, 1])
     loud = change(reading, energy=reading.energy.at[1].set(9.0))
-    quiet = credit_of(reading, spans, rollout, YES, rule=CreditRule(kind="paper"))
-    paid = credit_of(loud, spans, rollout, YES, rule=CreditRule(kind="paper"))
+    quiet = credit_of(reading, spans, rollout, YES, rule=CreditConfig(kind="paper"))
+    paid = credit_of(loud, spans, rollout, YES, rule=CreditConfig(kind="paper"))
     assert (paid.step_score[1] > quiet.step_score[1] + 0.1).all()
     everyone = change(reading, energy=9.0 * reading.energy)  # relative to the group: no gain
-    same = credit_of(everyone, spans, rollout, YES, rule=CreditRule(kind="paper"))
+    same = credit_of(everyone, spans, rollout, YES, rule=CreditConfig(kind="paper"))
     np.testing.assert_allclose(same.step_score, quiet.step_score, atol=1e-6)
 
 

@@ -1,5 +1,7 @@
 """Rewards shaped by length and entropy: numbers, oracles, laws."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +20,10 @@ LENGTHS = arrays(np.int32, G, elements=st.integers(1, T))
 OPTIONS = {"base": 1.0, "bonus": 0.1, "floor": 1e-6}
 
 gtpo_rewards = jax.jit(shaping.gtpo_rewards, static_argnames=("base", "bonus", "floor"))
-gtpo = jax.jit(shaping.gtpo, static_argnames=("base", "bonus", "floor", "ddof", "epsilon"))
-grpo_s = jax.jit(shaping.grpo_s, static_argnames=("base", "bonus", "floor", "ddof", "epsilon"))
+STATIC = ("base", "bonus", "floor", "ddof", "epsilon")
+SCALED = OPTIONS | {"ddof": 1, "epsilon": 1e-4}
+gtpo = partial(jax.jit(shaping.gtpo, static_argnames=STATIC), **SCALED)
+grpo_s = partial(jax.jit(shaping.grpo_s, static_argnames=STATIC), **SCALED)
 penalised = jax.jit(shaping.length_penalised, static_argnames="alpha")
 
 
@@ -167,6 +171,7 @@ def test_padding_order_and_masked_rows_change_nothing():
         jnp.asarray(right),
         jnp.pad(jnp.asarray(entropy), ((0, 0), (0, 3)), constant_values=jnp.nan),
         jnp.pad(jnp.asarray(inside), ((0, 0), (0, 3))),
+        **SCALED,
     )
     np.testing.assert_allclose(wider[:, :T], got, atol=1e-5)
     order = [2, 0, 3, 1]

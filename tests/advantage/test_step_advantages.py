@@ -171,7 +171,9 @@ def ungated(outcomes, phi):
     """Credit [4, E] without gate and discount, every value equal to `phi`."""
     mask = jnp.ones((4, E), bool)
     effect = jax.vmap(reward.effects)(jnp.full((4, E), phi), outcomes, mask)
-    gated = jax.vmap(partial(reward.gated_effects, gate=False))(effect, jnp.zeros((4, E)), mask)
+    gated = jax.vmap(partial(reward.gated_effects, gate=False, gate_answer=True))(
+        effect, jnp.zeros((4, E)), mask
+    )
     tokens = jnp.full((4, E), 3)
     discounted = partial(step_advantages.discounted_effects, lam=1.0, tokens_per_unit=8.0)
     return step_advantages.recentre(jax.vmap(discounted)(gated, tokens), mask)
@@ -228,7 +230,7 @@ def everything(x, where):
     step = jnp.zeros(3, jnp.int32)
     return (
         baselines.leave_one_out(x, where).sum()
-        + baselines.group_zscore(x, where, epsilon=0.0).sum()
+        + baselines.group_zscore(x, where, ddof=1, epsilon=0.0).sum()
         + step_advantages.recentre(x[:, None], where[:, None]).sum()
         + step_advantages.surprise_weights(x, step, where, 2)[0]
         + step_advantages.discounted_effects(x, 0 * step, lam=0.0, tokens_per_unit=1.0).sum()
@@ -245,7 +247,9 @@ def test_value_and_gradient_are_finite_at_the_edges(where, values):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("function", [baselines.leave_one_out, baselines.group_zscore])
+@pytest.mark.parametrize(
+    "function", [baselines.leave_one_out, partial(baselines.group_zscore, ddof=1, epsilon=1e-4)]
+)
 def test_vmap_equals_a_loop_and_jit_equals_plain(function):
     random = np.random.default_rng(1)
     rewards = jnp.asarray(random.normal(size=(2, G)), jnp.float32)
@@ -253,3 +257,14 @@ def test_vmap_equals_a_loop_and_jit_equals_plain(function):
     loop = np.stack([function(r, w) for r, w in zip(rewards, where, strict=True)])
     np.testing.assert_allclose(jax.vmap(function)(rewards, where), loop, atol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(function))(rewards, where), loop, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 0.9])
+def test_equal_advantages_of_a_step_become_exactly_zero(value):
+    """Their mean is rounded, and an optimizer would scale up the rest."""
+    same = jnp.full((8, 2), value, jnp.float32)
+    mask = jnp.ones((8, 2), bool).at[1:, 1].set(False)  # nobody else has the second step
+    got = np.asarray(step_advantages.recentre(same, mask))
+    assert not np.asarray(baselines.leave_one_out(same[:, 0], mask[:, 0])).any()
+    np.testing.assert_array_equal(got[:, 0], 0)
+    np.testing.assert_array_equal(got[:, 1], [np.float32(value)] + [0] * 7)

@@ -18,13 +18,20 @@ from gccpo_jax.analysis.library import (
 )
 from gccpo_jax.analysis.report import difference, mean_estimate, phi_estimate, wilson
 from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.text import solution_steps
 
-SMALL = Settings(
-    draws=4, latent_arms=1, surface_arms=1, corrupt_arms=2, max_tokens=40, max_steps=4,
-    max_answer_tokens=3, max_candidates=8,
-)  # fmt: skip
+ARMS = CounterfactualConfig(
+    draws=4,
+    latent_arms=1,
+    surface_arms=1,
+    corrupt_arms=2,
+    equivariance_arms=1,
+    max_answer_tokens=3,
+    max_candidates=8,
+)
+SMALL = Settings(max_tokens=40, counterfactual=ARMS, segmentation=SegmentationConfig(max_steps=4))
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +102,15 @@ def test_bad_solutions_give_defined_results(model):
     assert by_name["no answer"].outcome == 0 and by_name["no answer"].answer is None
     blind = by_name["no gold"]
     assert blind.outcome is None and all(s.D is None and s.phi is None for s in blind.steps)
-    assert len(by_name["too many steps"].steps) == SMALL.max_steps
+    assert len(by_name["too many steps"].steps) == SMALL.segmentation.max_steps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.0, 1e4])
 def test_no_noise_and_huge_noise_give_finite_scores(model, sigma):
     item = model.solver.task.splits["id"][0]
-    settings = dataclasses.replace(SMALL, latent_sigma=sigma, surface_arms=0, max_candidates=2)
+    arms = dataclasses.replace(ARMS, latent_sigma=sigma, surface_arms=0, max_candidates=2)
+    settings = dataclasses.replace(SMALL, counterfactual=arms)
     report = analyse(model, item, solution_steps(item.meta["problem"]), settings=settings, group=1)
     measured = [step.R.value for step in report.steps if step.R is not None]
     assert measured and all(0 <= r <= 1 for r in measured)

@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.reward.arms import Arms, Family
-from gccpo_jax.reward.group import Reading
+from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.types import Rollout, Segment, Spans
 
 G, E, T, C, P = 4, 3, 16, 3, 2
 
 
 def group(seed=0, *, unscorable=(), counts=None):
-    """Reading, spans and rollout of one question: G trajectories of 1 to E steps.
+    """What was read, spans and rollout of one question: G trajectories of 1 to E steps.
 
     Some laws are unreadable, some arms did not take place, and what is masked holds
     nonsense, so that a result that reads it is wrong.
@@ -43,7 +44,7 @@ def group(seed=0, *, unscorable=(), counts=None):
     def some(*shape):
         return jnp.asarray(random.random(shape) < 0.8)
 
-    reading = Reading(
+    reading = GroupReading(
         outcome=jnp.asarray(random.integers(0, 2, G), jnp.float32),
         scorable=jnp.asarray([i not in unscorable for i in range(G)]),
         value=jnp.asarray(np.where(mask, random.random((G, E)), np.nan), jnp.float32),
@@ -54,6 +55,14 @@ def group(seed=0, *, unscorable=(), counts=None):
         equivariance=jnp.asarray(np.where(random.random(G) < 0.8, random.random(G), np.nan), "f4"),
     )
     return reading, Spans(*(jnp.asarray(x) for x in (starts, ends, mask))), rollout
+
+
+def credit_one(reading, spans, rollout, use_gate, keys=None, *, rule, max_other=0.2):
+    """`credit_batch` of a batch of one question."""
+    batch = jax.tree.map(lambda x: x[None], (reading, spans, rollout))
+    keys = None if keys is None else keys[None]
+    found = credit_batch(*batch, use_gate, keys, rule=rule, max_other=max_other)
+    return jax.tree.map(lambda x: x[0], found)
 
 
 change = dataclasses.replace

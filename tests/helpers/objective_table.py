@@ -125,19 +125,23 @@ def supervised(x):
     return found.total / jnp.maximum(found.denominator, 1)
 
 
+SCALE = {"ddof": 1, "epsilon": 1e-4}
+ENTROPY = {"base": 1.0, "bonus": 0.1, "floor": 1e-6}
 ROWS = {
-    "zscore": lambda x: baselines.group_zscore(x["reward"], x["where"]),
+    "zscore": lambda x: baselines.group_zscore(x["reward"], x["where"], **SCALE),
     "leave_one_out": lambda x: baselines.leave_one_out(x["reward"], x["where"]),
     "mean_only": lambda x: baselines.mean_only(x["reward"], x["where"]),
-    "pass_at_k": lambda x: baselines.pass_at_k(right(x), x["where"], k=2),
+    "pass_at_k": lambda x: baselines.pass_at_k(right(x), x["where"], k=2, epsilon=1e-6),
     "causal_weight": partial(of_latents, gcpo),
     "process_supervision": lambda x: process.process_supervision(x["score"], x["steps"]),
     "soft_overlong": lambda x: only(x, shaping.soft_overlong(x["length"], limit=5, buffer=4)),
     "length_penalised": lambda x: shaping.length_penalised(
         x["reward"], x["length"], x["finished"], x["where"], alpha=0.2
     ),
-    "gtpo": lambda x: shaping.gtpo(right(x), x["entropy"], x["inside"]),
-    "grpo_s": lambda x: shaping.grpo_s(right(x), x["entropy"], x["inside"], x["where"]),
+    "gtpo": lambda x: shaping.gtpo(right(x), x["entropy"], x["inside"], **ENTROPY, **SCALE),
+    "grpo_s": lambda x: shaping.grpo_s(
+        right(x), x["entropy"], x["inside"], x["where"], **ENTROPY, **SCALE
+    ),
     "progress": lambda x: jax.vmap(process.progress)(x["value"], x["steps"]),
     "progress_reward": lambda x: only(
         x,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.masked import first
+from gccpo_jax.masked import length_mask
 from gccpo_jax.objective.update import rl_loss
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
@@ -29,7 +29,7 @@ def sampled(rule):
     _, rollout = sample(
         toy.POLICY, toy.PARAMS, prompts, keys, toy.IS_STOP, group=3, rule=rule, max_tokens=8
     )
-    mask = first(rollout.length, 8)
+    mask = length_mask(rollout.length, 8)
     random = np.random.default_rng(0)
     return UpdateBatch(
         prompt=jnp.asarray(prompts.tokens),

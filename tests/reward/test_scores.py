@@ -49,10 +49,11 @@ def test_numbers_of_the_method():
 @given(MASSES)
 def test_divergences_equal_the_oracle_and_are_bounded(masses):
     laws = laws_of(masses)
-    got = np.asarray(jsd(laws[:1], laws[1:]))
+    first = np.broadcast_to(laws[:1], laws[1:].shape)
+    got = np.asarray(jsd(first, laws[1:]))
     np.testing.assert_allclose(got, [oracles.jsd(laws[0], q) for q in laws[1:]], atol=3e-7)
     assert (got >= 0).all() and (got <= 1).all()
-    np.testing.assert_array_equal(got, jsd(laws[1:], laws[:1]))
+    np.testing.assert_array_equal(got, jsd(laws[1:], first))
     np.testing.assert_array_equal(jsd(laws, laws), np.zeros(P + 1))
     distance = reward.total_variation(laws[0], laws[1])
     assert distance == pytest.approx(oracles.total_variation(laws[0], laws[1]), abs=1e-6)
@@ -124,7 +125,7 @@ def test_undefined_robustness_takes_the_median_of_the_group():
 
 def test_unreadable_laws():
     laws = jnp.array([[0.5, 0.3, 0.2], [0.5, 0.25, 0.25]])
-    np.testing.assert_array_equal(reward.readable(laws), [True, False])
+    np.testing.assert_array_equal(reward.readable(laws, 0.2), [True, False])
     np.testing.assert_array_equal(reward.readable(laws, 0.3), [True, True])
 
 
@@ -162,7 +163,7 @@ def test_gate_equals_the_oracle(phi, robust, count, gate, gate_answer):
 
 def test_the_gate_never_raises_a_step_and_leaves_harm_alone():
     effect, mask = jnp.array([0.5, -0.4, 0.0, -0.2]), jnp.ones(4, bool)
-    gated = gate_effects(effect, jnp.array([0.5, 0.5, 0.0, 0.0]), mask)
+    gated = gate_effects(effect, jnp.array([0.5, 0.5, 0.0, 0.0]), mask, gate=True, gate_answer=True)
     np.testing.assert_allclose(gated, [0.25, -0.4, 0.0, -0.2])
 
 
@@ -197,7 +198,7 @@ def all_scores(law, usable):
     arms = jnp.stack([law, jnp.array([0.0, 0.0, 1.0])])
     robust, defined = reward.robustness(law, arms, usable)
     moved, _ = reward.sensitivity(law, arms, usable)
-    filled = reward.fill_undefined(robust[None], defined[None]).sum()
+    filled = reward.fill_undefined(robust[None, None], defined[None, None]).sum()
     mask = jnp.zeros(2, bool)
     effect = reward.effects(law[:2], law[2], mask)
     robust = (robust, defined)
@@ -205,7 +206,7 @@ def all_scores(law, usable):
     gain, _ = reward.counterfactual_effect(law[0], law[:2], usable)
     filled += selective + gain + reward.flip_bounds(law, arms[0]).sum()
     filled += reward.law_variation(arms, usable) + reward.equivariance(law, jnp.int32(0))[0]
-    gated = reward.gated_effects(effect, law[:2], mask)
+    gated = reward.gated_effects(effect, law[:2], mask, gate=True, gate_answer=True)
     return filled + moved + gated.sum() + reward.normalise_law(law)[0]
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from gccpo_jax import train
-from gccpo_jax.advantage.kinds import CreditRule, of_group
-from gccpo_jax.advantage.outcome import of_outcomes
-from gccpo_jax.masked import first, masked_mean
+from gccpo_jax.advantage.kinds import credit_batch
+from gccpo_jax.advantage.outcome import outcome_advantages
+from gccpo_jax.config import CreditConfig
+from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.objective.update import gradient, rl_loss
 from gccpo_jax.policy import weights
 from gccpo_jax.policy.token_law import Rule
@@ -39,21 +40,23 @@ def groups():
 
 def credited(rule, reading, spans, rollout):
     """Token advantages [B, G, T] of a kind with steps."""
-    of_batch = jax.vmap(partial(of_group, rule=rule), in_axes=(0, 0, 0, None))
-    return jax.jit(of_batch)(reading, spans, rollout, jnp.bool_(True)).advantage
+    found = credit_batch(reading, spans, rollout, jnp.bool_(True), rule=rule, max_other=0.2)
+    return found.advantage
 
 
 def by_outcome(baseline, reading, rollout):
-    rule = CreditRule(kind="outcome", baseline=baseline)
+    rule = CreditConfig(kind="outcome", baseline=baseline)
     outcome = jnp.where(reading.scorable, reading.outcome, 0.0)
-    return jax.jit(jax.vmap(partial(of_outcomes, rule=rule)))(outcome, reading.scorable, rollout)
+    return jax.jit(jax.vmap(partial(outcome_advantages, rule=rule)))(
+        outcome, reading.scorable, rollout
+    )
 
 
 @jax.jit
 def updated(advantage, scorable, rollout):
     """Loss and gradient on the rollouts with these advantages."""
     random = np.random.default_rng(1)
-    mask = first(rollout.length, T) & scorable[..., None]
+    mask = length_mask(rollout.length, T) & scorable[..., None]
     batch = UpdateBatch(
         prompt=jnp.zeros((2, 1), jnp.int32),
         prompt_mask=jnp.ones((2, 1), bool),
@@ -70,7 +73,7 @@ def test_no_gate_no_decay_and_the_group_mean_as_value_is_rloo(groups):
     reading, spans, rollout = groups
     mean = jax.vmap(masked_mean)(reading.outcome, reading.scorable)
     constant = change(reading, value=jnp.broadcast_to(mean[:, None, None], reading.value.shape))
-    found = credited(CreditRule(gate=False, lam=1.0), constant, spans, rollout)
+    found = credited(CreditConfig(gate=False, lam=1.0), constant, spans, rollout)
     wanted = by_outcome("leave_one_out", reading, rollout)
     assert np.abs(wanted).max() == 1
     np.testing.assert_allclose(found, wanted, atol=2e-7)
@@ -81,7 +84,7 @@ def test_no_gate_no_decay_and_the_group_mean_as_value_is_rloo(groups):
 
 @pytest.mark.parametrize("token_weights", ["uniform", "surprise"])
 def test_additive_with_weight_0_is_grpo_bit_by_bit(groups, token_weights):
-    rule = CreditRule(
+    rule = CreditConfig(
         kind="additive", additive_weight=0.0, baseline="zscore", token_weights=token_weights
     )
     found, wanted = credited(rule, *groups), by_outcome("zscore", groups[0], groups[2])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax import reward
-from gccpo_jax.advantage.step_advantages import discounted_effects, recentre
+from gccpo_jax.advantage.kinds import credit_batch
+from gccpo_jax.analysis.engine import Analysis
+from gccpo_jax.analysis.settings import COUNTERFACTUAL
 from gccpo_jax.analysis.suites.trajectories import Judged
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.counterfactual.text_edits import claim
+from gccpo_jax.reward.group import GroupReading
+from gccpo_jax.types import Rollout
 
 WRONG = ("wrong_arithmetic", "wrong_operand", "early_answer")
 SCORES = {
@@ -93,7 +95,7 @@ def _arrays(judged: Judged, seed: int) -> dict[str, np.ndarray]:
     """Every score as [B, G, E]."""
     found = judged.analysis
     outcome = np.broadcast_to(judged.traces.outcome[..., None], found.mask.shape)
-    gated, credit = method_credit(found)
+    gated, credit = method_credit(found, judged.traces.rollout)
     return {
         "te_d": found.effect,
         "te_phi": found.value[..., 1:],
@@ -111,21 +113,32 @@ def _arrays(judged: Judged, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def method_credit(found) -> tuple[np.ndarray, np.ndarray]:
-    """Gated effects and step advantages [B, G, E] as `kinds.gated_gae` makes them.
+def method_credit(found: Analysis, rollout: Rollout) -> tuple[np.ndarray, np.ndarray]:
+    """Gated effects and step advantages [B, G, E] as training makes them, by its own function.
 
-    With Phi read at every boundary; R undefined is the group's median.
+    With Phi read at every boundary, also before the first step.
     """
-    c, mask = CreditConfig(), jnp.asarray(found.mask)
-    robust = jnp.asarray(np.nan_to_num(found.robustness))
-    filled = jax.vmap(reward.fill_undefined)(robust, jnp.asarray(~np.isnan(found.robustness)))
-    effect = jnp.asarray(np.nan_to_num(found.effect))
-    gated = jax.vmap(jax.vmap(reward.gated_effects))(effect, filled, mask)
-    tokens = jnp.asarray(np.where(found.mask, found.spans.end - found.spans.start, 0))
-    discount = partial(discounted_effects, lam=c.lam, tokens_per_unit=c.tokens_per_unit)
-    credit = jax.vmap(recentre)(jax.vmap(jax.vmap(discount))(gated, tokens), mask)
+    credit = credit_batch(
+        group_reading(found), jax.tree.map(jnp.asarray, found.spans), rollout, jnp.bool_(True),
+        rule=CreditConfig(), max_other=COUNTERFACTUAL.max_other,
+    )  # fmt: skip
     known = found.mask & ~np.isnan(found.effect)
-    return tuple(np.where(known, np.asarray(x), np.nan) for x in (gated, credit))
+    return tuple(np.where(known, x, np.nan) for x in (credit.gated, credit.step_advantage))
+
+
+def group_reading(found: Analysis) -> GroupReading:
+    """What an analysis has read, as training has it from its macro-steps: [B, G, ...]."""
+    return GroupReading(
+        outcome=jnp.asarray(np.nan_to_num(found.outcome), jnp.float32),
+        scorable=jnp.asarray(~np.isnan(found.outcome)),
+        value=jnp.asarray(found.value[..., 1:], jnp.float32),
+        factual=found.laws.factual,
+        nuisance=found.laws.nuisance,
+        content=found.laws.content,
+        energy=jnp.zeros(found.mask.shape),  # of the latent: the credit `paper` alone reads it
+        equivariance=jnp.asarray(found.equivariance, jnp.float32),
+        start=jnp.asarray(found.value[..., 0], jnp.float32),
+    )
 
 
 def permuted(credit: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:

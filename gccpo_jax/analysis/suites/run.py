@@ -11,23 +11,41 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gccpo_jax.analysis.library import Model, open_model, prompts_of
-from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.analysis.settings import COUNTERFACTUAL, Settings
 from gccpo_jax.analysis.suites import lucky_guess, step_credit
 from gccpo_jax.analysis.suites.tables import lucky_guess_table, plot_bars, step_credit_tables, write
+from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
 CHAIN = Settings(
-    max_tokens=48, draws=16, latent_arms=2, surface_arms=3, corrupt_arms=3, max_answer_tokens=3,
-    max_candidates=12,
-    max_steps=6,
-)  # fmt: skip
+    max_tokens=48,
+    counterfactual=dataclasses.replace(
+        COUNTERFACTUAL,
+        draws=16,
+        surface_arms=3,
+        corrupt_arms=3,
+        max_answer_tokens=3,
+        max_candidates=12,
+    ),
+    segmentation=SegmentationConfig(max_steps=6),
+)
 SHORTCUT = Settings(
-    max_tokens=48, draws=4, latent_arms=0, surface_arms=8, corrupt_arms=4, audit_arms=4,
-    equivariance_arms=4, max_answer_tokens=3, max_steps=6,
-)  # fmt: skip
+    max_tokens=48,
+    audit_arms=4,
+    counterfactual=dataclasses.replace(
+        COUNTERFACTUAL,
+        draws=4,
+        latent_arms=0,
+        surface_arms=8,
+        corrupt_arms=4,
+        equivariance_arms=4,
+        max_answer_tokens=3,
+    ),
+    segmentation=SegmentationConfig(max_steps=6),
+)
 SUITE = {"train": 64, "ood": 400, "id": 400, "max_operations": 3}
 
 
@@ -72,11 +90,11 @@ def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
             prompt_tokens=_width(model, items), progress=bar.advance,
         )  # fmt: skip
     summary = step_credit.summarise(rows, gates)
-    counts = summary["counts"]
+    counts, draws = summary["counts"], settings.counterfactual.draws
     said = (
         f"{counts['questions']} held-out questions, {a.group} sampled and "
         f"{a.injected} injected trajectories each ({counts['trajectories']} in all, "
-        f"{counts['steps']} steps: {_listed(counts['labels'])}), {settings.draws} branches a "
+        f"{counts['steps']} steps: {_listed(counts['labels'])}), {draws} branches a "
         f"boundary. Reader gate {summary['reader']['gate']:.2f}; Spearman correlation of the "
         f"scored with the continued effect {_number(summary['reader']['correlation_ir_te'])}"
     )

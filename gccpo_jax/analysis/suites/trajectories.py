@@ -70,8 +70,7 @@ def judged(
     )  # fmt: skip
     spans = find_all_steps(
         solver.boundary, traces.rollout.tokens, traces.rollout.length,
-        max_steps=settings.max_steps, min_tokens=settings.min_step_tokens,
-        max_tokens=settings.max_step_tokens,
+        **dataclasses.asdict(settings.segmentation),
     )  # fmt: skip
     seen = Seen(solver, model.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=own.texts, limit=settings.max_tokens)

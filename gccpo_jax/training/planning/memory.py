@@ -148,14 +148,14 @@ def state_rows(config: Config, arch: Arch) -> tuple[Row, ...]:
     mesh = AbstractMesh(tuple(dataclasses.asdict(config.mesh).values()), ("data", "fsdp", "tensor"))
     params = model.abstract(arch)
     places = sharding.parameter_shardings(mesh, params, model.logical_axes(arch))
-    moments = jax.eval_shape(optimizer_of(config).init, params)
+    moments = jax.eval_shape(optimizer_of(config.optim, config.steps).init, params)
     own = size_of(params, places)
     split = size_of(moments, sharding.state_shardings(mesh, moments, places))
     rows = [Row("parameters", own, ALWAYS), Row("moments", split, ALWAYS)]
     reader = config.counterfactual.reader if config.credit.of_steps else "policy"
     if config.objective.beta > 0 or reader == "reference":
         rows.append(Row("reference", own, ALWAYS))
-    if keeps_average(config):
+    if keeps_average(config.credit, config.counterfactual):
         wide = jax.tree.map(lambda x: stages.floats(*x.shape), params)
         rows.append(Row("moving average", size_of(wide, places), ALWAYS))
         if arch.dtype != "float32":

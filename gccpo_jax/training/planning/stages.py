@@ -240,15 +240,18 @@ def reference(share: Share) -> Stage:
 
 def update(share: Share) -> Stage:
     """One optimizer update: gradients in float32, those of a micro-batch, activations."""
-    c, params, optimizer = share.config, share.params, optimizer_of(share.config)
+    c, params = share.config, share.params
+    optimizer = optimizer_of(c.optim, c.steps)
     micro_batch = c.optim.micro_batch or c.batch_size
     run = make_update(
-        policy_loss_fn(c, share.policy),
+        policy_loss_fn(c.objective, c.sampling, share.policy),
         optimizer,
         micro_batch=micro_batch // (c.mesh.data * c.mesh.fsdp),
         ema=c.counterfactual.ema,
     )
-    average = jax.tree.map(lambda x: floats(*x.shape), params) if keeps_average(c) else None
+    average = None
+    if keeps_average(c.credit, c.counterfactual):
+        average = jax.tree.map(lambda x: floats(*x.shape), params)
     state = TrainState(params, jax.eval_shape(optimizer.init, params), ints(), average)
     return Stage("update", run, (state, update_batch(share)), donated=1)
 

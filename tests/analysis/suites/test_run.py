@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,9 @@ from gccpo_jax import analyse as command
 from gccpo_jax.analysis.suites import lucky_guess, rows, step_credit, tables
 from gccpo_jax.analysis.suites.trajectories import injected_prefix
 from gccpo_jax.errors import UserError
+from gccpo_jax.reward import Arms, Family, no_arms
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.types import Rollout, Segment, Spans
 
 NAMED = ("te_d", "te_phi", "ir_d", "robustness", "selectivity", "outcome", "logprob", "entropy")
 NAMED += ("credit", "permuted")
@@ -80,21 +83,45 @@ def test_permuted_credits_stay_in_their_trajectory():
 
 
 def test_the_method_credit_of_known_effects():
-    """Effects (.2, -.05, .75) with R (.5, .8, undefined): the group's median takes its place."""
-    effect = np.array([[[0.2, -0.05, 0.75]]])
+    """Effects (.2, -.05, .75), R (.5, .8, undefined): the group's median takes its place."""
+    p, q = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]  # J(p, q) is 1: R is the share of arms that stay
+    arms = jnp.array([[[[q] * 5 + [p] * 5, [q] * 2 + [p] * 8, [p] * 10]]])
+    usable = jnp.broadcast_to(jnp.array([True, True, False])[:, None], arms.shape[:-1])
+    value = np.array([[[0.1, 0.3, 0.25, 1.0]]])
     found = types.SimpleNamespace(
         mask=np.ones((1, 1, 3), bool),
-        effect=effect,
-        robustness=np.array([[[0.5, 0.8, np.nan]]]),
-        spans=types.SimpleNamespace(
-            start=np.array([[[0, 10, 30]]]), end=np.array([[[10, 30, 40]]])
+        outcome=np.array([[1.0]]),
+        value=value,
+        effect=np.diff(value),
+        equivariance=np.full((1, 1), np.nan),
+        laws=types.SimpleNamespace(
+            factual=jnp.array([[[p] * 3]]),
+            nuisance=Arms(arms, usable, Family.NUISANCE),
+            content=no_arms(Family.CONTENT, (1, 1, 3), 3),
+        ),
+        spans=Spans(
+            np.array([[[0, 10, 30]]]), np.array([[[10, 30, 40]]]), np.ones((1, 1, 3), bool)
         ),
     )
-    gated, credit = rows.method_credit(found)
-    np.testing.assert_allclose(gated[0, 0], [0.1, -0.05, 0.65 * 0.75], rtol=1e-6)
+    gated, credit = rows.method_credit(found, rollout_of(40))
     last = 0.65 * 0.75
+    np.testing.assert_allclose(gated[0, 0], [0.1, -0.05, last], rtol=1e-5)
     middle = -0.05 + 0.95**1 * last
     np.testing.assert_allclose(credit[0, 0], [0.1 + 0.95**2 * middle, middle, last], rtol=1e-5)
+
+
+def rollout_of(size):
+    """One trajectory of `size` tokens."""
+    zeros, length = jnp.zeros((1, 1, size)), jnp.full((1, 1), size)
+    empty = jnp.zeros((1, 1))
+    return Rollout(
+        tokens=zeros.astype(int),
+        logp=zeros,
+        entropy=zeros,
+        length=length,
+        stopped=length > 0,
+        segment=Segment(empty, empty, empty),
+    )
 
 
 TASK = chain(ChainConfig(train=20, id=20, ood=20, max_operations=3, shortcut=0.9))

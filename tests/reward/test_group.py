@@ -1,0 +1,112 @@
+"""One scorer: what training measures is what the library scores, and what an analysis credits."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gccpo_jax import reward
+from gccpo_jax.advantage.kinds import credit_batch, credit_group
+from gccpo_jax.analysis.suites.rows import method_credit
+from gccpo_jax.config import CreditConfig
+from gccpo_jax.reward import Family, Laws, Score, no_arms
+from tests.helpers.groups import C, E, G, change, group
+
+B = 2
+RULE = {"gate": True, "gate_answer": True, "gate_by": "robustness", "max_other": 0.2}
+PARTS = {
+    "robustness": ("robustness", "defined"),
+    "sensitivity": ("sensitivity", "content_defined"),
+    "selectivity": ("selectivity", "selective_defined"),
+}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """What was read, spans and rollout of two questions, with a Phi before the first step."""
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(group(seed) for seed in range(B)))
+    start = jnp.asarray(np.random.default_rng(5).random((B, G)), jnp.float32)
+    return (change(stacked[0], start=start), *stacked[1:])
+
+
+def laws_of(reading, spans):
+    """The same laws as a stranger brings them to the library: [B, G, ...], with a gold answer."""
+    return Laws(
+        before=reading.factual[:, :, 0],
+        factual=reading.factual,
+        mask=spans.mask,
+        gold=jnp.zeros((B, G), jnp.int32),
+        nuisance=reading.nuisance,
+        content=reading.content,
+        baseline=no_arms(Family.BASELINE, (B, G, E), C + 1),
+    )
+
+
+def analysis_of(reading, spans):
+    """What an analysis of the same trajectories has in the fields that its credit reads."""
+    mask, outcome = np.asarray(spans.mask), np.asarray(reading.outcome, float)
+    value = np.full((B, G, E + 1), np.nan)
+    value[..., 0] = reading.start
+    value[..., 1:] = reading.value
+    np.put_along_axis(value, mask.sum(-1, keepdims=True), outcome[..., None], axis=-1)
+    return types.SimpleNamespace(
+        mask=mask,
+        spans=jax.tree.map(np.asarray, spans),
+        outcome=outcome,
+        value=value,
+        effect=np.where(mask, value[..., 1:] - value[..., :-1], np.nan),
+        laws=laws_of(reading, spans),
+        equivariance=np.asarray(reading.equivariance),
+    )
+
+
+def test_training_the_library_and_an_analysis_agree(batch):
+    reading, spans, rollout = batch
+    measured = reward.measure(reading, spans, jnp.bool_(True), **RULE)
+    found = reward.score_batch(laws_of(reading, spans))
+    for name, (value, defined) in PARTS.items():
+        scored = getattr(found, name)
+        np.testing.assert_array_equal(scored.defined, getattr(measured, defined), err_msg=name)
+        got = np.where(scored.defined, getattr(measured, value), 0)
+        np.testing.assert_allclose(got, scored.value, atol=1e-6, err_msg=name)
+    credit = credit_batch(*batch, jnp.bool_(True), rule=CreditConfig(), max_other=0.2)
+    gated, advantage = method_credit(analysis_of(reading, spans), rollout)
+    mask = np.asarray(spans.mask)
+    assert np.isnan(gated[~mask]).all() and np.isnan(advantage[~mask]).all()
+    np.testing.assert_allclose(gated[mask], np.asarray(credit.gated)[mask], atol=1e-6)
+    np.testing.assert_allclose(advantage[mask], np.asarray(credit.step_advantage)[mask], atol=1e-6)
+    effect = analysis_of(reading, spans).effect
+    np.testing.assert_allclose(effect[mask], np.asarray(measured.effect)[mask], atol=1e-6)
+
+
+def test_a_batch_is_scored_trajectory_by_trajectory(batch):
+    laws = laws_of(*batch[:2])
+    together = reward.score_batch(laws, max_other=0.4)
+    for b, g in np.ndindex(B, G):
+        alone = reward.score(jax.tree.map(lambda x, at=(b, g): x[at], laws), max_other=0.4)
+        for got, wanted in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(got[b, g], wanted, atol=1e-6)
+    assert isinstance(together.value, Score) and together.readable.shape == (B, G, E)
+
+
+def test_a_batch_is_measured_and_credited_group_by_group(batch):
+    reading, spans, rollout = batch
+    scores = reward.measure(reading, spans, jnp.bool_(True), **RULE)
+    together = credit_batch(*batch, jnp.bool_(True), rule=CreditConfig(), max_other=0.2)
+    for b in range(B):
+        one = jax.tree.map(lambda x, b=b: x[b], (reading, scores, spans, rollout))
+        alone = credit_group(*one, rule=CreditConfig())
+        np.testing.assert_allclose(together.advantage[b], alone.advantage, atol=1e-6)
+
+
+def test_the_first_value_is_the_one_that_was_read_or_the_mean_outcome(batch):
+    reading, spans, _ = batch
+    some = change(reading, start=reading.start.at[0, 1].set(jnp.nan))
+    found = reward.measure(some, spans, jnp.bool_(True), **RULE).value_before[..., 0]
+    mean = np.asarray(reading.outcome).mean(1)
+    assert found[0, 1] == pytest.approx(mean[0])
+    np.testing.assert_allclose(found[1], reading.start[1], atol=1e-7)
+    none = reward.measure(change(reading, start=None), spans, jnp.bool_(True), **RULE)
+    np.testing.assert_allclose(none.value_before[..., 0], np.repeat(mean[:, None], G, 1), atol=1e-6)
