@@ -21,7 +21,7 @@ from shapes import SHAPES
 from gccpo_jax.policy import model
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Prompts, Segment
 
 STOP = 0

@@ -37,12 +37,13 @@ def put(cache: Array, new: Array, slot: Array) -> Array:
 
 
 def room(like: Segment, tokens: int) -> Segment:
-    """An empty segment for so many tokens, of the layers and heads of another one."""
+    """An empty segment for so many tokens, of the layers and heads of another one, split or not."""
 
     def empty(x: Array) -> Array:
         return jnp.zeros((*x.shape[:-2], tokens, x.shape[-1]), x.dtype)
 
-    return Segment(empty(like.k), empty(like.v), jnp.zeros((*like.mask.shape[:-1], tokens), bool))
+    k, v = jax.tree.map(empty, (like.k, like.v))
+    return Segment(k, v, jnp.zeros((*like.mask.shape[:-1], tokens), bool))
 
 
 def extend(known: Segment, new: Segment, at: Array) -> Segment:

@@ -132,7 +132,7 @@ def continue_branches(
         row = stop_row(row, ~site.exists | ended | (site.keep + site.length >= limit))
         return jax.vmap(lambda _: row, out_axes=ROW_AXES)(jnp.arange(draws))
 
-    opened = _over_sites(open_draws, (0,), ROW_AXES, cache=SEGMENT_AXES)
+    opened = over_sites(open_draws, (0,), ROW_AXES, cache=SEGMENT_AXES)
     rows = opened(prompt, lengths, segment, sites)
     weights = decoder_of(policy).unroll(params)
 
@@ -151,14 +151,14 @@ def continue_branches(
     cached = split(prompt), lengths, split(segment)
 
     def step(t: Array, rows: Row) -> Row:
-        mapped = _over_sites(partial(of_draws, t), (0, Tape(0, None), 0), 0, cache=0)
+        mapped = over_sites(partial(of_draws, t), (0, Tape(0, None), 0), 0, cache=0)
         return mapped(*cached, sites, tapes, rows)
 
     result = run(step, rows, max_tokens)
     return Branches(tokens=result.tokens, length=result.length)
 
 
-def _over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) -> Callable:
+def over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) -> Callable:
     """Maps a function of (prompt, length, prefix, *rest) over E, then G, then B.
 
     `axes` are those of `rest` over the sites of one trajectory; above them all of it has a
