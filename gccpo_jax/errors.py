@@ -30,8 +30,8 @@ class UserError(ValueError):
 
 
 @contextlib.contextmanager
-def reading(path: pathlib.Path, advice: str) -> Iterator[None]:
-    """`with reading(file, "copy it again"): ...` makes any error about it one for the user.
+def blame(path: pathlib.Path, advice: str) -> Iterator[None]:
+    """`with blame(file, "copy it again"): ...` makes any error about it one for the user.
 
     For code that takes a file at its word, libraries' too: any error may come out of a bad one.
 

@@ -77,14 +77,14 @@ class Decoder:
     Segments are *split* here: `k` and `v` are tuples of L arrays [K, S, D].
 
     `unroll(params) -> params`
-        once before a loop: the parameters as `read` wants them. `Policy.logits` takes both.
-    `read(params, token[], position[], past, own, slot[]) -> (hidden[M], own)`
+        once before a loop: the parameters as `step` wants them. `Policy.logits` takes both.
+    `step(params, token[], position[], past, own, slot[]) -> (hidden[M], own)`
         reads a token after `past` and `own`: writes its keys and values at `slot` of `own`,
         whose mask already says whether the token exists, and attends to all unmasked ones.
     """
 
     unroll: Callable[[Params], Params]
-    read: Callable[[Params, Array, Array, Context, Segment, Array], tuple[Array, Segment]]
+    step: Callable[[Params, Array, Array, Context, Segment, Array], tuple[Array, Segment]]
 
 
 @dataclasses.dataclass(frozen=True)

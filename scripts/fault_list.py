@@ -201,7 +201,9 @@ def two_runs(lab: Lab) -> Row:
     lost = lab.lost(place)
     lost = (lost[0], lost[1] or first.code != 0)
     words = (f"process {process.pid} on", "runs in it")
-    return row("a second run in the same folder", lab, ended, words, lost, "test_workdir.py", code=2)
+    return row(
+        "a second run in the same folder", lab, ended, words, lost, "test_workdir.py", code=2
+    )
 
 
 def dead_lock(lab: Lab) -> Row:

@@ -61,7 +61,7 @@ def decoder_of(policy: Policy) -> Decoder:
 
 
 def _by_encode(policy: Policy) -> Callable:
-    def read(
+    def step(
         params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
     ) -> tuple[Array, Segment]:
         before = Segment(own.k, own.v, own.mask.at[slot].set(False))
@@ -74,7 +74,7 @@ def _by_encode(policy: Policy) -> Callable:
         )
         return hidden[0], Segment(k, v, own.mask)
 
-    return read
+    return step
 
 
 def restrict(segment: Segment, start: Array, end: Array) -> Segment:

@@ -203,7 +203,7 @@ def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None, narrow: Callable[[Any],
         )
         return whole | {"layers": layers}
 
-    def read(
+    def step(
         params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
     ) -> tuple[Array, Segment]:
         x = jnp.take(params["embed"], token[None], axis=0, mode="clip")  # [1, M]
@@ -224,7 +224,7 @@ def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None, narrow: Callable[[Any],
         k, v = zip(*written, strict=True)
         return _norm(x, params["norm"], arch.norm_eps)[0], Segment(k, v, own.mask)
 
-    return Decoder(unroll, read)
+    return Decoder(unroll, step)
 
 
 def _is_unrolled(params: Params) -> bool:

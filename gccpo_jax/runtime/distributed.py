@@ -131,8 +131,8 @@ def divided(one: Callable[[int], Sequence[Any] | np.ndarray], count: int) -> np.
     return multihost_utils.process_allgather(filled, tiled=True)[:count]
 
 
-def of_first(tree: _T) -> _T:
-    """A tree of NumPy arrays as the first process has it."""
+def broadcast_arrays(tree: _T) -> _T:
+    """A tree of NumPy arrays as the first process has it; all call it in the same order."""
     return tree if alone() else multihost_utils.broadcast_one_to_all(tree)
 
 
@@ -141,7 +141,7 @@ def largest(value: int) -> int:
     return value if alone() else int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def from_first(action: Callable[[], _T]) -> _T:
+def broadcast_json(action: Callable[[], _T]) -> _T:
     """What `action` returns in the first process, which alone calls it; fit for JSON."""
     if alone():
         return action()
@@ -158,10 +158,10 @@ def held_by_first(context: AbstractContextManager[Any]) -> Iterator[None]:
     """`with context:` in the first process; others go on when it was entered."""
     if is_first():
         with context:
-            from_first(lambda: None)
+            broadcast_json(lambda: None)
             yield
     else:
-        from_first(lambda: None)
+        broadcast_json(lambda: None)
         yield
 
 

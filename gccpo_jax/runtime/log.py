@@ -33,7 +33,9 @@ class RunLog:
         with writing("metrics", self._path):
             _keep_steps(self._path, resume_step)
             self._file = self._path.open("a", encoding="utf-8")
-            self._board = Board(workdir / "tensorboard", resume_step) if tensorboard else None
+            self._board = (
+                TensorBoardEvents(workdir / "tensorboard", resume_step) if tensorboard else None
+            )
         self._console = Console()
         self._live = _progress(self._console) if self._console.is_terminal else None
         if self._live:
@@ -128,7 +130,7 @@ def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> di
     return {**metrics, **laps, "step_seconds": seconds, **rate}
 
 
-class Board:
+class TensorBoardEvents:
     """Writes where it is called: tensorboardX's own writer is a thread, which a full disk ends
     in silence and whose queue then blocks the run for ever.
     """

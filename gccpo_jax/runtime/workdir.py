@@ -45,7 +45,7 @@ LOCK, _HELD = "lock", ".lock"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # some network file systems
 
 _SCRATCH = re.compile(r"\.(probe|policy|[^.]+\.(json|jsonl|txt))-\w+")
-"""What `claim`, `write_text` and `weights.save` write before they rename it."""
+"""What `claim_workdir`, `write_text` and `weights.save` write before they rename it."""
 
 
 def default_workdir(name: str) -> pathlib.Path:
@@ -54,7 +54,7 @@ def default_workdir(name: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
+def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
     `config.json` is of the newest command, which may change `_FREE` when it resumes.

@@ -96,9 +96,9 @@ def draw_token(
 ) -> tuple[Draw, Array, Segment]:
     """Draws a token and reads it: the token, the state behind it, the row's own segment."""
     law = log_law(policy.logits(weights, hidden), rule)
-    token = first_best(law + noise.read(tape, t, policy.vocab_size))
+    token = first_best(law + noise.at(tape, t, policy.vocab_size))
     own = Segment(own.k, own.v, own.mask.at[slot].set(active))
-    hidden, own = decoder_of(policy).read(weights, token, position, past, own, slot)
+    hidden, own = decoder_of(policy).step(weights, token, position, past, own, slot)
     return Draw(token, law[token], entropy(law)), hidden, own
 
 

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.runtime.workdir import LOCK, claim, locked
+from gccpo_jax.runtime.workdir import LOCK, claim_workdir, locked
 from tests.helpers.processes import environment
 from tests.helpers.runs import small
 
@@ -43,7 +43,7 @@ def test_a_second_process_is_refused_and_told_of_the_first(tmp_path, holder):
     who = f"process {holder.pid} on {re.escape(socket.gethostname())} runs in it"
     with pytest.raises(UserError, match=who), locked(tmp_path):
         pass
-    with pytest.raises(UserError, match=who), claim(tmp_path, small(), resume=False):
+    with pytest.raises(UserError, match=who), claim_workdir(tmp_path, small(), resume=False):
         pass
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {LOCK, ".lock"}, "no config of a refused run"
@@ -82,21 +82,21 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, ca
 
 
 def test_a_claim_is_given_back_and_resumed(tmp_path):
-    with claim(tmp_path, small(), resume=False):
+    with claim_workdir(tmp_path, small(), resume=False):
         pass
     with pytest.raises(UserError, match="holds this run already"):
-        with claim(tmp_path, small(), resume=False):
+        with claim_workdir(tmp_path, small(), resume=False):
             pass
-    with claim(tmp_path, small(), resume=True):
+    with claim_workdir(tmp_path, small(), resume=True):
         pass
     with pytest.raises(UserError, match="another config"):
-        with claim(tmp_path, small(seed=5), resume=True):
+        with claim_workdir(tmp_path, small(seed=5), resume=True):
             pass
 
 
 def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
-    with claim(tmp_path, small(), resume=False):
+    with claim_workdir(tmp_path, small(), resume=False):
         pass
-    with claim(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
+    with claim_workdir(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
         kept = json.loads((tmp_path / "config.json").read_text())
         assert (kept["log"]["rollouts"], kept["mesh"]["data"]) == (1, 2)
