@@ -44,9 +44,11 @@ _POSITIVE = ("max_tokens", "draws", "max_steps", "min_step_tokens")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = _Parser(
-        prog="python -m gccpo_jax.analyse", description=__doc__, allow_abbrev=False,
+        prog="python -m gccpo_jax.analyse",
+        description=__doc__,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     out.add_argument("--model", default="tiny", help="tiny, smollm2, a directory, an id, a .gguf")
     out.add_argument("--task", default="chain", help="how answers are read: chain, gsm8k, math")
     out.add_argument("--data", help="JSON Lines of questions or of solutions in steps")

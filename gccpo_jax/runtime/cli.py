@@ -83,9 +83,13 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
     parser.add_argument("--workdir", help="directory of the run (default runs/<config>-<time>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --workdir")
     parser.add_argument(
-        "--profile", nargs="?", type=int, const=1, metavar="STEPS",
+        "--profile",
+        nargs="?",
+        type=int,
+        const=1,
+        metavar="STEPS",
         help="trace so many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
-    )  # fmt: skip
+    )
     _add_place(parser)
     parser.epilog = (
         "Override fields with --config.<field>=<value>; see gccpo_jax/config/sections.py."

@@ -119,9 +119,18 @@ def write_token(
     active = ~out.stopped
     begun = out.segment.mask.shape[0] - out.tokens.shape[0]  # tokens that the row began with
     drawn, hidden, segment = draw_token(
-        policy, weights, rule, past, out.segment, begun + t, start + t, tape, tape_start + t,
-        row.hidden, active,
-    )  # fmt: skip
+        policy,
+        weights,
+        rule,
+        past,
+        out.segment,
+        begun + t,
+        start + t,
+        tape,
+        tape_start + t,
+        row.hidden,
+        active,
+    )
 
     def put(buffer: Array, value: Array) -> Array:
         return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))

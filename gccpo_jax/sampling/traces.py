@@ -99,9 +99,15 @@ def sample_traces(
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
     with watch("sample"):
         prompt, rollout = sampler(slots)(
-            solver.policy, params, prompts, keys, solver.stop,
-            group=group, rule=rule, max_tokens=max_tokens,
-        )  # fmt: skip
+            solver.policy,
+            params,
+            prompts,
+            keys,
+            solver.stop,
+            group=group,
+            rule=rule,
+            max_tokens=max_tokens,
+        )
         jax.block_until_ready(rollout.tokens)
     with watch("verify"):
         return _verified(solver, items, prompts, seed, keys, prompt, rollout, rule, keyed=True)

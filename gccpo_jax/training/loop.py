@@ -78,16 +78,23 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
     """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
     max_tokens = config.eval.max_tokens or config.sampling.max_tokens
     found = evaluate_splits(
-        session.solver, params, session.evaluation,
-        batch=config.eval.batch, max_tokens=max_tokens,
-    )  # fmt: skip
+        session.solver,
+        params,
+        session.evaluation,
+        batch=config.eval.batch,
+        max_tokens=max_tokens,
+    )
     if config.eval.draws:
         found[f"id_mean@{config.eval.draws}"] = accuracy(
-            session.solver, params, session.evaluation["id"],
-            rule=behaviour_rule(config.sampling), draws=config.eval.draws, seed=config.seed,
+            session.solver,
+            params,
+            session.evaluation["id"],
+            rule=behaviour_rule(config.sampling),
+            draws=config.eval.draws,
+            seed=config.seed,
             batch=max(config.eval.batch // config.eval.draws, 1),
             max_tokens=max_tokens,
-        )  # fmt: skip
+        )
     log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
     return found
 

@@ -51,10 +51,13 @@ def judge_steps(
 ) -> Judged:
     """Asks the judge about every trajectory that could be scored."""
     spans = _steps(
-        solver.boundary, traces.rollout.tokens, traces.rollout.length,
-        max_steps=segmentation.max_steps, min_tokens=segmentation.min_tokens,
+        solver.boundary,
+        traces.rollout.tokens,
+        traces.rollout.length,
+        max_steps=segmentation.max_steps,
+        min_tokens=segmentation.min_tokens,
         max_tokens=segmentation.max_tokens,
-    )  # fmt: skip
+    )
     return Judged(*judged(solver, traces, spans, judge), spans)
 
 

@@ -158,7 +158,7 @@ def open_run(
         micro_batch=config.optim.micro_batch or config.batch_size,
         ema=config.counterfactual.ema,
         shardings=shardings,
-    )  # fmt: skip
+    )
     saved = workdir / "checkpoints"
     damaged = broadcast_json(lambda: set_damaged_aside(saved))
     try:
@@ -177,9 +177,16 @@ def open_run(
             is_good = jax.jit(partial(update_is_finite, loss))
             explain = partial(explain_skip, is_good, session, workdir / "bad")
             yield Run(
-                state, update, log, Stopwatch(), checkpoints, signals, first,
-                position.get("skipped", 0), explain,
-            )  # fmt: skip
+                state,
+                update,
+                log,
+                Stopwatch(),
+                checkpoints,
+                signals,
+                first,
+                position.get("skipped", 0),
+                explain,
+            )
     except UserError as error:
         raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
 
