@@ -20,6 +20,7 @@ from gccpo_jax.analysis import files
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites import run
 from gccpo_jax.errors import UserError, exit_code
+from gccpo_jax.runtime.cli import Parser
 
 _HELP = {
     "seed": "root seed of every draw",
@@ -43,7 +44,7 @@ _POSITIVE = ("max_tokens", "draws", "max_steps", "min_step_tokens")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = _Parser(
+    out = Parser(
         prog="python -m gccpo_jax.analyse",
         description=__doc__,
         allow_abbrev=False,
@@ -67,11 +68,6 @@ def parser() -> argparse.ArgumentParser:
         flag = "--" + field.name.replace("_", "-")
         out.add_argument(flag, type=type(field.default), default=None, help=_HELP[field.name])
     return out
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise UserError(message)
 
 
 def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:

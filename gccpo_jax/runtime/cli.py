@@ -78,7 +78,7 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
     Raises:
       UserError: an unknown flag or field, a bad value, a config file that does not load.
     """
-    parser = _Parser(description=description, allow_abbrev=False)
+    parser = Parser(description=description, allow_abbrev=False)
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="config file")
     parser.add_argument("--workdir", help="directory of the run (default runs/<config>-<time>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --workdir")
@@ -114,7 +114,7 @@ def place_of(argv: Sequence[str]) -> distributed.Place | None:
     Raises:
       UserError: some of the flags without the others, or numbers that cannot be.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     _add_place(parser)
     known, _ = parser.parse_known_args(argv)
     told = (known.coordinator, known.process)
@@ -146,7 +146,9 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=int, default=300, metavar="S", help="seconds to connect")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Mistakes on the command line are errors of the user's: one line, no usage."""
+
     def error(self, message: str) -> None:
         raise UserError(message)
 

@@ -11,9 +11,10 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 
 from gccpo_jax.runtime.distributed import is_first
+from gccpo_jax.runtime.progress import columns
 from gccpo_jax.runtime.workdir import write_text, writing
 
 
@@ -37,11 +38,14 @@ class RunLog:
                 TensorBoardEvents(workdir / "tensorboard", resume_step) if tensorboard else None
             )
         self._console = Console()
-        self._live = _progress(self._console) if self._console.is_terminal else None
+        shown = [*columns(), TextColumn("{task.fields[headline]}")]
+        self._live = Progress(*shown, console=self._console) if self._console.is_terminal else None
         if self._live:
             self._live.start()
             atexit.register(self._live.stop)  # gives the terminal its cursor back, however we end
-            self._bar = self._live.add_task("training", total=steps, completed=resume_step, said="")
+            self._bar = self._live.add_task(
+                "training", total=steps, completed=resume_step, headline=""
+            )
         self._steps = steps
 
     def say(self, text: str) -> None:
@@ -62,7 +66,7 @@ class RunLog:
             if self._board:
                 self._board.step(step, metrics)
         if self._live:
-            self._live.update(self._bar, completed=step, said=headline)
+            self._live.update(self._bar, completed=step, headline=headline)
         else:
             self.say(f"step {step}/{self._steps}  {headline}")
 
@@ -101,17 +105,6 @@ def _line(step: int, metrics: dict[str, Any]) -> str:
 
 def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
-        console=console,
-    )
 
 
 def _keep_steps(path: pathlib.Path, last: int) -> None:
