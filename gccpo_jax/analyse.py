@@ -26,14 +26,14 @@ _HELP = {
     "seed": "root seed of every draw",
     "temperature": "of sampling and of branches",
     "max_tokens": "tokens of a sampled trajectory, or of a branch from a given solution",
-    "draws": "continued branches a boundary",
-    "latent_arms": "latent disturbances a step",
+    "draws": "continued branches per boundary",
+    "latent_arms": "latent disturbances per step",
     "latent_sigma": "their scale, relative to the step's RMS",
     "surface_arms": "rewrites in other words, where the task has them",
-    "corrupt_arms": "corrupted numbers a step, where the task has them",
+    "corrupt_arms": "corrupted numbers per step, where the task has them",
     "equivariance_arms": "rewrites with other numbers, where the task has them",
-    "audit_arms": "resamples (D^cf) and continued corruptions a step; each costs --draws branches",
-    "max_candidates": "candidate answers a question",
+    "audit_arms": "resamples (D^cf) and continued corruptions per step; each costs --draws branches",
+    "max_candidates": "candidate answers per question",
     "max_answer_tokens": "tokens of a candidate, with the one that ends it",
     "max_steps": "steps of a trajectory; later ones join the last",
     "min_step_tokens": "shorter steps are merged",
@@ -58,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--out", help="directory of the results (default for --suite: docs/results)")
     out.add_argument("--questions", type=int, default=0, help="only the first so many; 0: all")
-    out.add_argument("--group", type=int, default=4, help="sampled trajectories a question")
+    out.add_argument("--group", type=int, default=4, help="sampled trajectories per question")
     out.add_argument(
-        "--injected", type=int, default=6, help="--suite chain: injected ones a question"
+        "--injected", type=int, default=6, help="--suite chain: injected ones per question"
     )
     out.add_argument("--batch", type=int, default=8, help="questions in memory at once")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")

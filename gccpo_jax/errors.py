@@ -44,8 +44,8 @@ def blame(path: pathlib.Path, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-        raise UserError(f"{path}: truncated or damaged ({told}); {advice}") from error
+        message = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise UserError(f"{path}: truncated or damaged ({message}); {advice}") from error
 
 
 def exit_code(action: Callable[[], object]) -> int:

@@ -111,7 +111,7 @@ class Policy:
 
 @record
 class Prompts:
-    """Right-padded prompts of a batch, one row a question."""
+    """Right-padded prompts of a batch, one row per question."""
 
     tokens: Array  # [B, S] int32
     mask: Array  # [B, S] bool   True on prompt tokens
@@ -141,7 +141,7 @@ class Spans:
 
 @record
 class UpdateBatch:
-    """What the update consumes: prompts once a question, responses once a trajectory."""
+    """What the update consumes: prompts once per question, responses once per trajectory."""
 
     prompt: Array  # [B, S] int32
     prompt_mask: Array  # [B, S] bool

@@ -54,7 +54,7 @@ class Query:
 
     item: Item
     steps: tuple[str, ...] | None = None
-    labels: tuple[Any, ...] | None = None  # one a step
+    labels: tuple[Any, ...] | None = None  # one per step
     name: str = ""  # how reports call it
 
 
@@ -140,7 +140,7 @@ def analyse_batch(
     """Analyses one batch: all queries with a solution, or all without.
 
     Args:
-      group: G rollouts a question. Without a solution they are what is analysed;
+      group: G rollouts per question. Without a solution they are what is analysed;
         with one their answers join the candidates.
       prompt_tokens, response_tokens: widths to pad to (so that batches share a
         compilation); 0 takes what this batch needs.

@@ -14,7 +14,7 @@ class Settings:
     seed: int = 0
     temperature: float = 1.0
     max_tokens: int = 64  # tokens of a sampled trajectory, or of a branch from a given one
-    draws: int = 8  # N: branches a boundary
+    draws: int = 8  # N: branches per boundary
     latent_arms: int = 2
     latent_sigma: float = 0.3
     surface_arms: int = 2  # where the task can

@@ -37,7 +37,7 @@ def put(cache: Array, new: Array, slot: Array) -> Array:
 
 
 def room(like: Segment, tokens: int) -> Segment:
-    """An empty segment for so many tokens, of the layers and heads of another one, split or not."""
+    """An empty segment for `tokens` tokens, of the layers and heads of `like`, split or not."""
 
     def empty(x: Array) -> Array:
         return jnp.zeros((*x.shape[:-2], tokens, x.shape[-1]), x.dtype)

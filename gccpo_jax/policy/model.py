@@ -7,7 +7,7 @@ Per layer, with RMSNorm n(x) = x / sqrt(mean(x^2) + eps) * scale,
 
 and logits = unembed(n x). All layers of a kind are one array with a leading axis
 L, run by `lax.scan`, so the layer compiles once whatever the depth; decoding, which
-reads all weights for each token, has them apart and turned. RMSNorm, rotary
+reads all weights for each token, has one array per layer, transposed. RMSNorm, rotary
 positions, softmax and logits are float32; everything else has the dtype of the
 parameters it is given, or the one that they are rounded to in use (`make_policy`).
 """

@@ -1,6 +1,6 @@
 """Parameters from and to Hugging Face directories (`config.json` plus safetensors).
 
-A checkpoint holds one tensor a layer and name; we hold one array a name with a
+A checkpoint holds one tensor per layer and name; we hold one array per name with a
 leading axis L. A Hugging Face projection is [outputs, inputs] and ours is
 [*inputs, *outputs], hence a transpose and a reshape; all else keeps its order.
 Only safetensors are read: a pickle runs code when it is opened.

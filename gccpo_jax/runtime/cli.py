@@ -5,7 +5,7 @@
                               [--processes N --process I --coordinator HOST:PORT [--wait S]]
                               [--processes auto]
 
-With `--processes` the command is started once a process (docs/scaling.md).
+With `--processes` the command is started once per process (docs/scaling.md).
 
 Exit codes: 0; 2 for a mistake of the user's; 143 or 130 for a run that SIGTERM or
 SIGINT ended and that `--resume` goes on with.
@@ -88,7 +88,7 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
         type=int,
         const=1,
         metavar="STEPS",
-        help="trace so many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
+        help="trace this many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
     )
     _add_place(parser)
     parser.epilog = (
@@ -117,16 +117,16 @@ def place_of(argv: Sequence[str]) -> distributed.Place | None:
     parser = Parser(add_help=False, allow_abbrev=False)
     _add_place(parser)
     known, _ = parser.parse_known_args(argv)
-    told = (known.coordinator, known.process)
+    given = (known.coordinator, known.process)
     if not known.processes:
-        if any(value is not None for value in told):
+        if any(value is not None for value in given):
             raise UserError("--coordinator and --process need --processes: how many there are")
         return None
     if known.wait < 1:
         raise UserError(f"--wait {known.wait}: expected seconds, at least 1")
-    if known.processes == "auto" and told == (None, None):
+    if known.processes == "auto" and given == (None, None):
         return distributed.Place(seconds=known.wait)
-    if not known.processes.isdecimal() or None in told:
+    if not known.processes.isdecimal() or None in given:
         raise UserError(
             f"--processes {known.processes}: expected a number together with --coordinator "
             "HOST:PORT and --process I, or 'auto' without them"

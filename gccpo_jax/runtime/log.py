@@ -19,7 +19,7 @@ from gccpo_jax.runtime.workdir import write_text, writing
 
 
 class RunLog:
-    """Appends a line a step, flushed at once; a killed run keeps every line it finished.
+    """Appends a line per step, flushed at once; a killed run keeps every line it finished.
 
     Fields that hold times end in `_seconds` or `_per_second`; nothing else depends
     on the clock. A number that is not finite (the loss of a skipped update) is
@@ -124,8 +124,10 @@ def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> di
 
 
 class TensorBoardEvents:
-    """Writes where it is called: tensorboardX's own writer is a thread, which a full disk ends
-    in silence and whose queue then blocks the run for ever.
+    """TensorBoard's event files, written in the caller's thread.
+
+    tensorboardX's own writer is a thread: a full disk ends it without a message, and its queue
+    then blocks the run for ever.
     """
 
     def __init__(self, directory: pathlib.Path, resume_step: int) -> None:

@@ -57,7 +57,8 @@ def default_workdir(name: str) -> pathlib.Path:
 def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
-    `config.json` is of the newest command, which may change `_FREE` when it resumes.
+    `config.json` holds the configuration of the newest command, which may change the sections
+    `_FREE` when it resumes.
 
     Raises:
       UserError: it cannot be written, it holds another configuration, it holds a run

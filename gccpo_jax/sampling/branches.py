@@ -68,7 +68,7 @@ def independent_tapes(question_keys: Array, group: int, sites: int, draws: int) 
 
 @partial(jax.jit, static_argnames=("group", "sites", "draws"))
 def resampling_tapes(question_keys: Array, group: int, sites: int, draws: int) -> Array:
-    """Keys [B, G, E, N] of fresh step noise: a stream of its own, another key a step."""
+    """Keys [B, G, E, N] of fresh step noise: a stream of its own, another key per step."""
 
     def of_step(key: Array, step: Array) -> Array:
         own = jax.random.fold_in(key, step)
@@ -108,7 +108,7 @@ def continue_branches(
     limit: int,
     min_tokens: int = 1,
 ) -> Branches:
-    """Lets the policy go on from each site, once a tape (the continued reader).
+    """Lets the policy go on from each site, once per tape (the continued reader).
 
     Branch n reads its tape from `site.tape` on. With the tapes of `fresh_tapes` draws
     are independent of the factual tape 0, and arms that replace one step share their
@@ -162,7 +162,7 @@ def over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) ->
     """Maps a function of (prompt, length, prefix, *rest) over E, then G, then B.
 
     `axes` are those of `rest` over the sites of one trajectory; above them all of it has a
-    row a trajectory. The prompt and its length are shared by the group. `out` are the axes
+    row per trajectory. The prompt and its length are shared by the group. `out` are the axes
     of the results, and `cache` those of segments, the same three times.
     """
     rest = [0] * len(axes)

@@ -129,7 +129,7 @@ def _write(
 
 
 def sampler(slots: int) -> Callable[..., tuple[Segment, Rollout]]:
-    """`sample` for 0 slots, else `sample_queue` with so many."""
+    """`sample` for 0 slots, else `sample_queue` with `slots` of them."""
     return partial(sample_queue, slots=slots) if slots else sample
 
 

@@ -3,7 +3,7 @@
     X_t = argmax_v( log pi(v | q, X_<t) + U_t(v) )          (Gumbel-max)
 
 with pi the tempered, masked law of `token_law.py` and U the keyed tape of `noise.py`.
-The prompt is read once a question; the G rows of its group attend to that one
+The prompt is read once per question; the G rows of its group attend to that one
 segment. A row's loop state is written for one row; `vmap` adds the group and the
 batch *inside* the loop, so that the loop ends as soon as every row has stopped.
 """

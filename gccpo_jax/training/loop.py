@@ -118,7 +118,7 @@ def conclude(
 def best_checkpoint(
     config: Config, run: Run, workdir: pathlib.Path, after: float
 ) -> dict[str, Any] | None:
-    """The best whole checkpoint, said and for the summary; `after`: accuracy of the last one."""
+    """The best whole checkpoint, logged and for the summary; `after`: accuracy of the last one."""
     accuracies = run.checkpoints.accuracies() | {config.steps: after}
     for step in ranked(accuracies):
         folder = workdir / "checkpoints" / str(step)

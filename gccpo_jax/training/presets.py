@@ -195,7 +195,7 @@ PRESETS = (
         "arXiv 2503.14476", _dapo,
     ),
     Preset(
-        "gspo", "GSPO", "one ratio a response, its geometric mean", "arXiv 2507.18071",
+        "gspo", "GSPO", "one ratio per response, its geometric mean", "arXiv 2507.18071",
         lambda base: grpo(**SEQUENCE_MEAN, **GSPO_CLIP, **{"objective.loss": "gspo"}),
     ),
     Preset(

@@ -115,13 +115,13 @@ def judged(
 
 
 def _checked(found: Sequence[float], count: int, question: int) -> np.ndarray:
-    told = f"config.reward.process: for question {question} with {count} steps"
+    where = f"config.reward.process: for question {question} with {count} steps"
     try:
         scores = np.asarray(found, np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{told} it returned {found!r}; expected a number a step") from error
+        raise UserError(f"{where} it returned {found!r}; expected a number per step") from error
     if scores.shape != (count,) or not np.isfinite(scores).all():
-        raise UserError(f"{told} it returned {found!r}; expected a finite number a step")
+        raise UserError(f"{where} it returned {found!r}; expected a finite number per step")
     return scores
 
 

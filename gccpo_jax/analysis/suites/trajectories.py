@@ -40,7 +40,7 @@ class Judged:
     analysis: Analysis
     texts: list[list[list[str]]]  # [B][G][steps]
     labels: list[list[list[str]]]  # [B][G][steps], of the task's checker
-    sampled: int  # the first so many of each group are the policy's own
+    sampled: int  # how many of each group, the first ones, are the policy's own
 
 
 def judged(

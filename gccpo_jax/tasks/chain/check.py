@@ -123,7 +123,7 @@ def parse(step: str) -> Equation | None:
 
 
 def check(problem: Problem, steps: Sequence[str]) -> list[str]:
-    """One label a step, see the table above.
+    """One label per step, see the table above.
 
     >>> problem = Problem("Ana", "pens", ("puts", "takes"), 3, (4, -2))
     >>> check(problem, ["Ana 3 + 4 = 8 pens", "Ana 8 - 2 = 6 pens", "#### 6"])

@@ -47,7 +47,7 @@ class Stage:
     name: str
     run: Callable[..., Any]
     arguments: tuple[Any, ...]
-    donated: int = 0  # so many of the arguments, from the first on, may be overwritten
+    donated: int = 0  # how many of the first arguments may be overwritten
 
     @property
     def work(self) -> int:
