@@ -32,7 +32,7 @@ _HELP = {
     "surface_arms": "rewrites in other words, where the task has them",
     "corrupt_arms": "corrupted numbers per step, where the task has them",
     "equivariance_arms": "rewrites with other numbers, where the task has them",
-    "audit_arms": "resamples (D^cf) and continued corruptions per step; each costs --draws branches",
+    "audit_arms": "resamples (D^cf) and continued corruptions per step; each costs --draws",
     "max_candidates": "candidate answers per question",
     "max_answer_tokens": "tokens of a candidate, with the one that ends it",
     "max_steps": "steps of a trajectory; later ones join the last",
