@@ -23,6 +23,7 @@ CORE = [
     "jinja2>=3.1",  # which transformers needs to render a chat template
     "tokenizers>=0.21",  # the word-level tokenizer of the chain suite
     "safetensors>=0.5",  # weights without pickle
+    "filelock>=4.0",  # one run in a directory (transformers brings it along)
     "rich>=13.0",  # progress in the terminal
     "tensorboardX>=2.6",  # TensorBoard event files without TensorFlow
 ]

@@ -21,7 +21,7 @@ from shapes import SHAPES
 from gccpo_jax.policy import model
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Prompts, Segment
 
 STOP = 0
@@ -34,10 +34,10 @@ def ending(policy: Policy, first: int) -> Policy:
     The position of a token is one more number of its hidden state.
     """
 
-    def read(
+    def step(
         params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
     ) -> tuple[Array, Segment]:
-        hidden, own = policy.decoder.read(params, token, position, past, own, slot)
+        hidden, own = policy.decoder.step(params, token, position, past, own, slot)
         return jnp.append(hidden, position.astype(hidden.dtype)), own
 
     def encode(
@@ -53,7 +53,7 @@ def ending(policy: Policy, first: int) -> Policy:
         others = jax.nn.logsumexp(plain, axis=-1, keepdims=True)
         return jnp.where(jnp.arange(policy.vocab_size) == STOP, others + odds, plain)
 
-    return Policy(encode, logits, policy.vocab_size, Decoder(policy.decoder.unroll, read))
+    return Policy(encode, logits, policy.vocab_size, Decoder(policy.decoder.unroll, step))
 
 
 shape, kind, *sizes = sys.argv[1:]

@@ -22,6 +22,7 @@ from gccpo_jax.analysis import files
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites import run
 from gccpo_jax.errors import UserError, exit_code
+from gccpo_jax.runtime.cli import Parser
 
 FLAGS = {
     "seed": ("seed", "root seed of every draw"),
@@ -55,10 +56,12 @@ _POSITIVE = ("max_tokens", "draws", "max_steps", "min_step_tokens")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = _Parser(
-        prog="python -m gccpo_jax.analyse", description=__doc__, allow_abbrev=False,
+    out = Parser(
+        prog="python -m gccpo_jax.analyse",
+        description=__doc__,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     out.add_argument("--model", default="tiny", help="tiny, smollm2, a directory, an id, a .gguf")
     out.add_argument("--task", default="chain", help="how answers are read: chain, gsm8k, math")
     out.add_argument("--data", help="JSON Lines of questions or of solutions in steps")
@@ -67,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--out", help="directory of the results (default for --suite: docs/results)")
     out.add_argument("--questions", type=int, default=0, help="only the first so many; 0: all")
-    out.add_argument("--group", type=int, default=4, help="sampled trajectories a question")
+    out.add_argument("--group", type=int, default=4, help="sampled trajectories per question")
     out.add_argument(
-        "--injected", type=int, default=6, help="--suite chain: injected ones a question"
+        "--injected", type=int, default=6, help="--suite chain: injected ones per question"
     )
     out.add_argument("--batch", type=int, default=8, help="questions in memory at once")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")
@@ -78,11 +81,6 @@ def parser() -> argparse.ArgumentParser:
         flag = "--" + name.replace("_", "-")
         out.add_argument(flag, type=type(default), default=None, help=about)
     return out
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise UserError(message)
 
 
 def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:

@@ -14,7 +14,7 @@ L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question 
 A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once an arm, then
 its answers are; `equivalent` and `resample` decode it first. Deletion is the law one step
 earlier, which the chain has read. All of it attends to prefixes that the rollout encoded.
-Not counted: the cue, once a readout, and the last token of a prefix, which a branch reads
+Not counted: the cue, once per readout, and the last token of a prefix, which a branch reads
 again. A question in other words counts for each trajectory, though the group shares it.
 """
 

@@ -30,8 +30,8 @@ class UserError(ValueError):
 
 
 @contextlib.contextmanager
-def reading(path: pathlib.Path, advice: str) -> Iterator[None]:
-    """`with reading(file, "copy it again"): ...` makes any error about it one for the user.
+def blame(path: pathlib.Path, advice: str) -> Iterator[None]:
+    """`with blame(file, "copy it again"): ...` makes any error about it one for the user.
 
     For code that takes a file at its word, libraries' too: any error may come out of a bad one.
 
@@ -44,8 +44,8 @@ def reading(path: pathlib.Path, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-        raise UserError(f"{path}: truncated or damaged ({told}); {advice}") from error
+        message = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise UserError(f"{path}: truncated or damaged ({message}); {advice}") from error
 
 
 def exit_code(action: Callable[[], object]) -> int:

@@ -19,7 +19,7 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.objective.update import sft_loss
 from gccpo_jax.runtime import cli, sharding
 from gccpo_jax.runtime.distributed import held_by_first
-from gccpo_jax.runtime.workdir import claim
+from gccpo_jax.runtime.workdir import claim_workdir
 from gccpo_jax.sampling.questions import Questions, TrainBatches
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
@@ -35,7 +35,7 @@ def fine_tune(
     """Fits the policy to demonstrations, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `session.open_session` and `workdir.claim`; or a question without
+      UserError: see `session.open_session` and `workdir.claim_workdir`; or a question without
         a worked solution, or one longer than `sampling.max_tokens`; or alarms or
         `optim.memory_gib` were asked for.
     """
@@ -54,7 +54,7 @@ def fine_tune(
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     loss = sft_loss(session.solver.policy)
     with (
-        held_by_first(claim(workdir, config, resume)),
+        held_by_first(claim_workdir(workdir, config, resume)),
         open_run(config, session, params, loss, workdir, batches) as run,
     ):
 

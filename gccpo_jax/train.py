@@ -23,7 +23,7 @@ from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime import cli, sharding
 from gccpo_jax.runtime.distributed import held_by_first
-from gccpo_jax.runtime.workdir import claim
+from gccpo_jax.runtime.workdir import claim_workdir
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.checking.user import load_function
@@ -42,7 +42,7 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `load_function`, `session.open_session` and `workdir.claim`.
+      UserError: see `load_function`, `session.open_session` and `workdir.claim_workdir`.
     """
     judge = load_function(config.reward.process, "config.reward.process")
     session, params = open_session(config)
@@ -59,7 +59,7 @@ def train_and_evaluate(
     questions = partial(next_questions, batches, session.mesh)
     loss = policy_loss_fn(config.objective, config.sampling, session.solver.policy)
     with (
-        held_by_first(claim(workdir, config, resume)),
+        held_by_first(claim_workdir(workdir, config, resume)),
         open_run(fitting, session, params, loss, workdir, batches) as run,
     ):
         if fitting is not config:

@@ -77,14 +77,14 @@ class Decoder:
     Segments are *split* here: `k` and `v` are tuples of L arrays [K, S, D].
 
     `unroll(params) -> params`
-        once before a loop: the parameters as `read` wants them. `Policy.logits` takes both.
-    `read(params, token[], position[], past, own, slot[]) -> (hidden[M], own)`
+        once before a loop: the parameters as `step` wants them. `Policy.logits` takes both.
+    `step(params, token[], position[], past, own, slot[]) -> (hidden[M], own)`
         reads a token after `past` and `own`: writes its keys and values at `slot` of `own`,
         whose mask already says whether the token exists, and attends to all unmasked ones.
     """
 
     unroll: Callable[[Params], Params]
-    read: Callable[[Params, Array, Array, Context, Segment, Array], tuple[Array, Segment]]
+    step: Callable[[Params, Array, Array, Context, Segment, Array], tuple[Array, Segment]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Policy:
 
 @record
 class Prompts:
-    """Right-padded prompts of a batch, one row a question."""
+    """Right-padded prompts of a batch, one row per question."""
 
     tokens: Array  # [B, S] int32
     mask: Array  # [B, S] bool   True on prompt tokens
@@ -141,7 +141,7 @@ class Spans:
 
 @record
 class UpdateBatch:
-    """What the update consumes: prompts once a question, responses once a trajectory."""
+    """What the update consumes: prompts once per question, responses once per trajectory."""
 
     prompt: Array  # [B, S] int32
     prompt_mask: Array  # [B, S] bool

@@ -201,7 +201,9 @@ def two_runs(lab: Lab) -> Row:
     lost = lab.lost(place)
     lost = (lost[0], lost[1] or first.code != 0)
     words = (f"process {process.pid} on", "runs in it")
-    return row("a second run in the same folder", lab, ended, words, lost, "test_lock.py", code=2)
+    return row(
+        "a second run in the same folder", lab, ended, words, lost, "test_workdir.py", code=2
+    )
 
 
 def dead_lock(lab: Lab) -> Row:
@@ -214,7 +216,7 @@ def dead_lock(lab: Lab) -> Row:
     lost = lab.lost(place)
     words = (f"taken over from process {process.pid}", "which is dead")
     found = row("SIGKILL between two steps; the lock stays", lab, ended, words, lost,
-               "test_resume.py, test_lock.py")  # fmt: skip
+               "test_resume.py, test_workdir.py")  # fmt: skip
     return found._replace(code=BY_SIGNAL.get(code, str(code)))
 
 

@@ -28,7 +28,7 @@ from gccpo_jax.sampling.abduction import abduct
 from gccpo_jax.sampling.branches import fresh_tapes
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.traces import Seen, Traces
-from gccpo_jax.types import Array, Spans
+from gccpo_jax.types import Array, Params, Policy, Spans
 
 
 def audit(
@@ -98,9 +98,16 @@ def factual_tapes(seen: Seen) -> Tape:
 
 @partial(jax.jit, static_argnames=("policy", "rule"))
 def _abducted(
-    policy, params, prompt: Array, prompt_mask: Array, tokens: Array, length: Array, keys: Array,
-    *, rule: Rule,
-) -> Array:  # fmt: skip
+    policy: Policy,
+    params: Params,
+    prompt: Array,
+    prompt_mask: Array,
+    tokens: Array,
+    length: Array,
+    keys: Array,
+    *,
+    rule: Rule,
+) -> Array:
     mask = jnp.arange(tokens.shape[-1])[None, None] < length[..., None]
 
     def one(prompt: Array, prompt_mask: Array, tokens: Array, mask: Array, key: Array) -> Array:

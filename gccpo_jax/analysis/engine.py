@@ -60,8 +60,8 @@ class Analysis:
     agreement: np.ndarray  # [B, G, E]  same answer under `corrupt`, continued; audit
     but_for: np.ndarray  # [B, G, E]  own answer changes under `corrupt` and its own noise; audit
     equivariance: np.ndarray  # [B, G]  P(new answer) under number rewrites
-    logp: np.ndarray  # [B, G, E]  mean a token
-    entropy: np.ndarray  # [B, G, E]  mean a token
+    logp: np.ndarray  # [B, G, E]  mean per token
+    entropy: np.ndarray  # [B, G, E]  mean per token
     gate: float  # reader gate over the batch
     decoded: int  # tokens
 
@@ -243,7 +243,7 @@ def _deletion(laws: reward.Laws, mask: np.ndarray) -> np.ndarray:
 
 
 def _step_mean(per_token: Array, spans: Spans) -> np.ndarray:
-    """Means [B, G, E] of a number a token over the tokens of each step."""
+    """Means [B, G, E] of per-token numbers over the tokens of each step."""
     x = np.asarray(per_token, np.float64)
     total = np.concatenate([np.zeros((*x.shape[:2], 1)), np.cumsum(x, -1)], -1)
     start, end = np.asarray(spans.start), np.asarray(spans.end)

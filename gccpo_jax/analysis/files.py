@@ -50,12 +50,14 @@ def analyse_file(a: argparse.Namespace, settings: Settings) -> None:
         bar.advance(len(queries) - len(left))
         for chosen, widths in _batches(model, left, a.batch, settings):
             reports, found = analyse_batch(
-                model, chosen, settings, group=a.group, prompt_tokens=widths[0],
+                model,
+                chosen,
+                settings,
+                group=a.group,
+                prompt_tokens=widths[0],
                 response_tokens=widths[1],
-            )  # fmt: skip
-            for (
-                one
-            ) in reports:  # a question's trajectories together, so that resume sees all or none
+            )
+            for one in reports:  # a question's together, so that resume sees all or none
                 text = "".join(json.dumps(r.to_json() | {"gate": found.gate}) + "\n" for r in one)
                 lines.write(text)
                 lines.flush()

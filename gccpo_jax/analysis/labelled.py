@@ -1,10 +1,10 @@
 """Questions with labelled steps from JSON Lines files, for the analysis of step credits.
 
-One object a line. ProcessBench as it is:
+One object per line. ProcessBench as it is:
 
     {"id": "gsm8k-0", "problem": "...", "steps": ["...", "..."], "label": 1}
 
-or one label a step: `"labels": [1, 0, -1]` (right, neutral, wrong) as in PRM800K,
+or one label per step: `"labels": [1, 0, -1]` (right, neutral, wrong) as in PRM800K,
 `[true, false]`, `["+", "-"]` as in Math-Shepherd, or the words of the chain suite's
 checker. Labels of two kinds are `true` and `false`, not 1 and 0: 0 is neutral.
 """
@@ -44,7 +44,7 @@ _MEANINGS: dict[type, dict[Any, bool | None]] = {
     str: _WORDS,
 }
 _CHOICE = (
-    "the index of the earliest wrong step (-1 for none), or a list with one entry a step: "
+    "the index of the earliest wrong step (-1 for none), or a list with one entry per step: "
     f"numbers 1, 0, -1 (right, neutral, wrong), true or false, or words of {', '.join(_WORDS)}; "
     "null where a step is unlabelled"
 )
@@ -57,7 +57,7 @@ class LabelledRow:
     question: str
     steps: tuple[str, ...] | None  # as they are, an empty one too; None: a question only
     answer: str | None  # gold answer
-    # One entry a step: True right, False wrong, None neutral or unknown. Behind the
+    # One entry per step: True right, False wrong, None neutral or unknown. Behind the
     # earliest error of an index label everything is unknown. None without labels.
     valid: tuple[bool | None, ...] | None
     labels: int | tuple[int | bool | str | None, ...] | None  # as the file has them
@@ -85,7 +85,7 @@ def read_labelled(path: str) -> list[LabelledRow]:
     file = pathlib.Path(path).expanduser()
     rows = [_row(row, where) for row, where in json_lines(file, SHAPE)]
     if not rows:
-        raise UserError(f"{path}: no rows in it; expected one object a line, {SHAPE}")
+        raise UserError(f"{path}: no rows in it; expected one object per line, {SHAPE}")
     return rows
 
 
@@ -137,7 +137,7 @@ def _labels(
     if len(value) != len(steps):
         raise UserError(
             f"{where}: {len(value)} entries in {name!r} for {len(steps)} steps; "
-            "expected one a step, or one index of the earliest wrong step"
+            "expected one per step, or one index of the earliest wrong step"
         )
     return tuple(value), _from_list(value, name, where)
 

@@ -54,7 +54,7 @@ class Query:
 
     item: Item
     steps: tuple[str, ...] | None = None
-    labels: tuple[Any, ...] | None = None  # one a step
+    labels: tuple[Any, ...] | None = None  # one per step
     name: str = ""  # how reports call it
 
 
@@ -140,7 +140,7 @@ def analyse_batch(
     """Analyses one batch: all queries with a solution, or all without.
 
     Args:
-      group: G rollouts a question. Without a solution they are what is analysed;
+      group: G rollouts per question. Without a solution they are what is analysed;
         with one their answers join the candidates.
       prompt_tokens, response_tokens: widths to pad to (so that batches share a
         compilation); 0 takes what this batch needs.
@@ -153,9 +153,16 @@ def analyse_batch(
     prompts = prompts_of(solver, [query.item for query in queries], prompt_tokens)
     items = [query.item for query in queries]
     sampled = sample_traces(
-        solver, loaded.params, items, prompts, group=group, rule=Rule(settings.temperature),
-        max_tokens=settings.max_tokens, seed=(settings.seed, _SAMPLING), watch=Stopwatch(),
-    )  # fmt: skip
+        solver,
+        loaded.params,
+        items,
+        prompts,
+        group=group,
+        rule=Rule(settings.temperature),
+        max_tokens=settings.max_tokens,
+        seed=(settings.seed, _SAMPLING),
+        watch=Stopwatch(),
+    )
     given = [query.steps is not None for query in queries]
     if any(given) and not all(given):
         raise UserError("a batch holds either questions or solutions, not both")
@@ -165,10 +172,7 @@ def analyse_batch(
         limit = traces.tokens.shape[-1] + settings.max_tokens
     else:
         traces, texts_of, limit = sampled, sampled.texts, settings.max_tokens
-        spans = find_all_steps(
-            solver.boundary, traces.rollout.tokens, traces.rollout.length,
-            **dataclasses.asdict(settings.segmentation),
-        )  # fmt: skip
+        spans = cut_steps(solver, traces, settings)
     _check_context(loaded, prompts, limit)
     seen = Seen(solver, loaded.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=texts_of, limit=limit)
@@ -177,6 +181,16 @@ def analyse_batch(
         for b, query in enumerate(queries)
     ]
     return reports, found
+
+
+def cut_steps(solver: Solver, traces: Traces, settings: Settings) -> Spans:
+    """The steps [B, G, E] of trajectories, cut where the task cuts."""
+    return find_all_steps(
+        solver.boundary,
+        traces.rollout.tokens,
+        traces.rollout.length,
+        **dataclasses.asdict(settings.segmentation),
+    )
 
 
 def prompts_of(solver: Solver, items: Sequence[Item], width: int = 0) -> Prompts:
@@ -249,9 +263,15 @@ def encode_solutions(
         start[b, 0, : len(row)], end[b, 0, : len(row)] = cuts[:-1], cuts[1:]
         mask[b, 0, : len(row)] = True
     traces = encode_traces(
-        solver, loaded.params, [query.item for query in queries], prompts, tokens, lengths,
-        rule=Rule(settings.temperature), seed=(settings.seed, _GIVEN),
-    )  # fmt: skip
+        solver,
+        loaded.params,
+        [query.item for query in queries],
+        prompts,
+        tokens,
+        lengths,
+        rule=Rule(settings.temperature),
+        seed=(settings.seed, _GIVEN),
+    )
     return traces, Spans(*map(jax.numpy.asarray, (start, end, mask)))
 
 

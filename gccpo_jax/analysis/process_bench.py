@@ -90,7 +90,7 @@ def process_bench(
     interval is conditional on the two thresholds.
 
     Args:
-        scores: [N][K_n], one a step, finite or NaN; low means wrong; NaN flags nothing.
+        scores: [N][K_n], one per step, finite or NaN; low means wrong; NaN flags nothing.
         label: [N] int, index of the earliest wrong step, -1 if there is none.
         question: [N] sortable ids.
 

@@ -42,8 +42,8 @@ class StepReport:
     counterfactual: float | None  # D^cf, of an audit
     agreement: float | None  # same final answer under `corrupt`, of an audit
     but_for: float | None  # its own answer changes under `corrupt` and its own noise, of an audit
-    logp: float | None  # mean a token
-    entropy: float | None  # mean a token, nats
+    logp: float | None  # mean per token
+    entropy: float | None  # mean per token, nats
     label: Any = None  # of the data, where it has one
 
 
@@ -108,7 +108,7 @@ def steps_of(
     """Reports of the steps of trajectory g of question b.
 
     Args:
-      pieces: text of each step. labels: one a step, or None.
+      pieces: text of each step. labels: one per step, or None.
     """
     at = (b, g)
     phis = [

@@ -251,7 +251,7 @@ class PairCounts:
 
 
 def pair_counts(score: Rows, positive: Rows, question: Rows, step: Rows) -> PairCounts:
-    """Concordant and all pairs, one entry a question in sorted order; O(N log N).
+    """Concordant and all pairs, one entry per question in sorted order; O(N log N).
 
     Args:
         score: [N] any real, also infinite; NaN rows are left out.
@@ -301,4 +301,4 @@ def same_length(**rows: np.ndarray) -> None:
     """Raises ValueError with all shapes unless the rows are vectors of one length."""
     shapes = {name: row.shape for name, row in rows.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise ValueError(f"expected vectors of one length, one entry a step, but got {shapes}")
+        raise ValueError(f"expected vectors of one length, one entry per step, but got {shapes}")

@@ -239,7 +239,7 @@ def objective(c: Config) -> list[tuple[bool, str]]:
         (
             o.loss in ("gspo", "gspo_token") and o.reduction != "seq_mean_token_mean",
             f"config.objective.reduction = {o.reduction!r}: expected 'seq_mean_token_mean' with "
-            f"loss {o.loss!r}, whose one ratio a response the others weigh by length",
+            f"loss {o.loss!r}, whose one ratio per response the others weigh by length",
         ),
         (
             o.loss == "gspo" and not by_response,

@@ -1,4 +1,4 @@
-"""The configuration: frozen dataclasses, a comment a field, checked once.
+"""The configuration: frozen dataclasses, a comment per field, checked once.
 
 A config file is Python and returns `default()` with some fields changed; the
 command line overrides fields (`--config.optim.lr=1e-4`). `freeze` then converts
@@ -78,17 +78,15 @@ class SegmentationConfig:
 @dataclasses.dataclass(frozen=True)
 class CounterfactualConfig:
     boundaries: int = least(0, 2)  # K': where Phi is read; the last before the answer always
-    draws: int = least(1, 2)  # N: continued branches a boundary
+    draws: int = least(1, 2)  # N: continued branches per boundary
     branch_tokens: int = least(0, 0)  # token limit of a branch; 0: as the response
     latent_arms: int = arms("nuisance", 2)  # P of `latent`
     latent_sigma: float = least(0, 0.3)  # noise scale relative to the step's RMS
     surface_arms: int = arms("nuisance", 1)  # P of `surface`; needs a task with surface rewrites
-    equivalent_arms: int = arms(
-        "nuisance", 0
-    )  # resamples of which those with the same result count for R
+    equivalent_arms: int = arms("nuisance", 0)  # resamples; the same result counts for R
     corrupt_arms: int = arms("content", 0)  # P of `corrupt`, for S; needs a task that can corrupt
     swap_arms: int = arms("content", 0)  # P of `swap`, for S
-    swap_delta: float = least(0, 1.0)  # nats a token a swapped step may be less likely
+    swap_delta: float = least(0, 1.0)  # nats per token a swapped step may be less likely
     equivariance_arms: int = least(0, 0)  # rewrites with other numbers, for Eq; needs such a task
     # The same tapes at all boundaries of a trajectory (value "continued").
     shared_noise: bool = True
@@ -235,7 +233,7 @@ class EvalConfig:
 class CheckpointConfig:
     every: int = least(0, 50)  # steps; 0 saves at the end only
     keep: int = least(1, 3)  # newest checkpoints kept
-    keep_best: int = least(0, 0)  # and so many of the best on split "id", see eval.every; 0: none
+    keep_best: int = least(0, 0)  # and this many of the best on split "id", see eval.every; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +246,7 @@ class MeshConfig:
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
     rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
-    rollouts: int = least(1, 2)  # questions a rollout file
+    rollouts: int = least(1, 2)  # questions per rollout file
     tensorboard: bool = True
     profile: int = least(0, 0)  # steps traced, after the first two of a process; 0: none
     kl_alarm: float = least(0, 0.0)  # a warning where metric `kl` is above; 0: none
@@ -259,8 +257,8 @@ class LogConfig:
 class Config:
     seed: int = field(0, lambda s: 0 <= s < 2**32, "a whole number from 0 to 2**32 - 1")
     steps: int = least(1, 100)  # optimisation steps (batches of rollouts, or of demonstrations)
-    batch_size: int = least(1, 16)  # B: questions a step
-    group_size: int = least(2, 8)  # G: trajectories a question
+    batch_size: int = least(1, 16)  # B: questions per step
+    group_size: int = least(2, 8)  # G: trajectories per question
     policy: PolicyConfig = section(PolicyConfig)
     task: TaskConfig = section(TaskConfig)
     data: DataConfig = section(DataConfig)

@@ -29,7 +29,7 @@ from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.places import Places, boundary_sites, places_of
 from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
 from gccpo_jax.reward.group import GroupReading
-from gccpo_jax.runtime.distributed import from_first, of_first, to_host
+from gccpo_jax.runtime.distributed import broadcast_arrays, broadcast_json, to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import fresh_tapes, independent_tapes
@@ -69,7 +69,7 @@ def read(
         max_tokens=section.max_answer_tokens,
     )
     # Which answers are the same may depend on a deadline: the first process decides.
-    candidates, answers = of_first(candidates), from_first(lambda: answers)
+    candidates, answers = broadcast_arrays(candidates), broadcast_json(lambda: answers)
     with watch("readout"):
         asked = ask(writer, reader, places, candidates, section, segmentation)
         arms, kept = arms_of(asked)

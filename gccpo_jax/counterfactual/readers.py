@@ -19,10 +19,10 @@ import numpy as np
 
 from gccpo_jax.counterfactual.answer_laws import site_laws
 from gccpo_jax.runtime.distributed import divided, to_host
-from gccpo_jax.sampling.branch_queue import queue_branches
 from gccpo_jax.sampling.branches import at_sites, continue_branches
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.outcomes import verified
+from gccpo_jax.sampling.ring_queue import queue_branches
 from gccpo_jax.sampling.sites import Sites
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces
@@ -113,7 +113,7 @@ def begin_branches(
     given the candidate answers and C, waits for the branches, and what was started after them
     runs while their endings are checked. Branches are drawn from the law of the trajectories.
 
-    `slots` branches are decoded at a time and the others wait in a queue (`branch_queue.py`;
+    `slots` branches are decoded at a time and the others wait in a queue (`ring_queue.py`;
     tapes without a recording, questions on one device); 0: there is no queue.
     """
     solver, traces = seen.solver, seen.traces

@@ -1,4 +1,4 @@
-"""Estimators of KL(policy || reference) from the policy's own samples, a value a token.
+"""Estimators of KL(policy || reference) from the policy's own samples, one value per token.
 
 With d = log reference - log policy of the sampled token (Schulman's k1, k2, k3):
 

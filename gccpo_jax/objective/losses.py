@@ -75,8 +75,8 @@ def policy_loss(
         loss = -reduce( u J - beta KL + entropy_bonus H )
 
         ppo         J = min(w A, clip(w, 1 - low, 1 + high) A)   GRPO, DAPO, Dr.GRPO by reduction
-        gspo        the same of s = (prod_t w_t)^(1 / L), one ratio a response
-        gspo_token  s in value, the gradient of its own token: for advantages a token
+        gspo        the same of s = (prod_t w_t)^(1 / L), one ratio per response
+        gspo_token  s in value, the gradient of its own token: for per-token advantages
         cispo       J = sg(min(w, ratio_cap)) A log pi           its value is not an objective
 
     Args:

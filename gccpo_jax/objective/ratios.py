@@ -1,4 +1,4 @@
-"""Policy ratios and the objectives a token that are made of them, to be maximised.
+"""Policy ratios and the per-token objectives made of them, to be maximised.
 
     w = pi / pi_old, of a token or of a whole response
 

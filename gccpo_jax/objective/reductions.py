@@ -1,4 +1,4 @@
-"""From a value a token to a numerator and a denominator: the four ways to average a batch."""
+"""Reduces per-token values to a numerator and a denominator, in four ways."""
 
 from __future__ import annotations
 

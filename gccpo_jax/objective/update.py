@@ -124,7 +124,7 @@ def rl_loss(
     """
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
-        inputs = (policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+        inputs = (policy, params, *_texts(batch))
         rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         entropy = None
         if entropy_bonus > 0:
@@ -133,10 +133,15 @@ def rl_loss(
         else:
             logp = token_logp(*inputs, rule=rule, chunk=chunk)
         return policy_loss(
-            rows(logp), rows(batch.behaviour_logp), rows(batch.reference_logp),
-            rows(batch.advantage), rows(batch.mask), entropy,
-            entropy_bonus=entropy_bonus, **options,
-        )  # fmt: skip
+            rows(logp),
+            rows(batch.behaviour_logp),
+            rows(batch.reference_logp),
+            rows(batch.advantage),
+            rows(batch.mask),
+            entropy,
+            entropy_bonus=entropy_bonus,
+            **options,
+        )
 
     return loss
 
@@ -145,10 +150,7 @@ def group_loss(policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024) -
     """`losses.gvpo_loss` on a batch with rewards; micro-batches hold whole groups."""
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
-        logp = token_logp(
-            policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
-            rule=rule, chunk=chunk,
-        )  # fmt: skip
+        logp = token_logp(policy, params, *_texts(batch), rule=rule, chunk=chunk)
         return gvpo_loss(logp, batch.behaviour_logp, batch.reward, batch.mask, scale=scale)
 
     return loss
@@ -158,14 +160,16 @@ def sft_loss(policy: Policy, *, chunk: int = 1024) -> LossFn:
     """Token mean of the negative log-likelihood of the responses."""
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
-        logp = token_logp(
-            policy, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask,
-            rule=Rule(), chunk=chunk,
-        )  # fmt: skip
+        logp = token_logp(policy, params, *_texts(batch), rule=Rule(), chunk=chunk)
         rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         return negative_log_likelihood(rows(logp), rows(batch.mask))
 
     return loss
+
+
+def _texts(batch: UpdateBatch) -> tuple[Array, ...]:
+    """The prompts and responses of a batch, as `logprobs.token_logp` takes them."""
+    return batch.prompt, batch.prompt_mask, batch.tokens, batch.mask
 
 
 def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: int) -> tuple:

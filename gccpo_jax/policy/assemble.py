@@ -35,7 +35,7 @@ NAMES = {
 
 
 def hf_names(arch: Arch) -> dict[str, list[str]]:
-    """For every flat parameter name its tensors in a checkpoint: one, or one a layer."""
+    """For every flat parameter name its tensors in a checkpoint: one, or one per layer."""
     names = {}
     for flat in model.layout(arch):
         hf = NAMES[flat.removeprefix("layers/")]

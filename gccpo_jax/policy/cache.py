@@ -37,12 +37,13 @@ def put(cache: Array, new: Array, slot: Array) -> Array:
 
 
 def room(like: Segment, tokens: int) -> Segment:
-    """An empty segment for so many tokens, of the layers and heads of another one."""
+    """An empty segment for `tokens` tokens, of the layers and heads of `like`, split or not."""
 
     def empty(x: Array) -> Array:
         return jnp.zeros((*x.shape[:-2], tokens, x.shape[-1]), x.dtype)
 
-    return Segment(empty(like.k), empty(like.v), jnp.zeros((*like.mask.shape[:-1], tokens), bool))
+    k, v = jax.tree.map(empty, (like.k, like.v))
+    return Segment(k, v, jnp.zeros((*like.mask.shape[:-1], tokens), bool))
 
 
 def extend(known: Segment, new: Segment, at: Array) -> Segment:
@@ -60,7 +61,7 @@ def decoder_of(policy: Policy) -> Decoder:
 
 
 def _by_encode(policy: Policy) -> Callable:
-    def read(
+    def step(
         params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
     ) -> tuple[Array, Segment]:
         before = Segment(own.k, own.v, own.mask.at[slot].set(False))
@@ -73,7 +74,7 @@ def _by_encode(policy: Policy) -> Callable:
         )
         return hidden[0], Segment(k, v, own.mask)
 
-    return read
+    return step
 
 
 def restrict(segment: Segment, start: Array, end: Array) -> Segment:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from gccpo_jax.errors import UserError, reading
+from gccpo_jax.errors import UserError, blame
 from gccpo_jax.policy.assemble import COPY_AGAIN
 from gccpo_jax.policy.gguf_weights import open_gguf
 
@@ -36,7 +36,7 @@ def load_gguf_tokenizer(path: pathlib.Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     reader = open_gguf(path)
-    with reading(path, COPY_AGAIN):
+    with blame(path, COPY_AGAIN):
         data = _metadata(path, reader)
         tokens, ids = data["tokens"], _special_ids(data)
         fast = PreTrainedTokenizerFast(

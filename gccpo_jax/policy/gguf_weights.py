@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gccpo_jax.errors import UserError, reading
+from gccpo_jax.errors import UserError, blame
 from gccpo_jax.policy.arch import Arch, Llama3Rope
 from gccpo_jax.policy.assemble import COPY_AGAIN, assemble, check_depth, hf_names
 from gccpo_jax.policy.model import stretch
@@ -64,7 +64,7 @@ def load_gguf(
     _check_names(path, arch, set(tensors))
 
     def read(source: str) -> np.ndarray:
-        with reading(path, COPY_AGAIN):
+        with blame(path, COPY_AGAIN):
             tensor = _dequantise(tensors[_gguf_name(source)])
             if arch.family != "llama" or not re.search(r"self_attn\.[qk]_proj", source):
                 return tensor
@@ -107,7 +107,7 @@ def open_gguf(path: pathlib.Path) -> Any:
                 raise ValueError(f"{count} numbers at byte {offset} are not there")
             return found
 
-    with reading(path, COPY_AGAIN):
+    with blame(path, COPY_AGAIN):
         return Reader(path)
 
 
@@ -121,7 +121,7 @@ def _metadata(path: pathlib.Path, reader: Any, key: str, default: Any = None) ->
 
 
 def _arch_of(path: pathlib.Path, reader: Any, tensors: dict[str, Any], dtype: str | None) -> Arch:
-    with reading(path, COPY_AGAIN):
+    with blame(path, COPY_AGAIN):
         return dataclasses.replace(_arch(path, reader, tensors), dtype=dtype or "float32")
 
 

@@ -1,6 +1,6 @@
 """Log-probabilities of given responses: what the update differentiates.
 
-The prompt is read once a question and shared by its group, as in sampling. The
+The prompt is read once per question and shared by its group, as in sampling. The
 logits of all tokens never exist at once: they are made in chunks of tokens and
 made again in the backward pass.
 """

@@ -7,7 +7,7 @@ Per layer, with RMSNorm n(x) = x / sqrt(mean(x^2) + eps) * scale,
 
 and logits = unembed(n x). All layers of a kind are one array with a leading axis
 L, run by `lax.scan`, so the layer compiles once whatever the depth; decoding, which
-reads all weights for each token, has them apart and turned. RMSNorm, rotary
+reads all weights for each token, has one array per layer, transposed. RMSNorm, rotary
 positions, softmax and logits are float32; everything else has the dtype of the
 parameters it is given, or the one that they are rounded to in use (`make_policy`).
 """
@@ -203,7 +203,7 @@ def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None, narrow: Callable[[Any],
         )
         return whole | {"layers": layers}
 
-    def read(
+    def step(
         params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
     ) -> tuple[Array, Segment]:
         x = jnp.take(params["embed"], token[None], axis=0, mode="clip")  # [1, M]
@@ -224,7 +224,7 @@ def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None, narrow: Callable[[Any],
         k, v = zip(*written, strict=True)
         return _norm(x, params["norm"], arch.norm_eps)[0], Segment(k, v, own.mask)
 
-    return Decoder(unroll, read)
+    return Decoder(unroll, step)
 
 
 def _is_unrolled(params: Params) -> bool:

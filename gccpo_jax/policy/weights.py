@@ -1,6 +1,6 @@
 """Parameters from and to Hugging Face directories (`config.json` plus safetensors).
 
-A checkpoint holds one tensor a layer and name; we hold one array a name with a
+A checkpoint holds one tensor per layer and name; we hold one array per name with a
 leading axis L. A Hugging Face projection is [outputs, inputs] and ours is
 [*inputs, *outputs], hence a transpose and a reshape; all else keeps its order.
 Only safetensors are read: a pickle runs code when it is opened.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from gccpo_jax.errors import UserError, reading
+from gccpo_jax.errors import UserError, blame
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.assemble import (
     COPY_AGAIN,
@@ -128,12 +128,12 @@ def _tensors(directory: pathlib.Path) -> Iterator[tuple[set[str], Read]]:
     with contextlib.ExitStack() as stack:
         owner = {}
         for file in _files(directory):
-            with reading(file, COPY_AGAIN):
+            with blame(file, COPY_AGAIN):
                 handle = stack.enter_context(safetensors.safe_open(file, "numpy"))
             owner |= dict.fromkeys(handle.keys(), handle)
 
         def read(name: str) -> np.ndarray:
-            with reading(directory, COPY_AGAIN):
+            with blame(directory, COPY_AGAIN):
                 return owner[name].get_tensor(name)
 
         yield set(owner), read

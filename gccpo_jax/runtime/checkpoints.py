@@ -2,7 +2,7 @@
 
 The newest stay, and those with the best held-out accuracy. Orbax publishes a checkpoint by
 renaming its folder, so half a checkpoint is never taken for a whole one; but a bit that flips
-later in the arrays would be restored without a word. So checksums lie beside the files, in a
+later in the arrays would be restored without an error. So checksums lie beside the files, in a
 form that `sha256sum -c` reads.
 """
 

@@ -5,7 +5,7 @@
                               [--processes N --process I --coordinator HOST:PORT [--wait S]]
                               [--processes auto]
 
-With `--processes` the command is started once a process (docs/scaling.md).
+With `--processes` the command is started once per process (docs/scaling.md).
 
 Exit codes: 0; 2 for a mistake of the user's; 143 or 130 for a run that SIGTERM or
 SIGINT ended and that `--resume` goes on with.
@@ -78,14 +78,18 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
     Raises:
       UserError: an unknown flag or field, a bad value, a config file that does not load.
     """
-    parser = _Parser(description=description, allow_abbrev=False)
+    parser = Parser(description=description, allow_abbrev=False)
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="config file")
     parser.add_argument("--workdir", help="directory of the run (default runs/<config>-<time>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --workdir")
     parser.add_argument(
-        "--profile", nargs="?", type=int, const=1, metavar="STEPS",
-        help="trace so many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
-    )  # fmt: skip
+        "--profile",
+        nargs="?",
+        type=int,
+        const=1,
+        metavar="STEPS",
+        help="trace this many steps (1) for Perfetto and TensorBoard: --config.log.profile=STEPS",
+    )
     _add_place(parser)
     parser.epilog = (
         "Override fields with --config.<field>=<value>; see gccpo_jax/config/sections.py."
@@ -110,19 +114,19 @@ def place_of(argv: Sequence[str]) -> distributed.Place | None:
     Raises:
       UserError: some of the flags without the others, or numbers that cannot be.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     _add_place(parser)
     known, _ = parser.parse_known_args(argv)
-    told = (known.coordinator, known.process)
+    given = (known.coordinator, known.process)
     if not known.processes:
-        if any(value is not None for value in told):
+        if any(value is not None for value in given):
             raise UserError("--coordinator and --process need --processes: how many there are")
         return None
     if known.wait < 1:
         raise UserError(f"--wait {known.wait}: expected seconds, at least 1")
-    if known.processes == "auto" and told == (None, None):
+    if known.processes == "auto" and given == (None, None):
         return distributed.Place(seconds=known.wait)
-    if not known.processes.isdecimal() or None in told:
+    if not known.processes.isdecimal() or None in given:
         raise UserError(
             f"--processes {known.processes}: expected a number together with --coordinator "
             "HOST:PORT and --process I, or 'auto' without them"
@@ -142,7 +146,9 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=int, default=300, metavar="S", help="seconds to connect")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Mistakes on the command line are errors of the user's: one line, no usage."""
+
     def error(self, message: str) -> None:
         raise UserError(message)
 

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 _FAILED = "gccpo/failed"
 _DAYS = 7 * 24 * 3600 * 1000  # milliseconds; a process that fails ends those that wait for it
 _POLL = 1.0  # seconds until a failure elsewhere is noticed
-_told = itertools.count()
+_broadcasts = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +56,13 @@ def connect(place: Place) -> None:
       UserError: no cluster was recognised, or this process could not even begin to connect.
     """
     where = place.coordinator or "the cluster's coordinator"
-    told = f"process {place.index} of {place.count}" if place.count else "this process"
+    name = f"process {place.index} of {place.count}" if place.count else "this process"
     # JAX's own deadline aborts the process from C++, with a stack trace: ours comes first.
-    alarm = threading.Timer(place.seconds, _not_met, [where, told, place.seconds])
+    alarm = threading.Timer(place.seconds, _not_met, [where, name, place.seconds])
     alarm.daemon = True
     alarm.start()
     jax.config.update("jax_enable_preemption_service", False)  # `signals.py` takes signals
-    # Not `cluster_detection_method=None` where all is said: a SLURM job in whose shell
+    # Not `cluster_detection_method=None` where everything is given: a SLURM job in whose shell
     # processes are started by hand would give each of them one device.
     method = {"cluster_detection_method": "deactivate"} if place.coordinator else {}
     try:
@@ -81,17 +81,17 @@ def connect(place: Place) -> None:
                 f"--processes auto: no cluster was recognised, or it did not answer ({reason}); "
                 "give --coordinator HOST:PORT, --processes N and --process I"
             ) from error
-        raise UserError(f"--coordinator {where}: {told} could not connect ({reason})") from error
+        raise UserError(f"--coordinator {where}: {name} could not connect ({reason})") from error
     finally:
         alarm.cancel()
     if not is_first():
-        logging.disable(logging.WARNING)  # said once, by the first
+        logging.disable(logging.WARNING)  # the first warns for all
     threading.Thread(target=_watch, daemon=True).start()
 
 
-def _not_met(where: str, told: str, seconds: int) -> None:
+def _not_met(where: str, name: str, seconds: int) -> None:
     print(
-        f"error: --coordinator {where}: {told} did not meet the others within {seconds} s "
+        f"error: --coordinator {where}: {name} did not meet the others within {seconds} s "
         "(--wait); is process 0 running there, is its port free and open, and were all started?",
         file=sys.stderr,
     )
@@ -131,8 +131,8 @@ def divided(one: Callable[[int], Sequence[Any] | np.ndarray], count: int) -> np.
     return multihost_utils.process_allgather(filled, tiled=True)[:count]
 
 
-def of_first(tree: _T) -> _T:
-    """A tree of NumPy arrays as the first process has it."""
+def broadcast_arrays(tree: _T) -> _T:
+    """A tree of NumPy arrays as the first process has it; all call it in the same order."""
     return tree if alone() else multihost_utils.broadcast_one_to_all(tree)
 
 
@@ -141,11 +141,11 @@ def largest(value: int) -> int:
     return value if alone() else int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def from_first(action: Callable[[], _T]) -> _T:
+def broadcast_json(action: Callable[[], _T]) -> _T:
     """What `action` returns in the first process, which alone calls it; fit for JSON."""
     if alone():
         return action()
-    key, client = f"gccpo/said/{next(_told)}", _client()
+    key, client = f"gccpo/broadcast/{next(_broadcasts)}", _client()
     if is_first():
         found = action()
         client.key_value_set(key, json.dumps(found))
@@ -158,15 +158,15 @@ def held_by_first(context: AbstractContextManager[Any]) -> Iterator[None]:
     """`with context:` in the first process; others go on when it was entered."""
     if is_first():
         with context:
-            from_first(lambda: None)
+            broadcast_json(lambda: None)
             yield
     else:
-        from_first(lambda: None)
+        broadcast_json(lambda: None)
         yield
 
 
-def end(code: int, said: str) -> int:
-    """The exit code of a process that failed, having told the others: they end too.
+def end(code: int, message: str) -> int:
+    """The exit code of a process that failed, after a message to the others: they end too.
 
     With several processes it ends this one at once: leaving in good order would mean waiting
     for the others, which wait for it.
@@ -174,7 +174,7 @@ def end(code: int, said: str) -> int:
     if not jax.distributed.is_initialized():
         return code
     try:
-        _client().key_value_set(_FAILED, f"process {jax.process_index()}: {said}")
+        _client().key_value_set(_FAILED, f"process {jax.process_index()}: {message}")
     except Exception:  # another was first, or the service is gone
         pass
     if is_first():
@@ -188,13 +188,13 @@ def _watch() -> None:
     while True:
         time.sleep(_POLL)
         try:
-            said = _client().key_value_try_get(_FAILED)
+            message = _client().key_value_try_get(_FAILED)
         except Exception as error:
             if "NOT_FOUND" in str(error):
                 continue
             return  # shut down: the run is over
-        if not said.startswith(f"process {jax.process_index()}: "):
-            print(f"error: ended because of {said}", file=sys.stderr)
+        if not message.startswith(f"process {jax.process_index()}: "):
+            print(f"error: ended because of {message}", file=sys.stderr)
             _leave(1)
 
 

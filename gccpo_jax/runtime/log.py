@@ -11,14 +11,15 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 
 from gccpo_jax.runtime.distributed import is_first
+from gccpo_jax.runtime.progress import columns
 from gccpo_jax.runtime.workdir import write_text, writing
 
 
 class RunLog:
-    """Appends a line a step, flushed at once; a killed run keeps every line it finished.
+    """Appends a line per step, flushed at once; a killed run keeps every line it finished.
 
     Fields that hold times end in `_seconds` or `_per_second`; nothing else depends
     on the clock. A number that is not finite (the loss of a skipped update) is
@@ -33,13 +34,18 @@ class RunLog:
         with writing("metrics", self._path):
             _keep_steps(self._path, resume_step)
             self._file = self._path.open("a", encoding="utf-8")
-            self._board = Board(workdir / "tensorboard", resume_step) if tensorboard else None
+            self._board = (
+                TensorBoardEvents(workdir / "tensorboard", resume_step) if tensorboard else None
+            )
         self._console = Console()
-        self._live = _progress(self._console) if self._console.is_terminal else None
+        shown = [*columns(), TextColumn("{task.fields[headline]}")]
+        self._live = Progress(*shown, console=self._console) if self._console.is_terminal else None
         if self._live:
             self._live.start()
             atexit.register(self._live.stop)  # gives the terminal its cursor back, however we end
-            self._bar = self._live.add_task("training", total=steps, completed=resume_step, said="")
+            self._bar = self._live.add_task(
+                "training", total=steps, completed=resume_step, headline=""
+            )
         self._steps = steps
 
     def say(self, text: str) -> None:
@@ -60,7 +66,7 @@ class RunLog:
             if self._board:
                 self._board.step(step, metrics)
         if self._live:
-            self._live.update(self._bar, completed=step, said=headline)
+            self._live.update(self._bar, completed=step, headline=headline)
         else:
             self.say(f"step {step}/{self._steps}  {headline}")
 
@@ -101,17 +107,6 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
-        console=console,
-    )
-
-
 def _keep_steps(path: pathlib.Path, last: int) -> None:
     """Drops the lines of later steps, and a last line that was cut by the end of the process."""
     if not path.exists():
@@ -128,9 +123,11 @@ def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> di
     return {**metrics, **laps, "step_seconds": seconds, **rate}
 
 
-class Board:
-    """Writes where it is called: tensorboardX's own writer is a thread, which a full disk ends
-    in silence and whose queue then blocks the run for ever.
+class TensorBoardEvents:
+    """TensorBoard's event files, written in the caller's thread.
+
+    tensorboardX's own writer is a thread: a full disk ends it without a message, and its queue
+    then blocks the run for ever.
     """
 
     def __init__(self, directory: pathlib.Path, resume_step: int) -> None:

@@ -5,9 +5,26 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 _SECONDS = 5.0  # between lines where there is no terminal
+
+
+def columns() -> list[ProgressColumn]:
+    """Name, bar, count and time left of a live bar."""
+    return [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    ]
 
 
 class Bar:
@@ -19,8 +36,7 @@ class Bar:
         console = Console(stderr=True)
         self._live = None
         if console.is_terminal:
-            columns = [TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-            self._live = Progress(*columns, console=console)
+            self._live = Progress(*columns(), console=console)
             self._task = self._live.add_task(name, total=total)
         self._console = console
 
@@ -34,7 +50,7 @@ class Bar:
             self._live.stop()
 
     def advance(self, count: int) -> None:
-        """So many more are done."""
+        """Adds `count` to what is done."""
         self._done += count
         if self._live:
             self._live.update(self._task, completed=self._done)

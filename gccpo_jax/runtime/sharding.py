@@ -146,7 +146,7 @@ def put_rows(
     stacked: bool,
     where: jax.sharding.Sharding | None = None,
 ) -> jax.Array:
-    """An array of `shape` made of `rows`: one a layer if `stacked`, else one in all.
+    """An array of `shape` made of `rows`: one per layer if `stacked`, else one in all.
 
     On the host there are only the parts that this process's devices hold, and one row.
     """

@@ -11,8 +11,8 @@ profile/        traces of steps, see `timing.traced`
 policy/         the trained policy as a Hugging Face directory, at the end
 summary.json    accuracies before and after, at the end
 
-The lock is the operating system's, so a process that was killed holds none; the file says who
-holds it. Over a network it is as good as the file system's locks.
+The lock is the operating system's, on the empty file `.lock`, so a process that was killed holds
+none; the file `lock` says who holds it. Over a network it is as good as the file system's locks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
+
+import filelock
 
 from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
@@ -37,8 +39,13 @@ from gccpo_jax.errors import UserError
 _FREE = ("log", "mesh")
 """Sections that a run may change when it resumes: what it shows, and where it computes."""
 
+LOCK, _HELD = "lock", ".lock"
+"""Who runs in the directory, and the file that the operating system locks for it."""
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # some network file systems
+
 _SCRATCH = re.compile(r"\.(probe|policy|[^.]+\.(json|jsonl|txt))-\w+")
-"""What `claim`, `write_text` and `weights.save` write before they rename it."""
+"""What `claim_workdir`, `write_text` and `weights.save` write before they rename it."""
 
 
 def default_workdir(name: str) -> pathlib.Path:
@@ -47,10 +54,11 @@ def default_workdir(name: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
+def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
-    `config.json` is of the newest command, which may change `_FREE` when it resumes.
+    `config.json` holds the configuration of the newest command, which may change the sections
+    `_FREE` when it resumes.
 
     Raises:
       UserError: it cannot be written, it holds another configuration, it holds a run
@@ -71,8 +79,8 @@ def claim(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]
             f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
         ) from error
     started = file.exists()
-    others = [p for p in workdir.iterdir() if p.name != LOCK and not _SCRATCH.fullmatch(p.name)]
-    if not started and others:
+    others = {path.name for path in workdir.iterdir() if not _SCRATCH.fullmatch(path.name)}
+    if not started and others - {LOCK, _HELD}:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
     if changed := _differences(theirs | {name: mine[name] for name in _FREE}, mine):
@@ -147,58 +155,42 @@ def writing(
         ) from error
 
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-LOCK = "lock"
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # some network file systems
-
-
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds `workdir/lock`; the lock of a process that is dead is taken over, saying so.
+    """Holds `workdir`; the lock of a process that is dead is taken over, saying so.
 
     Raises:
       UserError: another process holds it; names its pid and host.
     """
-    with (workdir / LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            if fcntl is None:
-                raise OSError(errno.ENOTSUP, "no flock")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{workdir}: {_holder(file) or 'another process'} runs in it; wait for it, end it, "
-                "or choose another --workdir"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            print(f"{workdir}: no locks here, see that one run uses it", file=sys.stderr)
-        else:
-            if holder := _holder(file):
-                print(f"{workdir}: taken over from {holder}, which is dead", file=sys.stderr)
-        _write(file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # the disk may be what ended the run
-                _write(file, "")
-
-
-def _holder(file: IO[str]) -> str:
-    """Who wrote its name into the lock; empty if nobody did."""
-    file.seek(0)
+    holder = workdir / LOCK
+    lock = filelock.FileLock(workdir / _HELD, blocking=False, fallback_to_soft=False)
     try:
-        found = json.loads(file.read())
-        return f"process {found['pid']} on {found['host']}"
-    except (ValueError, KeyError, TypeError):
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"{workdir}: {_named(holder) or 'another process'} runs in it; wait for it, end it, "
+            "or choose another --workdir"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(f"{workdir}: no locks here, see that one run uses it", file=sys.stderr)
+    else:
+        if dead := _named(holder):
+            print(f"{workdir}: taken over from {dead}, which is dead", file=sys.stderr)
+    try:
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the disk may be what ended the run
+            holder.write_text("")
+        lock.release()
+
+
+def _named(holder: pathlib.Path) -> str:
+    """The process that wrote its name into the file; empty if none did."""
+    try:
+        process = json.loads(holder.read_text())
+        return f"process {process['pid']} on {process['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _write(file: IO[str], text: str) -> None:
-    file.truncate(0)
-    file.write(text)
-    file.flush()

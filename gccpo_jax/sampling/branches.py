@@ -68,7 +68,7 @@ def independent_tapes(question_keys: Array, group: int, sites: int, draws: int) 
 
 @partial(jax.jit, static_argnames=("group", "sites", "draws"))
 def resampling_tapes(question_keys: Array, group: int, sites: int, draws: int) -> Array:
-    """Keys [B, G, E, N] of fresh step noise: a stream of its own, another key a step."""
+    """Keys [B, G, E, N] of fresh step noise: a stream of its own, another key per step."""
 
     def of_step(key: Array, step: Array) -> Array:
         own = jax.random.fold_in(key, step)
@@ -108,7 +108,7 @@ def continue_branches(
     limit: int,
     min_tokens: int = 1,
 ) -> Branches:
-    """Lets the policy go on from each site, once a tape (the continued reader).
+    """Lets the policy go on from each site, once per tape (the continued reader).
 
     Branch n reads its tape from `site.tape` on. With the tapes of `fresh_tapes` draws
     are independent of the factual tape 0, and arms that replace one step share their
@@ -132,7 +132,7 @@ def continue_branches(
         row = stop_row(row, ~site.exists | ended | (site.keep + site.length >= limit))
         return jax.vmap(lambda _: row, out_axes=ROW_AXES)(jnp.arange(draws))
 
-    opened = _over_sites(open_draws, (0,), ROW_AXES, cache=SEGMENT_AXES)
+    opened = over_sites(open_draws, (0,), ROW_AXES, cache=SEGMENT_AXES)
     rows = opened(prompt, lengths, segment, sites)
     weights = decoder_of(policy).unroll(params)
 
@@ -151,18 +151,18 @@ def continue_branches(
     cached = split(prompt), lengths, split(segment)
 
     def step(t: Array, rows: Row) -> Row:
-        mapped = _over_sites(partial(of_draws, t), (0, Tape(0, None), 0), 0, cache=0)
+        mapped = over_sites(partial(of_draws, t), (0, Tape(0, None), 0), 0, cache=0)
         return mapped(*cached, sites, tapes, rows)
 
     result = run(step, rows, max_tokens)
     return Branches(tokens=result.tokens, length=result.length)
 
 
-def _over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) -> Callable:
+def over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) -> Callable:
     """Maps a function of (prompt, length, prefix, *rest) over E, then G, then B.
 
     `axes` are those of `rest` over the sites of one trajectory; above them all of it has a
-    row a trajectory. The prompt and its length are shared by the group. `out` are the axes
+    row per trajectory. The prompt and its length are shared by the group. `out` are the axes
     of the results, and `cache` those of segments, the same three times.
     """
     rest = [0] * len(axes)

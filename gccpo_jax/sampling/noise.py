@@ -79,7 +79,7 @@ def keyed(keys: Array, vocab_size: int) -> Tape:
     return Tape(keys, jnp.zeros((*keys.shape, 0, vocab_size)))
 
 
-def read(tape: Tape, t: Array, vocab_size: int) -> Array:
+def at(tape: Tape, t: Array, vocab_size: int) -> Array:
     """U[t] in R^V: `recorded[t]` for t < R, else `gumbel(key, t)`."""
     keyed = gumbel(tape.key, t, vocab_size)
     size = tape.recorded.shape[0]

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class PromptTokenizer(Protocol):
-    """What of a tokenizer is needed here."""
+    """The part of a tokenizer that prompts need."""
 
     @property
     def pad_id(self) -> int: ...
@@ -64,7 +64,7 @@ def load_questions(
         split: for example `"train"`.
         tokenizer: renders a prompt, with the chat template where the task asks for it.
         max_prompt_tokens: the fixed width S of prompts.
-        limit: only the first so many questions; 0 takes all.
+        limit: number of questions, from the first on; 0 takes all.
 
     Raises:
         UserError: there is no such split, or not one prompt of it fits.
@@ -133,7 +133,7 @@ class TrainBatches:
         return [self._questions.items[row] for row in rows], self._questions.prompts(rows)
 
     def get_state(self) -> dict[str, Any]:
-        """The position, fit for JSON, with what the order depends on."""
+        """The position as JSON, and the numbers that the order depends on."""
         return {"grain": self._rows.get_state(), **self._law}
 
     def set_state(self, state: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
     X_t = argmax_v( log pi(v | q, X_<t) + U_t(v) )          (Gumbel-max)
 
 with pi the tempered, masked law of `token_law.py` and U the keyed tape of `noise.py`.
-The prompt is read once a question; the G rows of its group attend to that one
+The prompt is read once per question; the G rows of its group attend to that one
 segment. A row's loop state is written for one row; `vmap` adds the group and the
 batch *inside* the loop, so that the loop ends as soon as every row has stopped.
 """
@@ -96,9 +96,9 @@ def draw_token(
 ) -> tuple[Draw, Array, Segment]:
     """Draws a token and reads it: the token, the state behind it, the row's own segment."""
     law = log_law(policy.logits(weights, hidden), rule)
-    token = first_best(law + noise.read(tape, t, policy.vocab_size))
+    token = first_best(law + noise.at(tape, t, policy.vocab_size))
     own = Segment(own.k, own.v, own.mask.at[slot].set(active))
-    hidden, own = decoder_of(policy).read(weights, token, position, past, own, slot)
+    hidden, own = decoder_of(policy).step(weights, token, position, past, own, slot)
     return Draw(token, law[token], entropy(law)), hidden, own
 
 
@@ -119,9 +119,18 @@ def write_token(
     active = ~out.stopped
     begun = out.segment.mask.shape[0] - out.tokens.shape[0]  # tokens that the row began with
     drawn, hidden, segment = draw_token(
-        policy, weights, rule, past, out.segment, begun + t, start + t, tape, tape_start + t,
-        row.hidden, active,
-    )  # fmt: skip
+        policy,
+        weights,
+        rule,
+        past,
+        out.segment,
+        begun + t,
+        start + t,
+        tape,
+        tape_start + t,
+        row.hidden,
+        active,
+    )
 
     def put(buffer: Array, value: Array) -> Array:
         return buffer.at[t].set(jnp.where(active, value, 0).astype(buffer.dtype))

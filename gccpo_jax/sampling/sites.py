@@ -32,7 +32,7 @@ def step_log_likelihood(
     *,
     rule: Rule,
 ) -> Array:
-    """Mean log-probability a token [B, G, E, P] of the sites' tokens after their prefixes.
+    """Mean log-probability per token [B, G, E, P] of the sites' tokens after their prefixes.
 
     Positivity: a step that the policy would hardly write here is outside what its
     behaviour identifies (`swap` keeps those close to the factual step's value).

@@ -19,7 +19,7 @@ from gccpo_jax.policy.token_law import Rule, entropy
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise, outcomes
-from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
@@ -94,14 +94,20 @@ def sample_traces(
 ) -> Traces:
     """Samples the group of each question and verifies it.
 
-    `seed`: root seed and step. `slots`: see `rollout_queue.sampler`.
+    `seed`: root seed and step. `slots`: see `ring_queue.sampler`.
     """
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
     with watch("sample"):
         prompt, rollout = sampler(slots)(
-            solver.policy, params, prompts, keys, solver.stop,
-            group=group, rule=rule, max_tokens=max_tokens,
-        )  # fmt: skip
+            solver.policy,
+            params,
+            prompts,
+            keys,
+            solver.stop,
+            group=group,
+            rule=rule,
+            max_tokens=max_tokens,
+        )
         jax.block_until_ready(rollout.tokens)
     with watch("verify"):
         return _verified(solver, items, prompts, seed, keys, prompt, rollout, rule, keyed=True)

@@ -59,7 +59,7 @@ class Task:
     ) = None
     # Whether two normalised answers are the same; their probabilities are added up.
     same: Callable[[str, str], bool] = operator.eq
-    # Labels of steps, one a step (see the task's own list of labels).
+    # Labels of steps, one per step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
 
     def is_over(self, piece: str) -> bool:

@@ -58,7 +58,7 @@ def read_records(path: str, split: str) -> list[Record]:
     files = _files_of(file, split) if file.is_dir() else [file]
     records = [record for one in files for record in _read_file(one)]
     if not records:
-        raise UserError(f"{path}: no questions in it; expected one object a line, {SHAPE}")
+        raise UserError(f"{path}: no questions in it; expected one object per line, {SHAPE}")
     return records
 
 

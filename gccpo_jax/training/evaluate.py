@@ -41,9 +41,15 @@ def accuracy(
     for items, prompts, weight in eval_batches(questions, batch):
         keys = noise.question_keys(root, noise.EVALUATION_STEP, prompts.ids)
         _, rollout = sample(
-            solver.policy, params, prompts, keys, solver.stop,
-            group=draws, rule=rule, max_tokens=max_tokens,
-        )  # fmt: skip
+            solver.policy,
+            params,
+            prompts,
+            keys,
+            solver.stop,
+            group=draws,
+            rule=rule,
+            max_tokens=max_tokens,
+        )
         answers = decode_all(solver.tokenizer, to_host(rollout.tokens), to_host(rollout.length))
         scores = outcomes(solver.task, items, answers)[weight > 0]
         total += float(np.nansum(scores))

@@ -13,7 +13,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.config.sections import WARM_UP
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime.checkpoints import ACCURACY, damage, ranked
-from gccpo_jax.runtime.distributed import from_first, is_first
+from gccpo_jax.runtime.distributed import broadcast_json, is_first
 from gccpo_jax.runtime.log import RunLog, timed
 from gccpo_jax.runtime.timing import traced
 from gccpo_jax.runtime.workdir import write_json, writing
@@ -57,11 +57,11 @@ def evaluate_before(
 ) -> dict[str, float]:
     """The evaluation before training, kept for a run that resumes."""
     file = workdir / "before.json"
-    if known := from_first(lambda: json.loads(file.read_text()) if file.exists() else None):
+    if known := broadcast_json(lambda: json.loads(file.read_text()) if file.exists() else None):
         return known
     before = evaluate(config, session, run.state.params, run.log)
     with writing("the evaluation", file):
-        from_first(lambda: write_json(file, before))
+        broadcast_json(lambda: write_json(file, before))
     return before
 
 
@@ -78,16 +78,23 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
     """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
     max_tokens = config.eval.max_tokens or config.sampling.max_tokens
     found = evaluate_splits(
-        session.solver, params, session.evaluation,
-        batch=config.eval.batch, max_tokens=max_tokens,
-    )  # fmt: skip
+        session.solver,
+        params,
+        session.evaluation,
+        batch=config.eval.batch,
+        max_tokens=max_tokens,
+    )
     if config.eval.draws:
         found[f"id_mean@{config.eval.draws}"] = accuracy(
-            session.solver, params, session.evaluation["id"],
-            rule=behaviour_rule(config.sampling), draws=config.eval.draws, seed=config.seed,
+            session.solver,
+            params,
+            session.evaluation["id"],
+            rule=behaviour_rule(config.sampling),
+            draws=config.eval.draws,
+            seed=config.seed,
             batch=max(config.eval.batch // config.eval.draws, 1),
             max_tokens=max_tokens,
-        )  # fmt: skip
+        )
     log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
     return found
 
@@ -111,11 +118,11 @@ def conclude(
 def best_checkpoint(
     config: Config, run: Run, workdir: pathlib.Path, after: float
 ) -> dict[str, Any] | None:
-    """The best whole checkpoint, said and for the summary; `after`: accuracy of the last one."""
+    """The best whole checkpoint, logged and for the summary; `after`: accuracy of the last one."""
     accuracies = run.checkpoints.accuracies() | {config.steps: after}
     for step in ranked(accuracies):
         folder = workdir / "checkpoints" / str(step)
-        if what := from_first(partial(damage, folder)):
+        if what := broadcast_json(partial(damage, folder)):
             run.log.say(f"checkpoint {step} is damaged ({what})")
             continue
         run.log.say(f"best checkpoint: {folder}, {ACCURACY} {accuracies[step]:.1%}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def sampling_metrics(sampled: Traces) -> dict[str, float]:
-    """Accuracy, share of groups with contrast, entropy (nats a token), lengths (tokens)."""
+    """Accuracy, share of groups with contrast, entropy (nats per token), lengths (tokens)."""
     outcome, scorable, rollout = sampled.outcome, sampled.scorable, sampled.rollout
     best = np.where(scorable, outcome, -np.inf).max(1)
     worst = np.where(scorable, outcome, np.inf).min(1)
@@ -73,18 +73,18 @@ def alarms(log: LogConfig, step: int, metrics: Mapping[str, float]) -> list[str]
     """A line for each threshold of `log` that the metrics of a step cross; 0 is no threshold.
 
     `kl` is the penalty's estimate of KL(policy || reference) at the step's last update,
-    `entropy` the mean over its sampled tokens; both in nats a token. A number that is not
+    `entropy` the mean over its sampled tokens; both in nats per token. A number that is not
     finite crosses none: its update is skipped and reported, see `bad_updates.py`.
     """
     lines = []
     if log.kl_alarm and metrics["kl"] > log.kl_alarm:
         lines.append(
-            f"warning: step {step}: kl = {metrics['kl']:.4g} nats a token is above "
+            f"warning: step {step}: kl = {metrics['kl']:.4g} nats per token is above "
             f"config.log.kl_alarm = {log.kl_alarm:g}"
         )
     if log.entropy_alarm and metrics["entropy"] < log.entropy_alarm:
         lines.append(
-            f"warning: step {step}: entropy = {metrics['entropy']:.4g} nats a token is below "
+            f"warning: step {step}: entropy = {metrics['entropy']:.4g} nats per token is below "
             f"config.log.entropy_alarm = {log.entropy_alarm:g}"
         )
     return lines

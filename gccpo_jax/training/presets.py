@@ -76,18 +76,21 @@ def _without_arms(**more: Any) -> Changes:
 
 
 def _dapo(base: Any) -> Changes:
-    return grpo(**{
-        "objective.reduction": "token_mean", "objective.clip_low": 0.2,
-        "objective.clip_high": 0.28, "objective.beta": 0.0, "sampling.dynamic": 10,
+    changes = {
+        "objective.reduction": "token_mean",
+        "objective.clip_low": 0.2,
+        "objective.clip_high": 0.28,
+        "objective.beta": 0.0,
+        "sampling.dynamic": 10,
         "reward.overlong": max(base.sampling.max_tokens // 5, 1),
-    })  # fmt: skip
+    }
+    return grpo(**changes)
 
 
 def _prof(base: Any) -> Changes:
-    return grpo(**{
-        "reward.process": ARITHMETIC, "reward.process_use": "curate",
-        "reward.keep": base.group_size // 2,
-    })  # fmt: skip
+    keep = base.group_size // 2
+    changes = {"reward.process": ARITHMETIC, "reward.process_use": "curate", "reward.keep": keep}
+    return grpo(**changes)
 
 
 SCORED = {
@@ -192,7 +195,7 @@ PRESETS = (
         "arXiv 2503.14476", _dapo,
     ),
     Preset(
-        "gspo", "GSPO", "one ratio a response, its geometric mean", "arXiv 2507.18071",
+        "gspo", "GSPO", "one ratio per response, its geometric mean", "arXiv 2507.18071",
         lambda base: grpo(**SEQUENCE_MEAN, **GSPO_CLIP, **{"objective.loss": "gspo"}),
     ),
     Preset(

@@ -51,10 +51,13 @@ def judge_steps(
 ) -> Judged:
     """Asks the judge about every trajectory that could be scored."""
     spans = _steps(
-        solver.boundary, traces.rollout.tokens, traces.rollout.length,
-        max_steps=segmentation.max_steps, min_tokens=segmentation.min_tokens,
+        solver.boundary,
+        traces.rollout.tokens,
+        traces.rollout.length,
+        max_steps=segmentation.max_steps,
+        min_tokens=segmentation.min_tokens,
         max_tokens=segmentation.max_tokens,
-    )  # fmt: skip
+    )
     return Judged(*judged(solver, traces, spans, judge), spans)
 
 
@@ -112,13 +115,13 @@ def judged(
 
 
 def _checked(found: Sequence[float], count: int, question: int) -> np.ndarray:
-    told = f"config.reward.process: for question {question} with {count} steps"
+    where = f"config.reward.process: for question {question} with {count} steps"
     try:
         scores = np.asarray(found, np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{told} it returned {found!r}; expected a number a step") from error
+        raise UserError(f"{where} it returned {found!r}; expected a number per step") from error
     if scores.shape != (count,) or not np.isfinite(scores).all():
-        raise UserError(f"{told} it returned {found!r}; expected a finite number a step")
+        raise UserError(f"{where} it returned {found!r}; expected a finite number per step")
     return scores
 
 

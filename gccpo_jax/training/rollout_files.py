@@ -25,7 +25,7 @@ def write_rollouts(
     tokenizer: Tokenizer,
     questions: int,
 ) -> None:
-    """Writes `rollouts/step_<n>.jsonl` (a line a trajectory) and the same as text.
+    """Writes `rollouts/step_<n>.jsonl` (a line per trajectory) and the same as text.
 
     All processes call it, the first one writes.
 

@@ -25,7 +25,7 @@ from gccpo_jax.objective.update import (
 from gccpo_jax.policy import weights
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.checkpoints import ACCURACY, Checkpoints, complete, set_damaged_aside
-from gccpo_jax.runtime.distributed import alone, from_first, largest
+from gccpo_jax.runtime.distributed import alone, broadcast_json, largest
 from gccpo_jax.runtime.log import RunLog, open_log
 from gccpo_jax.runtime.signals import Preempted, Signals
 from gccpo_jax.runtime.timing import Stopwatch
@@ -118,7 +118,7 @@ class Run:
             weights.save(
                 workdir / "policy", session.arch, self.state.params, session.solver.tokenizer
             )
-            from_first(lambda: write_json(workdir / "summary.json", summary))
+            broadcast_json(lambda: write_json(workdir / "summary.json", summary))
         for split, value in summary["after"].items():
             self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
@@ -159,9 +159,9 @@ def open_run(
         micro_batch=config.optim.micro_batch or config.batch_size,
         ema=config.counterfactual.ema,
         shardings=shardings,
-    )  # fmt: skip
+    )
     saved = workdir / "checkpoints"
-    damaged = from_first(lambda: set_damaged_aside(saved))
+    damaged = broadcast_json(lambda: set_damaged_aside(saved))
     try:
         with contextlib.ExitStack() as held:
             signals = held.enter_context(Signals())
@@ -178,9 +178,16 @@ def open_run(
             is_good = jax.jit(partial(update_is_finite, loss))
             explain = partial(explain_skip, is_good, session, workdir / "bad")
             yield Run(
-                state, update, log, Stopwatch(), checkpoints, signals, first,
-                position.get("skipped", 0), explain,
-            )  # fmt: skip
+                state,
+                update,
+                log,
+                Stopwatch(),
+                checkpoints,
+                signals,
+                first,
+                position.get("skipped", 0),
+                explain,
+            )
     except UserError as error:
         raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
 

@@ -162,7 +162,7 @@ def test_files_that_are_none(tmp_path):
         read_labelled(str(tmp_path))
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n \n")
-    with pytest.raises(UserError, match="no rows in it; expected one object a line"):
+    with pytest.raises(UserError, match="no rows in it; expected one object per line"):
         read_labelled(str(empty))
 
 

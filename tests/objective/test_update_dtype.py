@@ -13,7 +13,7 @@ from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.types import Prompts, TrainState, UpdateBatch
 
 B, G, S, T, V = 2, 3, 6, 9, 40

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.runtime.workdir import LOCK, claim, locked
+from gccpo_jax.runtime.workdir import LOCK, claim_workdir, locked
 from tests.helpers.processes import environment
 from tests.helpers.runs import small
 
@@ -43,9 +43,10 @@ def test_a_second_process_is_refused_and_told_of_the_first(tmp_path, holder):
     who = f"process {holder.pid} on {re.escape(socket.gethostname())} runs in it"
     with pytest.raises(UserError, match=who), locked(tmp_path):
         pass
-    with pytest.raises(UserError, match=who), claim(tmp_path, small(), resume=False):
+    with pytest.raises(UserError, match=who), claim_workdir(tmp_path, small(), resume=False):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK], "no config of a refused run"
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {LOCK, ".lock"}, "no config of a refused run"
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path, holder, capsys):
@@ -80,28 +81,22 @@ def test_a_file_system_without_locks_is_named_and_used(tmp_path, monkeypatch, ca
         assert "no locks here" in capsys.readouterr().err
 
 
-def test_a_system_without_flock_is_named_and_used(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("gccpo_jax.runtime.workdir.fcntl", None)
-    with locked(tmp_path):
-        assert "no locks here" in capsys.readouterr().err
-
-
 def test_a_claim_is_given_back_and_resumed(tmp_path):
-    with claim(tmp_path, small(), resume=False):
+    with claim_workdir(tmp_path, small(), resume=False):
         pass
     with pytest.raises(UserError, match="holds this run already"):
-        with claim(tmp_path, small(), resume=False):
+        with claim_workdir(tmp_path, small(), resume=False):
             pass
-    with claim(tmp_path, small(), resume=True):
+    with claim_workdir(tmp_path, small(), resume=True):
         pass
     with pytest.raises(UserError, match="another config"):
-        with claim(tmp_path, small(seed=5), resume=True):
+        with claim_workdir(tmp_path, small(seed=5), resume=True):
             pass
 
 
 def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
-    with claim(tmp_path, small(), resume=False):
+    with claim_workdir(tmp_path, small(), resume=False):
         pass
-    with claim(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
+    with claim_workdir(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
         kept = json.loads((tmp_path / "config.json").read_text())
         assert (kept["log"]["rollouts"], kept["mesh"]["data"]) == (1, 2)

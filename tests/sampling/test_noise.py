@@ -72,7 +72,7 @@ def test_every_id_gives_other_noise(other):
 def test_a_tape_is_what_was_recorded_and_keyed_after_that(recorded):
     key = jax.random.key(5)
     tape = noise.Tape(key, jnp.arange(recorded * SIZE, dtype=jnp.float32).reshape(-1, SIZE))
-    read = jax.jit(noise.read, static_argnums=2)
+    read = jax.jit(noise.at, static_argnums=2)
     for t in range(5):
         expected = tape.recorded[t] if t < recorded else noise.gumbel(key, t, SIZE)
         np.testing.assert_array_equal(read(tape, t, SIZE), expected)

@@ -12,7 +12,7 @@ import pytest
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.checkpoints import complete
-from gccpo_jax.runtime.workdir import LOCK, claim
+from gccpo_jax.runtime.workdir import LOCK, claim_workdir
 from tests.helpers.processes import lines, start
 from tests.helpers.runs import metrics, small
 
@@ -155,19 +155,19 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_exactly(tmp_path):
 def test_a_process_that_was_killed_at_once_does_not_keep_a_run_from_starting(tmp_path):
     for name in (LOCK, ".probe-12", ".config.json-12"):
         (tmp_path / name).touch()
-    with claim(tmp_path, small(), resume=False):
+    with claim_workdir(tmp_path, small(), resume=False):
         assert {path.name for path in tmp_path.iterdir()} == {LOCK, "config.json"}
 
 
 def test_a_file_of_somebody_else_does(tmp_path):
     (tmp_path / ".config").touch()
     with pytest.raises(UserError, match="not empty and not a run"):
-        with claim(tmp_path, small(), resume=False):
+        with claim_workdir(tmp_path, small(), resume=False):
             pass
 
 
 def test_what_a_killed_process_had_not_finished_is_cleared(tmp_path):
-    with claim(tmp_path, small(), resume=False):
+    with claim_workdir(tmp_path, small(), resume=False):
         pass
     (tmp_path / "rollouts").mkdir()
     (tmp_path / ".policy-j0ukr_u5/new").mkdir(parents=True)
@@ -175,6 +175,6 @@ def test_what_a_killed_process_had_not_finished_is_cleared(tmp_path):
     stays = [".nfs-0001", "notes.json-1", ".notes-1"]
     for name in gone + stays:
         (tmp_path / name).touch()
-    with claim(tmp_path, small(), resume=True):
+    with claim_workdir(tmp_path, small(), resume=True):
         left = {path.name for path in tmp_path.rglob("*")}
     assert left == {LOCK, "config.json", "rollouts", *stays}

@@ -120,8 +120,10 @@ def summarise(rows: dict[str, np.ndarray]) -> dict:
             size = np.bincount(code[keep], minlength=questions).astype(np.float64)
             found[one] = _interval(bootstrap(ratio(total, size), questions))
         found["auc"] = _interval(_auc(x[known], kind[known] == KINDS[1], code[known], questions))
-        told = known & (lucky | (kind == KINDS[1]))
-        found["auc_lucky"] = _interval(_auc(x[told], kind[told] == KINDS[1], code[told], questions))
+        chosen = known & (lucky | (kind == KINDS[1]))
+        found["auc_lucky"] = _interval(
+            _auc(x[chosen], kind[chosen] == KINDS[1], code[chosen], questions)
+        )
         found["defined"] = int(known.sum())
         out["scores"][name] = found
     return out

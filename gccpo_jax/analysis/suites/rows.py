@@ -38,7 +38,7 @@ SCORES = {
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """One row a step of a trajectory; columns are arrays [N]."""
+    """One row per step of a trajectory; columns are arrays [N]."""
 
     question: np.ndarray  # ids
     trajectory: np.ndarray  # unique inside a question

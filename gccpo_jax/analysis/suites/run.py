@@ -86,23 +86,33 @@ def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
     model, items = _open(a, ChainConfig(**SUITE), ["id"], a.questions or 96)
     with Bar("step credit", len(items)) as bar:
         rows, gates = step_credit.collect_rows(
-            model, items, settings, group=a.group, injected=a.injected, batch=a.batch,
-            prompt_tokens=_width(model, items), progress=bar.advance,
-        )  # fmt: skip
+            model,
+            items,
+            settings,
+            group=a.group,
+            injected=a.injected,
+            batch=a.batch,
+            prompt_tokens=_width(model, items),
+            progress=bar.advance,
+        )
     summary = step_credit.summarise(rows, gates)
     counts, draws = summary["counts"], settings.counterfactual.draws
-    said = (
+    looked_at = (
         f"{counts['questions']} held-out questions, {a.group} sampled and "
         f"{a.injected} injected trajectories each ({counts['trajectories']} in all, "
-        f"{counts['steps']} steps: {_listed(counts['labels'])}), {draws} branches a "
+        f"{counts['steps']} steps: {_listed(counts['labels'])}), {draws} branches per "
         f"boundary. Reader gate {summary['reader']['gate']:.2f}; Spearman correlation of the "
         f"scored with the continued effect {_number(summary['reader']['correlation_ir_te'])}"
     )
     return _Page(
-        "step_credit", "Step credit against the checker", said,
-        step_credit_tables(summary),
-        "AUC, valid against all other labels", summary["auc"], summary,
-    )  # fmt: skip
+        name="step_credit",
+        title="Step credit against the checker",
+        counts=looked_at,
+        tables=step_credit_tables(summary),
+        axis="AUC, valid against all other labels",
+        bars=summary["auc"],
+        summary=summary,
+    )
 
 
 def _shortcut(a: argparse.Namespace, settings: Settings) -> _Page:
@@ -110,24 +120,33 @@ def _shortcut(a: argparse.Namespace, settings: Settings) -> _Page:
     model, items = _open(a, config, ["id", "ood_shortcut"], a.questions or 128)
     with Bar("lucky guess", len(items)) as bar:
         rows = lucky_guess.collect(
-            model, items, settings, group=a.group, batch=a.batch,
-            prompt_tokens=_width(model, items), progress=bar.advance,
-        )  # fmt: skip
+            model,
+            items,
+            settings,
+            group=a.group,
+            batch=a.batch,
+            prompt_tokens=_width(model, items),
+            progress=bar.advance,
+        )
     if not rows:
         raise UserError(
             f"no trajectory of {a.model} tells cue and steps apart; train one on the shortcut: "
             "python -m gccpo_jax.sft --config configs/shortcut_sft.py --workdir runs/shortcut"
         )
     summary = lucky_guess.summarise(rows)
-    said = (
+    looked_at = (
         f"{len(items)} held-out questions, {a.group} trajectories each, of which "
         f"{_listed(summary['counts'])}"
     )
-    aucs = {name: x["auc"] for name, x in summary["scores"].items()}
     return _Page(
-        "lucky_guess", "The lucky guess is seen", said, lucky_guess_table(summary),
-        "AUC, follows the steps against follows the cue", aucs, summary,
-    )  # fmt: skip
+        name="lucky_guess",
+        title="The lucky guess is seen",
+        counts=looked_at,
+        tables=lucky_guess_table(summary),
+        axis="AUC, follows the steps against follows the cue",
+        bars={name: x["auc"] for name, x in summary["scores"].items()},
+        summary=summary,
+    )
 
 
 def _open(

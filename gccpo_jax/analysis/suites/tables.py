@@ -52,13 +52,18 @@ def step_credit_tables(summary: Mapping) -> str:
     bench, scores = summary["process_bench"], summary["outscores"]
     parts_of_f1 = ("f1", "error", "correct")
     others = table(
-        ["score", "P(sound-but-wrong > flawed-but-lucky)", "F1 earliest error", "on erroneous",
-         "on correct"],
+        [
+            "score",
+            "P(sound-but-wrong > flawed-but-lucky)",
+            "F1 earliest error",
+            "on erroneous",
+            "on correct",
+        ],
         [
             [f"`{n}`", interval(scores[n]), *(interval(bench[n][k]) for k in parts_of_f1)]
             for n in IN_TABLES
         ],
-    )  # fmt: skip
+    )
     means = table(
         ["score", *KINDS, *GAPS],
         [
@@ -92,13 +97,17 @@ def lucky_guess_table(summary: Mapping) -> str:
         ["score", "meaning", cue, lucky, steps, "AUC", "AUC, lucky only", "trajectories"],
         [
             [
-                f"`{name}`", meaning, *(interval(x[k]) for k in (cue, lucky, steps)),
-                interval(x["auc"]), interval(x["auc_lucky"]), str(x["defined"]),
+                f"`{name}`",
+                meaning,
+                *(interval(x[k]) for k in (cue, lucky, steps)),
+                interval(x["auc"]),
+                interval(x["auc_lucky"]),
+                str(x["defined"]),
             ]
             for name, meaning in lucky_guess.SCORES.items()
             for x in [summary["scores"][name]]
         ],
-    )  # fmt: skip
+    )
 
 
 def write(

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
-from gccpo_jax.analysis.library import Model, prompts_of
+from gccpo_jax.analysis.library import Model, cut_steps, prompts_of
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.places import boundary_sites, find_all_steps
+from gccpo_jax.counterfactual.places import boundary_sites
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
@@ -40,7 +40,7 @@ class Judged:
     analysis: Analysis
     texts: list[list[list[str]]]  # [B][G][steps]
     labels: list[list[list[str]]]  # [B][G][steps], of the task's checker
-    sampled: int  # the first so many of each group are the policy's own
+    sampled: int  # how many of each group, the first ones, are the policy's own
 
 
 def judged(
@@ -56,22 +56,32 @@ def judged(
     solver, rule = model.solver, Rule(settings.temperature)
     prompts = prompts_of(solver, items, prompt_tokens)
     own = sample_traces(
-        solver, model.params, items, prompts, group=group, rule=rule,
-        max_tokens=settings.max_tokens, seed=(settings.seed, _SAMPLED), watch=Stopwatch(),
-    )  # fmt: skip
+        solver,
+        model.params,
+        items,
+        prompts,
+        group=group,
+        rule=rule,
+        max_tokens=settings.max_tokens,
+        seed=(settings.seed, _SAMPLED),
+        watch=Stopwatch(),
+    )
     tokens, lengths = own.tokens, own.lengths
     if injected:
         more = with_injections(model, items, prompts, settings, injected)
         tokens = np.concatenate([tokens, more[0]], axis=1)
         lengths = np.concatenate([lengths, more[1]], axis=1)
     traces = encode_traces(
-        solver, model.params, items, prompts, tokens, lengths,
-        rule=rule, seed=(settings.seed, _ANALYSED),
-    )  # fmt: skip
-    spans = find_all_steps(
-        solver.boundary, traces.rollout.tokens, traces.rollout.length,
-        **dataclasses.asdict(settings.segmentation),
-    )  # fmt: skip
+        solver,
+        model.params,
+        items,
+        prompts,
+        tokens,
+        lengths,
+        rule=rule,
+        seed=(settings.seed, _ANALYSED),
+    )
+    spans = cut_steps(solver, traces, settings)
     seen = Seen(solver, model.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=own.texts, limit=settings.max_tokens)
     texts = [
@@ -112,17 +122,30 @@ def with_injections(
             tokens[b, n, : len(ids)] = ids
             lengths[b, n] = len(ids)
     begun = encode_traces(
-        solver, model.params, items, prompts, tokens, lengths,
-        rule=Rule(settings.temperature), seed=(settings.seed, _GOING_ON),
-    )  # fmt: skip
+        solver,
+        model.params,
+        items,
+        prompts,
+        tokens,
+        lengths,
+        rule=Rule(settings.temperature),
+        seed=(settings.seed, _GOING_ON),
+    )
     exists = jnp.ones((len(items), count, 1), bool)
     sites = boundary_sites(begun, jnp.asarray(lengths)[..., None], exists)
     tapes = noise.keyed(fresh_tapes(begun.keys, count, 1), solver.policy.vocab_size)
     branches = continue_branches(
-        solver.policy, model.params, begun.prompt, begun.rollout.segment, _flat(sites),
-        at_sites(tapes, 1), solver.stop,
-        rule=Rule(settings.temperature), max_tokens=size, limit=size,
-    )  # fmt: skip
+        solver.policy,
+        model.params,
+        begun.prompt,
+        begun.rollout.segment,
+        _flat(sites),
+        at_sites(tapes, 1),
+        solver.stop,
+        rule=Rule(settings.temperature),
+        max_tokens=size,
+        limit=size,
+    )
     more, grown = np.asarray(branches.tokens)[:, :, 0, 0], np.asarray(branches.length)[:, :, 0, 0]
     for b, n in np.ndindex(*lengths.shape):
         begin = lengths[b, n]

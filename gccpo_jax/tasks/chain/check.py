@@ -77,7 +77,7 @@ class Equation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class StepVerdict:
     """What the checker saw in one step."""
 
     label: str
@@ -123,13 +123,13 @@ def parse(step: str) -> Equation | None:
 
 
 def check(problem: Problem, steps: Sequence[str]) -> list[str]:
-    """One label a step, see the table above.
+    """One label per step, see the table above.
 
     >>> problem = Problem("Ana", "pens", ("puts", "takes"), 3, (4, -2))
     >>> check(problem, ["Ana 3 + 4 = 8 pens", "Ana 8 - 2 = 6 pens", "#### 6"])
     ['wrong_arithmetic', 'valid', 'valid']
     """
-    return [reading.label for reading in read_steps(problem, steps)]
+    return [verdict.label for verdict in read_steps(problem, steps)]
 
 
 def sound_prefixes(labels: Sequence[str]) -> list[bool]:
@@ -142,14 +142,14 @@ def sound_prefixes(labels: Sequence[str]) -> list[bool]:
     return [not any(wrong[:index]) for index in range(len(wrong))]
 
 
-def read_steps(problem: Problem, steps: Sequence[str]) -> list[Reading]:
+def read_steps(problem: Problem, steps: Sequence[str]) -> list[StepVerdict]:
     """What the checker saw, step by step."""
     value, changes = problem.derivation()
     state = _Follower(problem, value, changes, {value, *(abs(c) for c in changes)})
     return [_advance(state, " ".join(step.split())) for step in steps]
 
 
-def _advance(state: _Follower, step: str) -> Reading:
+def _advance(state: _Follower, step: str) -> StepVerdict:
     value, done = state.value, state.done
     equation = parse(step)
     follows = equation is not None and _follows(state, equation, step)
@@ -164,7 +164,7 @@ def _advance(state: _Follower, step: str) -> Reading:
     else:
         kind, label = "sentence", _judge_sentence(state, step)
     state.texts.add(step)
-    return Reading(label, kind, value, done, follows, state.value, state.done)
+    return StepVerdict(label, kind, value, done, follows, state.value, state.done)
 
 
 def _kind(step: str, equation: Equation | None) -> str:

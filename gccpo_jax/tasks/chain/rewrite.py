@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gccpo_jax.tasks.chain import text
-from gccpo_jax.tasks.chain.check import Reading, check, parse, read_steps
+from gccpo_jax.tasks.chain.check import StepVerdict, check, parse, read_steps
 from gccpo_jax.tasks.chain.problem import Problem, Range, redraw_numbers
 from gccpo_jax.tasks.rewrites import NUMBER
 
@@ -94,34 +94,34 @@ def number(
     same amount. Labels of the checker stay. None where a number of a step has no
     one origin (a wrong operand, a sentence about anything but the running value).
     """
-    readings = read_steps(problem, steps)
+    verdicts = read_steps(problem, steps)
     signs = np.sign(np.array(problem.changes))
     for start, changes in redraw_numbers(bounds, signs, rng)[:_TRIES]:
         new = dataclasses.replace(problem, start=start, changes=changes)
         if new.gold() in (problem.gold(), problem.label):
             continue
-        lines = _rewrite_steps(problem, new, steps, readings)
+        lines = _rewrite_steps(problem, new, steps, verdicts)
         # By coincidence of numbers a step can come to say something else.
-        if lines is not None and check(new, lines) == [reading.label for reading in readings]:
+        if lines is not None and check(new, lines) == [verdict.label for verdict in verdicts]:
             return new, lines
     return None
 
 
 def _rewrite_steps(
-    old: Problem, new: Problem, steps: Sequence[str], readings: Sequence[Reading]
+    old: Problem, new: Problem, steps: Sequence[str], verdicts: Sequence[StepVerdict]
 ) -> list[str] | None:
     value, changes = new.derivation()
     golds = (old.gold(), new.gold())
     lines: list[str] = []
     seen: dict[str, str] = {}
-    for step, reading in zip(steps, readings, strict=True):
+    for step, verdict in zip(steps, verdicts, strict=True):
         key = " ".join(step.split())
-        if reading.label == "copy":
+        if verdict.label == "copy":
             line = _as(step, seen[key])
-        elif reading.follows:
-            line, value = _rewrite_equation(step, reading, value, changes[reading.done])
+        elif verdict.follows:
+            line, value = _rewrite_equation(step, verdict, value, changes[verdict.done])
         else:
-            line = _rewrite_other(step, reading, value, golds)
+            line = _rewrite_other(step, verdict, value, golds)
         if line is None:
             return None
         seen[key] = line
@@ -135,28 +135,30 @@ def _as(step: str, line: str) -> str:
 
 
 def _rewrite_equation(
-    step: str, reading: Reading, value: int, change: int
+    step: str, verdict: StepVerdict, value: int, change: int
 ) -> tuple[str | None, int]:
     equation = parse(step)
     assert equation is not None
     result = value + change + equation.result - (equation.left + equation.change)
-    swapped = equation.left != reading.value
+    swapped = equation.left != verdict.value
     first, second = (abs(change), value) if swapped else (value, abs(change))
     return _with_numbers(step, [first, second, result]), result
 
 
-def _rewrite_other(step: str, reading: Reading, value: int, golds: tuple[int, int]) -> str | None:
+def _rewrite_other(
+    step: str, verdict: StepVerdict, value: int, golds: tuple[int, int]
+) -> str | None:
     """A step that is not the next operation; None if its numbers cannot be traced."""
     numbers = [int(n) for n in NUMBER.findall(step)]
-    if reading.label in ("filler", "irrelevant"):
+    if verdict.label in ("filler", "irrelevant"):
         return step
-    if reading.label == "early_answer" and numbers == [golds[0]]:
+    if verdict.label == "early_answer" and numbers == [golds[0]]:
         return _with_numbers(step, [golds[1]])
-    if reading.label == "early_answer" and numbers == [reading.value]:
+    if verdict.label == "early_answer" and numbers == [verdict.value]:
         return _with_numbers(step, [value])
-    if reading.kind == "answer" and len(numbers) == 1 and reading.label != "early_answer":
-        return _with_numbers(step, [numbers[0] + value - reading.value])
-    if reading.label == "restatement" and numbers == [reading.value]:
+    if verdict.kind == "answer" and len(numbers) == 1 and verdict.label != "early_answer":
+        return _with_numbers(step, [numbers[0] + value - verdict.value])
+    if verdict.label == "restatement" and numbers == [verdict.value]:
         return _with_numbers(step, [value])
     return None
 

@@ -47,7 +47,7 @@ class ChainConfig:
     labelled: float = 0.9  # probability that a question carries a label
     shortcut: float = 0.0  # probability that the label gives the answer away
     decoration: float = 0.0  # probability of a useless line before a line of a solution
-    careless: float = 0.0  # probability of a wrong result a line, in solutions of most operations
+    careless: float = 0.0  # probability of a wrong result per line, in solutions of most operations
     direct: float = 0.0  # probability that a solution in the second wording is its answer alone
 
     def __post_init__(self) -> None:

@@ -43,7 +43,7 @@ class Child:
     def ask(self, request: dict[str, Any], seconds: float) -> str | None:
         """The line it answers; None if none came in time, or it ended.
 
-        The child is told of the deadline too: it ends itself a second later, so one whose
+        The child gets the deadline too: it ends itself a second later, so one whose
         parent was killed does not run for ever.
 
         Raises:

@@ -18,7 +18,7 @@ def open_math(gold: str, text: str, deadline_seconds: float = 5.0) -> float | No
 
     Returns:
         1.0 if equal, 0.0 if not or if there is no answer that can be read, None if
-        it cannot be told: time or memory ran out, or the child crashed.
+        that is unknown: time or memory ran out, or the child crashed.
     """
     request = {"gold": gold[:MAX_CHARACTERS], "text": text[-MAX_CHARACTERS:]}
     reply = _CHILD.ask(request, deadline_seconds)

@@ -44,16 +44,16 @@ def with_verifier(task: Task, name: str, *, seconds: float = 60.0, gib: float = 
         return task
 
     def verify(item: Item, response: str) -> float | None:
-        told = f"{FIELD} = {name!r}, question {item.id}"
+        where = f"{FIELD} = {name!r}, question {item.id}"
         request = {"question": item.question, "gold": item.answer or "", "response": response}
         reply = _child(name, gib, tuple(sys.path)).ask(request, seconds)
         found = json.loads(reply) if reply else {}
         if "wrong" in found:
-            raise UserError(f"{told}: {found['wrong']}")
+            raise UserError(f"{where}: {found['wrong']}")
         if not found:
             limits = f"verifier_seconds = {seconds:g}, verifier_gib = {gib:g}"
             lost = "no memory was left" if reply else "it was too slow, or its process ended"
-            _log.warning("%s: unscorable, %s (%s)", told, lost, limits)
+            _log.warning("%s: unscorable, %s (%s)", where, lost, limits)
             return None
         return found["found"]
 
@@ -63,10 +63,10 @@ def with_verifier(task: Task, name: str, *, seconds: float = 60.0, gib: float = 
 @functools.cache
 def _child(name: str, gib: float, path: tuple[str, ...]) -> Child:
     setup = {"function": name, "bytes": int(gib * 2**30), "path": path}
-    told = f"{FIELD} = {name!r}"
+    where = f"{FIELD} = {name!r}"
     return Child(
         "user_program.py",
-        told,
+        where,
         "its module must import in a process of its own",
         setup=setup,
         quiet=False,
@@ -81,19 +81,19 @@ def load_function(name: str, field: str) -> Callable[..., Any] | None:
     """
     if not name:
         return None
-    told = f"{field} = {name!r}"
+    where = f"{field} = {name!r}"
     module, colon, function = name.partition(":")
     if not (module and colon and function):
-        raise UserError(f"{told}: expected 'package.module:function'")
+        raise UserError(f"{where}: expected 'package.module:function'")
     try:
         found = getattr(importlib.import_module(module), function, None)
     except ImportError as error:
         raise UserError(
-            f"{told}: cannot import {module!r} ({error}); install it or put its directory on "
+            f"{where}: cannot import {module!r} ({error}); install it or put its directory on "
             "PYTHONPATH"
         ) from error
     if found is None:
-        raise UserError(f"{told}: module {module!r} has no {function!r}")
+        raise UserError(f"{where}: module {module!r} has no {function!r}")
     if not callable(found):
-        raise UserError(f"{told}: expected a function, it is a {type(found).__name__}")
+        raise UserError(f"{where}: expected a function, it is a {type(found).__name__}")
     return found

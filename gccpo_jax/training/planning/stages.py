@@ -25,10 +25,9 @@ from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.sampling.branch_queue import queue_branches
 from gccpo_jax.sampling.branches import continue_branches
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.rollout_queue import sampler
+from gccpo_jax.sampling.ring_queue import queue_branches, sampler
 from gccpo_jax.sampling.sites import Sites, step_log_likelihood
 from gccpo_jax.sampling.traces import encode_responses
 from gccpo_jax.training.planning import liveness
@@ -48,7 +47,7 @@ class Stage:
     name: str
     run: Callable[..., Any]
     arguments: tuple[Any, ...]
-    donated: int = 0  # so many of the arguments, from the first on, may be overwritten
+    donated: int = 0  # how many of the first arguments may be overwritten
 
     @property
     def work(self) -> int:
