@@ -157,7 +157,7 @@ def one_step(solver, config, params, items, prompts, step, watch, update, state)
 
     found = collect(solver, config, params, items, prompts, step, watch)
     with watch("update"):
-        state, metrics = update(state, update_batch(prompts, found, None, None))
+        state, metrics = update(state, update_batch(found, None, None))
         float(metrics["loss"])
     wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined")
     return state, {name: found.metrics[name] for name in wanted if name in found.metrics}

@@ -36,7 +36,7 @@ def read(
     _, spans = cut(
         solver.boundary, traces.rollout.tokens, traces.rollout.length, traces.keys,
         max_steps=s.max_steps, min_tokens=s.min_tokens, max_tokens=s.max_tokens,
-        boundaries=c.boundaries,
+        boundaries=c.boundaries, share=c.boundary_share,
     )  # fmt: skip
     watch.lap()
     ends, mask = np.asarray(spans.end), np.asarray(spans.mask)

@@ -58,23 +58,24 @@ def _spans_from_ends(closes: Array, length: Array, max_steps: int) -> Spans:
     return Spans(start=jnp.where(mask, start, length).astype(jnp.int32), end=ends, mask=mask)
 
 
-def read_boundaries(key: Array, spans: Spans, count: int) -> Array:
-    """Which steps end a macro-step: `count` boundaries before the answer step, and the end.
+def read_boundaries(key: Array, spans: Spans, count: int, share: float) -> Array:
+    """Which steps end a macro-step: a coin after every step, up to `count`, and the end.
 
-    The boundary before the answer step (the last step) is always read; the other
-    `count` - 1 are drawn by `key` without replacement among the earlier ones. The
-    number kept is smaller for trajectories with fewer steps.
+    Whether Phi is read after a step depends on the key and on the steps before it alone. A
+    choice that looks ahead ("the one before the answer always") would make the baseline
+    depend on the action, and bias the gradient.
 
+    Args:
+      key: of the trajectory; consumed. share: chance of a step, in (0, 1]; 1 reads the first
+        `count`.
     Returns:
       [E] bool, True at the steps whose end is read, and at the last step.
     """
-    steps = jnp.sum(spans.mask)
     index = jnp.arange(spans.mask.shape[0])
-    noise = jnp.where(index < steps - 2, jax.random.uniform(key, index.shape), jnp.inf)
-    rank = jnp.argsort(jnp.argsort(noise))
-    drawn = (rank < count - 1) & (index < steps - 2)
-    before_answer = (index == steps - 2) & (count > 0)
-    return drawn | before_answer | (index == steps - 1)
+    coins = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(key, k)))(index) < share
+    drawn = coins & (jnp.cumsum(coins) <= count)
+    last = index == jnp.sum(spans.mask) - 1
+    return (drawn & spans.mask) | last
 
 
 def merge_steps(spans: Spans, keep: Array, max_steps: int) -> Spans:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
+from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.update import policy_loss_fn
 from gccpo_jax.policy.logprobs import token_logp
@@ -77,7 +78,7 @@ def train_and_evaluate(
             )  # fmt: skip
             with run.watch("update"):
                 anchor = reference if config.objective.beta > 0 else None
-                batch = update_batch(experience.prompts, experience, anchor, reference_logp)
+                batch = update_batch(experience, anchor, reference_logp)
                 show = partial(show_rollouts, config, workdir, step, experience, session)
                 metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
             return experience.metrics | metrics
@@ -114,11 +115,18 @@ def reader_params(config: Config, run: Run, reference: Params | None) -> Params 
 def check_task(config: Config, session: Session) -> None:
     """Refuses arms that the task cannot do."""
     task = session.solver.task
-    if not config.credit.of_steps:
-        return
+    rewrites = {
+        name: "config.counterfactual.transport"
+        for name in FAMILIES[config.counterfactual.transport]
+    }
+    if config.sampling.surface_groups > 1:
+        rewrites["surface"] = "config.sampling.surface_groups"
+    for name, field in rewrites.items():
+        if getattr(task, name) is None:
+            raise UserError(f"{field}: task {task.name!r} has no {name!r} rewrites; leave it off")
     for row in INTERVENTIONS:
         arms = row.asked(config.counterfactual)
-        if arms and not row.possible(task):
+        if config.credit.of_steps and arms and not row.possible(task):
             raise UserError(
                 f"config.counterfactual.{row.name}_arms = {arms}: task {task.name!r} has no "
                 f"{row.name!r} rewrites; set it to 0"
@@ -126,22 +134,23 @@ def check_task(config: Config, session: Session) -> None:
 
 
 def update_batch(
-    prompts: Prompts, experience: Experience, reference: Params | None, reference_logp: Any
+    experience: Experience, reference: Params | None, reference_logp: Any
 ) -> UpdateBatch:
     """The experience as the update reads it; the reference is read only if there is one."""
-    rollout, mask = experience.rollout, experience.mask
-    zeros = jnp.zeros_like(rollout.logp)
+    trained = experience.trained
+    prompts, zeros = trained.prompts, jnp.zeros_like(trained.logp)
     base = zeros
     if reference is not None:
-        base = reference_logp(reference, prompts.tokens, prompts.mask, rollout.tokens, mask)
+        given = (prompts.tokens, prompts.mask, trained.tokens, trained.mask)
+        base = reference_logp(reference, *given)
     return UpdateBatch(
         prompt=prompts.tokens,
         prompt_mask=prompts.mask,
-        tokens=rollout.tokens,
-        mask=mask,
-        behaviour_logp=rollout.logp,
+        tokens=trained.tokens,
+        mask=trained.mask,
+        behaviour_logp=trained.logp,
         reference_logp=base,
-        advantage=experience.advantage,
+        advantage=trained.advantage,
         reward=experience.reward,
     )
 

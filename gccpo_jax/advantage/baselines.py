@@ -3,6 +3,7 @@
     zscore         (r_i - mean r) / (std r + epsilon)        GRPO
     leave_one_out  r_i - mean of the others                  RLOO
     mean           r_i - mean r                              Dr.GRPO
+    maxrl          (r_i - mean r) / mean r                   MaxRL
     pass_at_k      of the best of k, over all subsets        Pass@k training
 
 Trajectories outside `where` get 0 and leave every baseline; a group without contrast
@@ -80,6 +81,18 @@ def mean_only(reward: Array, where: Array) -> Array:
     return jnp.where(has_contrast(reward, where), centred, 0.0)
 
 
+@shaped(reward="G", where="G")
+def maxrl(reward: Array, where: Array) -> Array:
+    """MaxRL: A_i = (r_i - mean r) / mean r over the scorable trajectories [G], r >= 0.
+
+    The gradient of the log of the success rate: rare successes weigh more. A group whose mean
+    is 0 gets 0 (arXiv 2602.02710). Example: (1, 0, 0, 0) gives (3, -1, -1, -1).
+    """
+    mean = masked_mean(reward, where)
+    centred = jnp.where(where & has_contrast(reward, where), reward - mean, 0.0)
+    return jnp.where(mean > 0, safe_divide(centred, jnp.maximum(mean, 0.0)), 0.0)
+
+
 @shaped(right="G", where="G")
 def pass_at_k(right: Array, where: Array, *, k: int, epsilon: float) -> Array:
     """The advantage of each trajectory [G] as a member of subsets of k that share their best.
@@ -122,6 +135,8 @@ def outcome_advantage(outcome: Array, where: Array, *, rule: CreditConfig) -> Ar
         return group_zscore(outcome, where, ddof=rule.ddof, epsilon=rule.epsilon)
     if rule.baseline == "mean":
         return mean_only(outcome, where)
+    if rule.baseline == "maxrl":
+        return maxrl(outcome, where)
     if rule.baseline == "pass_at_k":
         return pass_at_k(outcome > RIGHT, where, k=rule.pass_k, epsilon=rule.epsilon)
     return leave_one_out(outcome, where)

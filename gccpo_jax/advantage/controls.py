@@ -6,11 +6,12 @@
     robustness     R_k
     effect_size    |D_k|
     selectivity    R_k S_k
+    prover         D_k + B(Phi_k) - B(Phi_{k-1}), B(v) = 1 - (1 - v)^4: a best-of-4 prover (PAV)
 
 `observational` and `non_causal` look at the trajectories of the group as they were sampled, at
-the same step index: those have *other prefixes*, which is what the method does without. The
-last four carry no sign and know no outcome, so the answer step keeps the outcome's own
-advantage over the group's mean, o - mean o.
+the same step index: those have *other prefixes*, which is what the method does without.
+`non_causal` and the next three carry no sign and know no outcome, so the answer step keeps the
+outcome's own advantage over the group's mean, o - mean o.
 
     permuted  the steps' d~ in another order, by key, before they are discounted: afterwards
               neighbours are alike, and their order hardly matters
@@ -41,6 +42,10 @@ def step_term(reading: GroupReading, scores: StepScores, spans: Spans, rule: Cre
     mask = existing(reading, spans)
     if rule.step_term == "gated":
         return scores.gated
+    if rule.step_term == "prover":
+        best = lambda value: 1.0 - (1.0 - value) ** 4  # noqa: E731
+        gain = jax.vmap(reward.effects)(best(scores.value_before), best(outcomes(reading)), mask)
+        return scores.effect + gain
     seen = scores.readable
     laws = jnp.where(seen[..., None], reading.factual, 0.0)
     if rule.step_term == "observational":

@@ -34,12 +34,13 @@ class Credit:
 
 
 def spread(per_step: Array, spans: Spans, rollout: Rollout, token_weights: str) -> Array:
-    """Step advantages [E] of one trajectory over its tokens [T], uniform or by surprise."""
+    """Step advantages [E] of one trajectory over its tokens [T], by `token_weights`."""
     size = rollout.tokens.shape[0]
     tokens = adv.to_tokens(per_step, spans, size)
     if token_weights == "uniform":
         return tokens
-    weights = adv.surprise_weights(
+    weigh = adv.surprise_weights if token_weights == "surprise" else adv.unsure_weights
+    weights = weigh(
         rollout.logp,
         step_of_token(spans, size),
         length_mask(rollout.length, size),

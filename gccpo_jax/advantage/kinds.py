@@ -35,13 +35,14 @@ from gccpo_jax.reward.group import (
     existing,
     measure,
     outcomes,
+    transported_reading,
 )
 from gccpo_jax.shapes import check, fields
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Rollout, Spans
 
 
-@partial(jax.jit, static_argnames=("rule", "max_other"))
+@partial(jax.jit, static_argnames=("rule", "max_other", "draws"))
 def credit_batch(
     reading: GroupReading,
     spans: Spans,
@@ -51,6 +52,7 @@ def credit_batch(
     *,
     rule: CreditConfig,
     max_other: float,
+    draws: int,
 ) -> Credit:
     """Measures the steps of a batch and credits each group; jitted, [B, G, ...] in and out.
 
@@ -60,13 +62,16 @@ def credit_batch(
         R is 1, all Q are equal, the paper's robustness is 0.
       keys: [B, G], for `rule.control` "permuted" only; consumed.
       rule: the choices. max_other: more mass outside the candidates, and a law is unreadable.
+      draws: N, branches that each Phi is the mean of.
     """
     check(**fields("reading", reading, outcome="B G"), **fields("rollout", rollout, tokens="B G T"))
+    if reading.transported is not None:
+        reading = jax.vmap(partial(transported_reading, kappa=rule.kappa))(reading)
     scores = measure(
         reading, spans, use_gate, gate=rule.gate, gate_answer=rule.gate_answer,
         gate_by=rule.gate_by, max_other=max_other,
     )  # fmt: skip
-    of_group = partial(credit_group, rule=rule)
+    of_group = partial(credit_group, rule=rule, draws=draws)
     in_axes = (0, 0, 0, 0, None if keys is None else 0)
     return jax.vmap(of_group, in_axes=in_axes)(reading, scores, spans, rollout, keys)
 
@@ -79,6 +84,7 @@ def credit_group(
     keys: Array | None = None,
     *,
     rule: CreditConfig,
+    draws: int = 1,
 ) -> Credit:
     """Credit of one group by `rule.kind`; each kind is a function of the same arguments.
 
@@ -99,7 +105,7 @@ def credit_group(
         **fields("rollout", rollout, tokens="G T"),
     )
     if rule.kind == "gated_gae":
-        return gated_gae(reading, scores, spans, rollout, keys, rule=rule)
+        return gated_gae(reading, scores, spans, rollout, keys, rule=rule, draws=draws)
     kinds = {
         "additive": additive,
         "selective": selective,
@@ -118,6 +124,7 @@ def gated_gae(
     keys: Array | None,
     *,
     rule: CreditConfig,
+    draws: int,
 ) -> Credit:
     """`credit="gated_gae"`, the default: Phi is the critic and R gates what it praises.
 
@@ -129,8 +136,19 @@ def gated_gae(
         if keys is None:
             raise ValueError("credit control 'permuted': expected keys [G], got None")
         earned = jax.vmap(permuted)(keys, term, mask)
-    discount = partial(adv.discounted_effects, lam=rule.lam, tokens_per_unit=rule.tokens_per_unit)
-    per_step = adv.recentre(jax.vmap(discount)(earned, tokens), mask)
+    reward, where = outcomes(reading), reading.scorable
+    if rule.pooled:
+        pool = partial(adv.pooled_effects, draws=draws)
+        returns = jax.vmap(pool)(scores.value_before, reward, mask)
+    else:
+        lam, unit = rule.lam, rule.tokens_per_unit
+        discount = partial(adv.discounted_effects, lam=lam, tokens_per_unit=unit)
+        returns = jax.vmap(discount)(earned, tokens)
+    if rule.shrink:
+        returns += adv.shrunk_baseline(
+            scores.value_before, reward, mask, where, draws=draws, weight=rule.shrink
+        )
+    per_step = adv.recentre(returns, mask)
     if rule.control == "inverted":
         per_step = jax.vmap(inverted)(per_step, tokens, spans.mask)
     return Credit(

@@ -14,6 +14,9 @@ from gccpo_jax.shapes import check, shaped
 from gccpo_jax.steps import step_of_token
 from gccpo_jax.types import Array, Spans
 
+SURE = 0.9
+"""Probability from which a token counts as certain."""
+
 
 @shaped(gated="E", tokens="E")
 def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_unit: float) -> Array:
@@ -27,11 +30,12 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
 
     Args:
       gated: [E] d~, 0 on padding. tokens: [E] tokens of each step, 0 on padding.
-      lam: in [0, 1]. tokens_per_unit: t0 > 0, tokens over which the decay is `lam`.
+      lam: in [0, 1]. tokens_per_unit: t0, tokens over which the decay is `lam`; 0: one step.
     Example: Phi (.1, .3, .25), o = 1, R (.5, .8, -), tokens (10, 20, 10), t0 = 10,
       answer step not gated: (.80, .70, .75) at lam 1, (.60625, .625, .75) at lam .9.
     """
-    decay = jnp.float32(lam) ** (tokens.astype(jnp.float32) / tokens_per_unit)
+    units = tokens.astype(jnp.float32) / tokens_per_unit if tokens_per_unit else tokens > 0
+    decay = jnp.float32(lam) ** units
 
     def back(later: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         effect, decay = inputs
@@ -39,6 +43,40 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
         return decay * advantage, advantage
 
     return jax.lax.scan(back, jnp.float32(0), (gated, decay), reverse=True)[1]
+
+
+@shaped(value_before="E", reward="", mask="E")
+def pooled_effects(value_before: Array, reward: Array, mask: Array, *, draws: int) -> Array:
+    """Advantage of each step by its value and the reward as one more draw of it.
+
+        A_k = (N Phi_k + r)/(N + 1) - Phi_{k-1},     last: r - Phi_{K-1}
+
+    Args:
+      value_before: [E] Phi_{k-1}. reward: [] r. mask: [E] bool. draws: N of each Phi.
+    Example: Phi (.1, .3, .25), r 1, N 3: (.375, .1375, .75).
+    """
+    following = jnp.append(mask[1:], False)
+    after = jnp.where(following, jnp.append(value_before[1:], 0.0), reward)
+    pooled = jnp.where(following, (draws * after + reward) / (draws + 1), reward)
+    return jnp.where(mask, pooled - value_before, 0.0)
+
+
+@shaped(value_before="G E", reward="G", mask="G E", where="G")
+def shrunk_baseline(
+    value_before: Array, reward: Array, mask: Array, where: Array, *, draws: int, weight: float
+) -> Array:
+    """What a baseline of few draws is corrected by, [G, E]: Phi - (N Phi + a m)/(N + a).
+
+    m: mean reward of the other trajectories. Added to an advantage that subtracts Phi; in the
+    baseline's place alone, so it biases nothing (m does not depend on the trajectory).
+
+    Args:
+      value_before: [G, E] Phi_{k-1}. reward: [G]. mask: [G, E]. where: [G] scorable.
+      draws: N. weight: a, in draws; 0 leaves Phi.
+    Example: Phi .5 of N 2 draws, m 1, a .5: -.1.
+    """
+    others = leave_one_out_mean(reward, where)[:, None]
+    return jnp.where(mask, weight / (draws + weight) * (value_before - others), 0.0)
 
 
 @shaped(advantage="G E", mask="G E")
@@ -56,6 +94,17 @@ def recentre(advantage: Array, mask: Array) -> Array:
     alike = (highest == lowest) & (jnp.sum(mask, axis=0, keepdims=True) > 1)
     centred = advantage - leave_one_out_mean(advantage, mask, axis=0)
     return jnp.where(mask & ~alike, centred, 0.0)
+
+
+@shaped(logp="T", step="T", mask="T")
+def unsure_weights(logp: Array, step: Array, mask: Array, max_steps: int) -> Array:
+    """Weights [T] of 1 on tokens that the policy was not sure of (p < .9), 0 on the others.
+
+    The probability mask of SPO (arXiv 2505.23564): a step without such a token trains
+    nothing. Arguments as `surprise_weights`.
+    Example: p (.95, .5) gives (0, 1).
+    """
+    return (mask & (step < max_steps) & (logp < jnp.log(SURE))).astype(jnp.float32)
 
 
 @shaped(logp="T", step="T", mask="T")

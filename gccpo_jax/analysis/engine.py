@@ -22,7 +22,7 @@ from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
-from gccpo_jax.counterfactual.gate import of_reader
+from gccpo_jax.counterfactual.gate import reader_metrics
 from gccpo_jax.counterfactual.places import Places, boundary_sites, starts_of
 from gccpo_jax.counterfactual.read import arms_of, ask
 from gccpo_jax.counterfactual.step_edits import delete
@@ -144,7 +144,7 @@ def analyse_traces(
         ),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
-        gate=of_reader(solver.task, traces, spans, laws.factual, answers)["reader_gate"],
+        gate=reader_metrics(solver.task, traces, spans, laws.factual, answers)["reader_gate"],
         decoded=values.tokens,
     )
 

@@ -23,6 +23,7 @@ def check_combinations(c: Config) -> None:
     if c.credit.of_steps:
         _refuse(step_credit(c))
     _refuse(outcome_credit(c))
+    _refuse(interventions_on_questions(c))
     _refuse(process_reward(c))
     _refuse(objective(c))
     _refuse(measured(c))
@@ -108,6 +109,76 @@ def outcome_credit(c: Config) -> list[tuple[bool, str]]:
     ]
 
 
+def interventions_on_questions(c: Config) -> list[tuple[bool, str]]:
+    """Values in other words, groups over wordings, do-updates: what they need and exclude."""
+    section, credit, groups = c.counterfactual, c.credit, c.sampling.surface_groups
+    moved, gated = section.transport != "none", credit.kind == "gated_gae"
+    transport = f"config.counterfactual.transport = {section.transport!r}"
+    plain = section.value == "continued" and section.shared_noise
+    shaped = c.reward.overlong or c.reward.length_penalty
+    asked = f"config.sampling.surface_groups = {groups}"
+    return [
+        (
+            moved and not (gated or credit.kind == "outcome"),
+            f"{transport}: credit.kind {credit.kind!r} reads no such values; expected 'gated_gae' "
+            "or 'outcome'",
+        ),
+        (
+            moved and not plain,
+            f"{transport}: its values are continued branches on shared tapes; leave "
+            "counterfactual.value and shared_noise at 'continued' and True",
+        ),
+        (
+            moved and credit.kind == "outcome" and section.boundaries > 0,
+            f"config.counterfactual.boundaries = {section.boundaries}: credit.kind 'outcome' "
+            "reads the answer alone in other words; set it to 0",
+        ),
+        (
+            moved and bool(shaped),
+            f"{transport}: rewards shaped by length are not read in other words; leave "
+            "reward.overlong and length_penalty at 0",
+        ),
+        (
+            not moved and section.transport_arms != type(section).transport_arms,
+            f"config.counterfactual.transport_arms = {section.transport_arms}: transport is "
+            f"'none'; leave it at {type(section).transport_arms}",
+        ),
+        (
+            not moved and credit.kappa != type(credit).kappa,
+            f"config.credit.kappa = {credit.kappa}: counterfactual.transport is 'none'; leave it "
+            f"at {type(credit).kappa}",
+        ),
+        (
+            credit.gate_by == "step" and not (moved and credit.gate and gated),
+            "config.credit.gate_by = 'step': it gates effects by what the policy writes in other "
+            f"words, expected credit.gate True and kind 'gated_gae', and a transport ({transport})",
+        ),
+        (
+            credit.pooled and (credit.gate or credit.lam != type(credit).lam),
+            "config.credit.pooled = True: it takes the place of a discounted sum of gated effects, "
+            f"expected credit.gate False (is {credit.gate}) and lam at {type(credit).lam} (is "
+            f"{credit.lam})",
+        ),
+        (
+            c.optim.do_share > 0 and not (moved and gated),
+            f"config.optim.do_share = {c.optim.do_share}: there are no rewritten steps to train, "
+            f"expected credit.kind 'gated_gae' and a transport ({transport})",
+        ),
+        (
+            c.group_size % groups != 0,
+            f"{asked}: expected a divisor of group_size = {c.group_size}",
+        ),
+        (
+            groups > 1 and (c.sampling.dynamic > 0 or bool(c.reward.process)),
+            f"{asked}: sampling.dynamic and reward.process know no wordings; leave them off",
+        ),
+        (
+            groups > 1 and c.objective.loss == "gvpo",
+            f"{asked}: objective.loss 'gvpo' compares one prompt's group; leave it at 1",
+        ),
+    ]
+
+
 def process_reward(c: Config) -> list[tuple[bool, str]]:
     """Scores of steps from outside that nothing would use."""
     credit, shaping = c.credit, c.reward
@@ -169,7 +240,7 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
             f"{kind!r} (without steps use credit.kind 'outcome')",
         ),
         (
-            gates and nuisance == 0,
+            gates and c.credit.gate_by != "step" and nuisance == 0,
             f"config.credit.gate = True: there is no R to gate with, {no_nuisance}; set "
             "credit.gate to False or ask for arms",
         ),

@@ -65,6 +65,8 @@ class SamplingConfig:
     top_p: float = field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")  # 1 keeps all tokens
     max_tokens: int = least(2, 64)  # T: response tokens, the stop token included
     slots: int = least(0, 0)  # rollouts decoded at a time, the others wait; 0: all at once
+    # M: the group is split over so many surface rewrites of its question; 1: sampled as asked.
+    surface_groups: int = least(1, 1)
     dynamic: int = least(0, 0)  # rounds of others for questions of equal outcomes; 0: off (DAPO)
 
 
@@ -77,7 +79,9 @@ class SegmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CounterfactualConfig:
-    boundaries: int = least(0, 2)  # K': where Phi is read; the last before the answer always
+    boundaries: int = least(0, 2)  # K': most places where Phi is read, besides the end
+    # Chance that Phi is read after a step, one coin per step: what comes later has no say.
+    boundary_share: float = field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")
     draws: int = least(1, 2)  # N: continued branches per boundary
     branch_tokens: int = least(0, 0)  # token limit of a branch; 0: as the response
     latent_arms: int = arms("nuisance", 2)  # P of `latent`
@@ -91,6 +95,10 @@ class CounterfactualConfig:
     # The same tapes at all boundaries of a trajectory (value "continued").
     shared_noise: bool = True
     value: str = choice("continued", "scored")  # how Phi is read
+    # Values and outcome are read under rewrites of question and steps: other words, other
+    # numbers, or both; "none": as asked.
+    transport: str = choice("none", "surface", "number", "both")
+    transport_arms: int = least(1, 2)  # rewrites of each kind
     reader: str = choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
     ema: float = fraction(0.99)  # of reader "ema": how much of the average stays each step
     max_candidates: int = least(2, 6)  # C: the gold answer and the most frequent others
@@ -121,22 +129,34 @@ class CreditConfig:
     step_term: str = only(
         "gated_gae",
         choice(
-            *("gated", "observational", "non_causal", "robustness", "effect_size", "selectivity")
+            *("gated", "observational", "non_causal", "robustness", "effect_size", "selectivity"),
+            "prover",
         ),
     )
-    # "equivariance": by R_k times the trajectory's Eq under other numbers.
-    gate_by: str = only("gated_gae additive", choice("robustness", "equivariance"))
+    # "equivariance": by R_k times the trajectory's Eq under other numbers. "step": by rho_k,
+    # whether the policy would have written the step in other words too.
+    gate_by: str = only("gated_gae additive", choice("robustness", "equivariance", "step"))
     # Gives a trajectory's credit to the wrong steps, see advantage/controls.py.
     control: str = only("gated_gae", choice("none", "permuted", "inverted"))
     gate: bool = only("gated_gae additive", True)  # R gates positive effects
     gate_answer: bool = only("gated_gae additive", True)  # also at the answer step
     lam: float = only("gated_gae", fraction(0.95))  # decay per `tokens_per_unit` tokens
-    tokens_per_unit: float = only("gated_gae", above(0, 10.0))  # t0
+    tokens_per_unit: float = only("gated_gae", least(0, 10.0))  # t0; 0: a step is one unit
+    # The return after step k is its value pooled with the one draw that the outcome is, in
+    # place of a sum of later effects.
+    pooled: bool = only("gated_gae", False)
+    # Weight, in draws, of the other trajectories' mean reward beside Phi as a baseline.
+    shrink: float = only("gated_gae", least(0, 0.0))
+    kappa: float = only("gated_gae outcome", fraction(1.0))  # of the transported outcome in r
     # Inside a step; of "additive" the step stream only. "paper" always takes surprise.
-    token_weights: str = only("gated_gae additive selective", choice("uniform", "surprise"))
+    # "unsure": all of a step's advantage on the tokens whose probability is below .9.
+    token_weights: str = only(
+        "gated_gae additive selective", choice("uniform", "surprise", "unsure")
+    )
     # Of the outcome; "four_corner" always takes leave-one-out, other kinds the z-score.
     baseline: str = only(
-        "additive selective outcome", choice("leave_one_out", "zscore", "mean", "pass_at_k")
+        "additive selective outcome",
+        choice("leave_one_out", "zscore", "mean", "pass_at_k", "maxrl"),
     )
     ddof: int = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1))  # of z-scores
     # Beside the deviation, of z-scores and of "pass_at_k".
@@ -215,6 +235,8 @@ class OptimConfig:
     epochs: int = least(1, 1)  # mu: optimizer updates on each batch of rollouts
     micro_batch: int = least(0, 0)  # questions in memory at once in the update; 0: all
     memory_gib: float = least(0, 0.0)  # of a device, for the largest micro_batch that fits; 0: off
+    # Share of questions whose trajectories train in other words, by the counterfactual.transport.
+    do_share: float = fraction(0.0)
     max_skipped: int = least(0, 10)  # updates in a row, not finite, that end the run; 0: never
 
 
@@ -273,3 +295,17 @@ class Config:
     checkpoint: CheckpointConfig = section(CheckpointConfig)
     mesh: MeshConfig = section(MeshConfig)
     log: LogConfig = section(LogConfig)
+
+    @property
+    def reads_steps(self) -> bool:
+        """Whether trajectories are read at all: for steps, or for their outcome in other words."""
+        return self.credit.of_steps or self.counterfactual.transport != "none"
+
+    @property
+    def reads_laws(self) -> bool:
+        """Whether answer laws are read: for arms, scored values or terms made of laws."""
+        section, credit = self.counterfactual, self.credit
+        arms = {**section.arms_of("nuisance"), **section.arms_of("content")}
+        of_laws = credit.step_term in ("observational", "non_causal") or credit.kind == "paper"
+        asked = any(arms.values()) or section.equivariance_arms or section.value == "scored"
+        return credit.of_steps and (bool(asked) or of_laws)

@@ -37,7 +37,7 @@ def latent_arms(asked: Asked, arms: int) -> tuple[Arms, float]:
 
 def surface_arms(asked: Asked, arms: int) -> tuple[Arms, float]:
     """Laws of the trajectories in other words; usable where the task could rewrite them."""
-    found = rewritten(asked.reader, asked.places, "surface", arms)
+    found = rewritten(asked.reader, asked.places, ["surface"], arms)
     laws, usable = read_rewritten(asked.reader, found, asked.candidates)
     factual = jnp.broadcast_to(asked.factual[..., None, :], laws.shape)
     return Arms(laws, usable, Family.NUISANCE, factual), float(np.mean(found.exists))

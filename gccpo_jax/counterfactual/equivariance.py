@@ -31,7 +31,7 @@ def equivariance(reader: Seen, places: Places, *, arms: int, max_answer_tokens: 
     shape = traces.tokens.shape[:2]
     if solver.task.number is None or arms == 0:
         return np.full(shape, np.nan)
-    found = rewritten(reader, places, "number", arms)
+    found = rewritten(reader, places, ["number"], arms)
     golds = [item.answer for item in traces.items for _ in range(arms)]
     last = np.take_along_axis(found.ends, found.read.sum(-1, keepdims=True) - 1, axis=-1)
     mask = np.arange(found.tokens.shape[-1]) < found.length[..., None]

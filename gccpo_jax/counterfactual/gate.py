@@ -14,7 +14,7 @@ from gccpo_jax.types import Array, Spans
 _variation = jax.jit(jax.vmap(reward.law_variation))  # [B, G, E, C + 1] and mask to [B]
 
 
-def of_reader(
+def reader_metrics(
     task: Task, sampled: Traces, spans: Spans, factual: Array, answers: list[list[str]]
 ) -> dict[str, float]:
     """The reader's gate and how much of its law lies outside the candidates.
@@ -37,7 +37,7 @@ def of_reader(
     }
 
 
-def of_equivariance(follows: np.ndarray) -> dict[str, float]:
+def equivariance_metrics(follows: np.ndarray) -> dict[str, float]:
     """Mean Eq of the trajectories [B, G] that have one (NaN: not), and their share."""
     known = np.isfinite(follows)
     return {"Eq": _mean(follows, known), "Eq_defined": float(known.mean())}

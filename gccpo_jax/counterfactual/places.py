@@ -36,8 +36,10 @@ class Places:
         return Spans(jnp.minimum(self.spans.start, until), until, self.spans.mask)
 
 
-def places_of(seen: Seen, segmentation: SegmentationConfig, boundaries: int) -> Places:
-    """Steps of sampled trajectories, and `boundaries` + 1 macro-steps of each."""
+def places_of(
+    seen: Seen, segmentation: SegmentationConfig, boundaries: int, share: float = 1.0
+) -> Places:
+    """Steps of sampled trajectories, and at most `boundaries` + 1 macro-steps of each."""
     traces = seen.traces
     steps, spans = cut(
         seen.solver.boundary,
@@ -46,6 +48,7 @@ def places_of(seen: Seen, segmentation: SegmentationConfig, boundaries: int) -> 
         traces.keys,
         **dataclasses.asdict(segmentation),
         boundaries=boundaries,
+        share=jnp.float32(share),
     )
     return Places(steps, spans, starts_of(seen))
 
@@ -67,13 +70,14 @@ def cut(
     min_tokens: int,
     max_tokens: int,
     boundaries: int,
+    share: Array,  # []
 ) -> tuple[Spans, Spans]:
     """Steps [B, G, max_steps] and the macro-steps [B, G, boundaries + 1] that are read."""
     sizes = dict(max_steps=max_steps, min_tokens=min_tokens, max_tokens=max_tokens)
 
     def one(tokens: Array, length: Array, key: Array) -> tuple[Spans, Spans]:
         spans = find_steps(boundary[tokens], length, **sizes)
-        kept = read_boundaries(key, spans, boundaries)
+        kept = read_boundaries(key, spans, boundaries, share)
         return spans, merge_steps(spans, kept, boundaries + 1)
 
     group = tokens.shape[1]

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
-from gccpo_jax.counterfactual import gate, readers
+from gccpo_jax.counterfactual import gate, readers, transport
 from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.cache_edits import norm_energy
@@ -27,6 +28,7 @@ from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.places import Places, boundary_sites, places_of
+from gccpo_jax.counterfactual.transport import Transported
 from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
 from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import broadcast_arrays, broadcast_json, to_host
@@ -38,28 +40,109 @@ from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.types import Array, Candidates, Spans
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchReading:
+    """What was read of a batch of trajectories."""
+
+    reading: GroupReading  # [B, G, ...]
+    places: Places
+    moved: Transported | None  # the trajectories in other words, where values are read there
+    metrics: dict[str, float]
+
+
 def read(
     writer: Seen,
     reader: Seen,
     section: CounterfactualConfig,
     segmentation: SegmentationConfig,
     watch: Stopwatch,
-) -> tuple[GroupReading, Spans, dict[str, float]]:
+    *,
+    laws: bool,
+) -> BatchReading:
     """Cuts sampled trajectories into macro-steps and reads them.
 
     Args:
       writer: the policy that wrote them. Branches are always the policy's: Phi is its value.
       reader: who reads answer laws; often the writer, from the caches that sampling left.
-    Returns:
-      What was read, the macro-steps [B, G, E] and metrics of the readers.
+      laws: False reads no answer law: none is used.
     """
-    solver, traces = writer.solver, writer.traces
-    places = places_of(writer, segmentation, section.boundaries)
-    spans = places.spans
-    values = None
-    if section.value == "continued":
+    traces = writer.traces
+    places = places_of(writer, segmentation, section.boundaries, section.boundary_share)
+    metrics = {"steps": float(to_host(places.steps.mask).sum(-1).mean())}
+    moved, values = None, None
+    if section.transport != "none":
+        with watch("transport"):
+            moved = transport.transport(writer, places, section)
+            values = transport.begin_values(moved, section)
+    elif section.value == "continued":
         with watch("branches"):
-            values = begin_values(writer, spans, section)
+            values = begin_values(writer, places.spans, section)
+    found = unread(places.spans, section.max_candidates)
+    if laws:
+        found, metrics = _laws(writer, reader, places, section, segmentation, watch, metrics)
+    with watch("branches"):  # their endings are checked while the device reads laws
+        if values is not None:
+            value, outcome, metrics["branch_tokens"] = values()
+        else:
+            value, outcome = _scored_values(found, places.spans), None
+            metrics["branch_tokens"] = 0.0
+    reading = GroupReading(
+        outcome=jnp.asarray(np.nan_to_num(traces.outcome)),
+        scorable=jnp.asarray(traces.scorable),
+        value=jnp.asarray(value),
+        factual=found.factual,
+        nuisance=found.nuisance,
+        content=found.content,
+        energy=_energy(reader.traces.rollout.segment, places.read_spans),
+        equivariance=jnp.asarray(found.equivariance, jnp.float32),
+    )
+    if moved is not None:
+        rho = transport.step_robustness(writer, places, moved)
+        reading = dataclasses.replace(
+            reading,
+            transported=jnp.asarray(outcome),
+            step_robustness=jnp.asarray(rho, jnp.float32),
+        )
+        metrics |= transport.metrics_of(moved, outcome, rho)
+    return BatchReading(reading, places, moved, metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class Laws:
+    """What the scored reader found, [B, G, E, ...]."""
+
+    factual: Array  # [B, G, E, C + 1]
+    nuisance: Arms
+    content: Arms
+    equivariance: np.ndarray  # [B, G]
+    has_gold: np.ndarray  # [B] bool  the gold answer is a candidate
+
+
+def unread(spans: Spans, candidates: int) -> Laws:
+    """Laws of a reading without a reader: all mass is outside the candidates."""
+    shape = spans.mask.shape
+    factual = jnp.zeros((*shape, candidates + 1)).at[..., -1].set(1.0)
+    none = partial(no_arms, shape=shape, entries=candidates + 1)
+    return Laws(
+        factual,
+        none(Family.NUISANCE),
+        none(Family.CONTENT),
+        np.full(shape[:2], np.nan),
+        np.zeros(shape[0], bool),
+    )
+
+
+def _laws(
+    writer: Seen,
+    reader: Seen,
+    places: Places,
+    section: CounterfactualConfig,
+    segmentation: SegmentationConfig,
+    watch: Stopwatch,
+    metrics: dict[str, float],
+) -> tuple[Laws, dict[str, float]]:
+    """Candidates of the batch, and every law that is asked for; `metrics` with the readers'."""
+    solver, traces = writer.solver, writer.traces
     candidates, answers = candidates_of(
         solver.task,
         solver.tokenizer,
@@ -73,15 +156,9 @@ def read(
     with watch("readout"):
         asked = ask(writer, reader, places, candidates, section, segmentation)
         arms, kept = arms_of(asked)
-        nuisance = arms[Family.NUISANCE]
+        nuisance, content = arms[Family.NUISANCE], arms[Family.CONTENT]
         nuisance = dataclasses.replace(nuisance, usable=nuisance.usable & varied(traces))
-    with watch("branches"):  # their endings are checked while the device reads laws
-        if values is not None:
-            value, branch_tokens = values(answers)
-        else:
-            value, branch_tokens = _scored_values(asked.factual, candidates, spans), 0
-    with watch("readout"):
-        jax.block_until_ready((nuisance.laws, arms[Family.CONTENT].laws))
+        jax.block_until_ready((nuisance.laws, content.laws))
     with watch("equivariance"):
         follows = equivariance(
             reader,
@@ -89,24 +166,14 @@ def read(
             arms=section.equivariance_arms,
             max_answer_tokens=section.max_answer_tokens,
         )
-    reading = GroupReading(
-        outcome=jnp.asarray(np.nan_to_num(traces.outcome)),
-        scorable=jnp.asarray(traces.scorable),
-        value=jnp.asarray(value),
-        factual=asked.factual,
-        nuisance=nuisance,
-        content=arms[Family.CONTENT],
-        energy=_energy(reader.traces.rollout.segment, places.read_spans),
-        equivariance=jnp.asarray(follows, jnp.float32),
-    )
     metrics = {
-        "steps": float(to_host(places.steps.mask).sum(-1).mean()),
-        "branch_tokens": float(branch_tokens),
-        **gate.of_reader(solver.task, traces, spans, asked.factual, answers),
-        **(gate.of_equivariance(follows) if section.equivariance_arms else {}),
+        **metrics,
+        **gate.reader_metrics(solver.task, traces, places.spans, asked.factual, answers),
+        **(gate.equivariance_metrics(follows) if section.equivariance_arms else {}),
         **kept,
     }
-    return reading, spans, metrics
+    has_gold = to_host(candidates.exists)[:, 0]
+    return Laws(asked.factual, nuisance, content, follows, has_gold), metrics
 
 
 def ask(
@@ -171,11 +238,11 @@ def varied(traces: Traces) -> np.ndarray:
 
 def begin_values(
     writer: Seen, spans: Spans, section: CounterfactualConfig
-) -> Callable[[readers.CandidateTexts], tuple[np.ndarray, int]]:
+) -> Callable[[], tuple[np.ndarray, None, float]]:
     """Starts the branches of each macro-step and returns what waits for their values.
 
-    That is, given the candidate answers: Phi after each macro-step [B, G, E], NaN after the
-    last and where it is unknown, and how many tokens were decoded.
+    That is: Phi after each macro-step [B, G, E], NaN after the last and where it is unknown,
+    no transported outcome, and how many tokens were decoded.
     """
     traces = writer.traces
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
@@ -191,33 +258,24 @@ def begin_values(
         boundary_sites(traces, spans.end[..., :-1], where),
         limit=limit,
         max_tokens=section.branch_tokens or limit,
-        slots=branch_slots(batch * group, sites * section.draws, writer.solver.shards),
+        slots=readers.branch_slots(batch * group, sites * section.draws, writer.solver.shards),
     )
 
-    def values(answers: readers.CandidateTexts) -> tuple[np.ndarray, int]:
-        found = read_endings(answers, section.max_candidates)
+    def values() -> tuple[np.ndarray, None, float]:
+        found = read_endings([[item.answer or ""] for item in traces.items], 1)
         after_last = np.full((batch, group, 1), np.nan, np.float32)
-        return np.concatenate([found.value[..., 0], after_last], -1), found.tokens
+        return np.concatenate([found.value[..., 0], after_last], -1), None, float(found.tokens)
 
     return values
 
 
-def branch_slots(rollouts: int, each: int, shards: int) -> int:
-    """Branches decoded at a time; 0: all at once, since a queue serves one device.
-
-    The fewer, the fewer wait for the longest; a machine is kept busy by a quarter of the
-    rollouts, and by 32 if they are few. `each`: branches per rollout.
-    """
-    return 0 if shards > 1 else min(max(rollouts // 4, 32), rollouts * each)
-
-
-def _scored_values(laws: Array, candidates: Candidates, spans: Spans) -> np.ndarray:
+def _scored_values(found: Laws, spans: Spans) -> np.ndarray:
     """P(gold) after each macro-step but the last; NaN where there is no gold to look for."""
     following = np.concatenate(
         [to_host(spans.mask)[..., 1:], np.zeros((*spans.mask.shape[:-1], 1), bool)], -1
     )
-    has_gold = to_host(candidates.exists)[:, 0][:, None, None]
-    return np.where(following & has_gold, to_host(laws)[..., 0], np.nan).astype(np.float32)
+    known = following & found.has_gold[:, None, None]
+    return np.where(known, to_host(found.factual)[..., 0], np.nan).astype(np.float32)
 
 
 @jax.jit

@@ -140,6 +140,15 @@ def begin_branches(
     return read_endings
 
 
+def branch_slots(rollouts: int, each: int, shards: int) -> int:
+    """Branches decoded at a time; 0: all at once, since a queue serves one device.
+
+    The fewer, the fewer wait for the longest; a machine is kept busy by a quarter of the
+    rollouts, and by 32 if they are few. `each`: branches per rollout.
+    """
+    return 0 if shards > 1 else min(max(rollouts // 4, 32), rollouts * each)
+
+
 def on_device(sites: Sites) -> Sites:
     """The sites as JAX arrays, integers as int32."""
     return Sites(

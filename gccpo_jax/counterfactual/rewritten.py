@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -51,38 +51,40 @@ class Rewritten:
         return self.read.any(-1)
 
 
-def rewritten(seen: Seen, places: Places, how: str, arms: int) -> Rewritten:
-    """Each trajectory up to its answer field, rewritten `arms` times.
+def rewritten(
+    seen: Seen, places: Places, hows: Sequence[str], arms: int, whole: bool = False
+) -> Rewritten:
+    """Each trajectory rewritten `arms` times in each of some ways, P = len(hows) arms.
 
     Args:
-      how: "surface" or "number", the function of the task that rewrites.
+      hows: "surface", "number": functions of the task that rewrite.
+      whole: with the answer field and the stop token; else up to the answer field.
     """
     solver, traces = seen.solver, seen.traces
     task, tokenizer = solver.task, solver.tokenizer
     batch, group, size = traces.tokens.shape
-    steps, answer = jax.tree.map(to_host, places.steps), places.answer[..., None]
-    ends = np.minimum(steps.end, answer)
-    starts = np.minimum(steps.start, ends)
+    ways = [(how, p) for how in hows for p in range(arms)]
+    exists = to_host(places.spans.mask)
+    pieces_of = _pieces(seen, places, whole)
     last = _last_steps(places)  # [B, G, E]
-    width = traces.prompts.tokens.shape[1]
-    rows = batch * arms
+    rows, width = batch * len(ways), traces.prompts.tokens.shape[1]
     out = Rewritten(
-        items=[item for item in traces.items for _ in range(arms)],
+        items=[item for item in traces.items for _ in ways],
         prompts=np.zeros((rows, width), np.int32),
         prompt_mask=np.zeros((rows, width), bool),
         tokens=np.zeros((rows, group, size), np.int32),
         length=np.zeros((rows, group), np.int32),
-        ends=np.zeros((rows, *last.shape[1:]), np.int32),
-        read=np.zeros((rows, *last.shape[1:]), bool),
-        arms=arms,
+        ends=np.zeros((rows, *exists.shape[1:]), np.int32),
+        read=np.zeros((rows, *exists.shape[1:]), bool),
+        arms=len(ways),
     )
     out.prompt_mask[:, 0] = True  # a question that is not there is still read, then left out
-    rewrite = getattr(task, how)
     encode = functools.cache(tokenizer.encode)  # a group says the same things again and again
-    for b, p in np.ndindex(batch, arms):
-        q, item = b * arms + p, traces.items[b]
-        draw = functools.partial(np.random.default_rng, [*traces.seed, item.id, p, *STREAMS[how]])
-        asked = rewrite(item, [], draw())
+    for q in range(rows):
+        b, (how, p) = q // len(ways), ways[q % len(ways)]
+        item, rewrite = traces.items[b], getattr(task, how)
+        key = [*traces.seed, item.id, p, *STREAMS[how]]
+        asked = rewrite(item, [], np.random.default_rng(key))
         if asked is None:
             continue
         question = asked[0]
@@ -93,22 +95,47 @@ def rewritten(seen: Seen, places: Places, how: str, arms: int) -> Rewritten:
         out.prompts[q, : len(prompt)] = prompt
         out.prompt_mask[q] = np.arange(width) < len(prompt)
         for g in range(group):
-            kept = steps.mask[b, g]
-            texts = step_texts(tokenizer, traces.tokens[b, g], starts[b, g][kept], ends[b, g][kept])
-            found = rewrite(item, texts, draw())
+            texts, stop = pieces_of(b, g)
+            found = rewrite(item, [text for text in texts if text], np.random.default_rng(key))
             if found is None or found[0].question != question.question:
                 continue
-            pieces = [encode(line) for line in found[1]]
-            ids = [token for piece in pieces for token in piece]
+            lines = iter(found[1])
+            pieces = [encode(next(lines)) if text else [] for text in texts]
+            ids = [token for piece in pieces for token in piece] + stop
             if len(ids) > size:
                 continue
             cuts = np.cumsum([len(piece) for piece in pieces], dtype=np.int32)
             out.tokens[q, g, : len(ids)] = ids
             out.length[q, g] = len(ids)
-            exists = to_host(places.spans.mask)[b, g]
-            out.ends[q, g] = np.where(exists, cuts[np.minimum(last[b, g], len(cuts) - 1)], 0)
-            out.read[q, g] = exists
+            out.ends[q, g] = np.where(exists[b, g], cuts[last[b, g]], 0)
+            out.read[q, g] = exists[b, g]
     return out
+
+
+def _pieces(
+    seen: Seen, places: Places, whole: bool
+) -> Callable[[int, int], tuple[list[str], list[int]]]:
+    """What of trajectory (b, g) is rewritten: texts per step, and the stop token or nothing.
+
+    Steps end at the answer field, which is the last text if the `whole` is asked for.
+    """
+    traces, tokenizer = seen.traces, seen.solver.tokenizer
+    steps, answer = jax.tree.map(to_host, places.steps), places.answer
+    ends = np.minimum(steps.end, answer[..., None])
+    starts = np.minimum(steps.start, ends)
+    stopped = to_host(traces.rollout.stopped) if whole else None
+
+    def pieces(b: int, g: int) -> tuple[list[str], list[int]]:
+        kept, tokens = steps.mask[b, g], traces.tokens[b, g]
+        texts = step_texts(tokenizer, tokens, starts[b, g][kept], ends[b, g][kept])
+        if not whole:
+            return texts, []
+        length = int(traces.lengths[b, g])
+        rest = tokens[answer[b, g] : length]
+        stop = [int(tokens[length - 1])] if stopped[b, g] else []
+        return [*texts, tokenizer.decode(rest, skip_special=True)], stop
+
+    return pieces
 
 
 def _last_steps(places: Places) -> np.ndarray:

@@ -56,7 +56,7 @@ def choose(finite: Array, new: _State, old: _State) -> _State:
 def optimizer_of(section: OptimConfig, steps: int) -> optax.GradientTransformation:
     """The optimizer that `config.optim` describes, for `steps` batches."""
     fields = dataclasses.asdict(section)
-    for name in ("micro_batch", "memory_gib", "max_skipped"):
+    for name in ("micro_batch", "memory_gib", "max_skipped", "do_share"):
         del fields[name]
     return make_optimizer(steps=steps * fields.pop("epochs"), **fields)
 

@@ -9,12 +9,13 @@ R, S and Q are `trajectory.score`'s. D is of values that a reader has continued,
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax.masked import masked_mean
+from gccpo_jax.masked import leave_one_out_mean, masked_mean
 from gccpo_jax.reward import scores as reward
 from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.reward.trajectory import Laws, Scores, score_batch
@@ -35,6 +36,9 @@ class GroupReading:
     energy: Array  # [G, E] f32 >= 0  mean square of the step's latent; credit `paper` reads it
     equivariance: Array  # [G] f32  Eq of each trajectory; NaN where it was not measured
     start: Array | None = None  # [G] f32  Phi before the first step; None, NaN: the mean outcome
+    # Read under rewrites of question and steps (counterfactual/transport.py); None: not asked.
+    transported: Array | None = None  # [G] f32  o^do, NaN where there was no rewrite
+    step_robustness: Array | None = None  # [G, E] f32  rho_k, NaN where there was none
 
 
 @record
@@ -66,9 +70,10 @@ def outcomes(reading: GroupReading) -> Array:
 def check_reading(reading: GroupReading, spans: Spans, group: str = "G") -> None:
     """Raises ValueError unless the arrays are of one group ("G") or of a batch ("B G")."""
     per_step, laws = f"{group} E", f"{group} E C+1"
-    per_group = {"outcome": group, "scorable": group, "equivariance": group, "start": group}
+    scalars = ("outcome", "scorable", "equivariance", "start", "transported")
+    steps = dict.fromkeys(("value", "energy", "step_robustness"), per_step)
     check(
-        **fields("reading", reading, **per_group, value=per_step, energy=per_step, factual=laws),
+        **fields("reading", reading, **dict.fromkeys(scalars, group), **steps, factual=laws),
         **fields("spans", spans, start=per_step, end=per_step, mask=per_step),
     )
 
@@ -88,6 +93,35 @@ def laws_of(reading: GroupReading, mask: Array) -> Laws:
         content=reading.content,
         baseline=no_arms(Family.BASELINE, mask.shape, entries),
     )
+
+
+@shaped(outcome="G", transported="G", scorable="G")
+def transported_reward(
+    outcome: Array, transported: Array, scorable: Array, *, kappa: float
+) -> Array:
+    """The reward of a trajectory that is right for a reason that survives other words, [G].
+
+        r = (1 - kappa) o + kappa o o^do
+
+    Args:
+      outcome: [G] o. transported: [G] o^do; NaN where the trajectory has no rewrite: the mean
+        of those right trajectories of the group that have one, 1 if there is none.
+      scorable: [G] bool. kappa: in [0, 1]; 0 is the outcome.
+    A wrong trajectory earns 0 with or without a rewrite.
+    Example: o 1, o^do .1, kappa 1: .1.
+    """
+    outcome = jnp.where(scorable, outcome, 0.0)
+    known = jnp.isfinite(transported) & scorable
+    right = known & (outcome > 0)
+    mean = jnp.where(right.any(), masked_mean(transported, right), 1.0)
+    return outcome * (1.0 - kappa + kappa * jnp.where(known, transported, mean))
+
+
+def transported_reading(reading: GroupReading, *, kappa: float) -> GroupReading:
+    """The reading whose outcome is `transported_reward`, and Phi_0 the others' mean of it."""
+    reward = transported_reward(reading.outcome, reading.transported, reading.scorable, kappa=kappa)
+    start = leave_one_out_mean(reward, reading.scorable)
+    return dataclasses.replace(reading, outcome=reward, start=start)
 
 
 def effects_of(reading: GroupReading, value: Array, mask: Array) -> tuple[Array, Array]:
@@ -116,7 +150,7 @@ def measure(
     """Scores of the steps of a batch; the options are `gated_effects`' and `readable`'s.
 
     `gate_by` "equivariance" gates by R_k Eq instead of R_k, with Eq the trajectory's
-    equivariance (the median of the group's where it has none).
+    equivariance, "step" by rho_k (the median of the group's where it has none).
 
     Phi_0 is the group's mean outcome where `reading.start` has none: the G rollouts *are*
     draws of the continued reader before any step, already paid for. Being the same for the
@@ -153,6 +187,9 @@ def _of_group(
     weight = filled
     if gate_by == "equivariance":
         weight = filled * reward.fill_undefined(reading.equivariance[:, None], known[:, None])
+    if gate_by == "step" and reading.step_robustness is not None:
+        known_steps = jnp.isfinite(reading.step_robustness) & mask
+        weight = reward.fill_undefined(reading.step_robustness, known_steps)
     gated = partial(reward.gated_effects, gate=gate, gate_answer=gate_answer)
     return StepScores(
         value_before=jnp.where(mask, value_before, 0.0),

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.types import Array, record
 
-TAPE, BOUNDARIES, LATENT, RESAMPLE, SWAP, PERMUTE = range(6)
+TAPE, BOUNDARIES, LATENT, RESAMPLE, SWAP, PERMUTE, SURFACE, DO = range(8)
 EVALUATION_STEP = 0x7FFFFFFF
 """Step id of evaluation: its noise never coincides with training's."""
 
@@ -28,6 +28,18 @@ def question_keys(root: Array, step: int | Array, question_ids: Array) -> Array:
     """Keys [B] of the questions of one optimisation step, from ids [B]."""
     at_step = jax.random.fold_in(root, step)
     return jax.vmap(lambda question: jax.random.fold_in(at_step, question))(question_ids)
+
+
+def surface_keys(question_keys: Array, count: int) -> Array:
+    """Keys [B count] of questions [B] in `count` wordings each; one wording has the question's."""
+    if count == 1:
+        return question_keys
+    of_surface = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+
+    def of_question(key: Array) -> Array:
+        return of_surface(jax.random.fold_in(key, SURFACE), jnp.arange(count))
+
+    return jax.vmap(of_question)(question_keys).reshape(-1)
 
 
 def stream_keys(question_key: Array, stream: int, group: int) -> Array:

@@ -91,12 +91,16 @@ def sample_traces(
     seed: tuple[int, int],
     watch: Stopwatch,
     slots: int = 0,
+    surfaces: int = 1,
 ) -> Traces:
     """Samples the group of each question and verifies it.
 
-    `seed`: root seed and step. `slots`: see `ring_queue.sampler`.
+    `surfaces`: rows of each question, which has so many wordings. `seed`: root seed and step.
+    `slots`: see `ring_queue.sampler`.
     """
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
+    if surfaces > 1:
+        keys = noise.surface_keys(keys[::surfaces], surfaces)
     with watch("sample"):
         prompt, rollout = sampler(slots)(
             solver.policy,

@@ -19,16 +19,17 @@ from gccpo_jax.advantage.credit import Credit
 from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
 from gccpo_jax.config import Config, CreditConfig
-from gccpo_jax.counterfactual.read import read
+from gccpo_jax.counterfactual.read import BatchReading, read
 from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.reward.group import GroupReading
+from gccpo_jax.reward.group import GroupReading, transported_reward
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
+from gccpo_jax.training.intervened import Trained, do_update, regroup, surfaces, ungroup
 from gccpo_jax.training.metrics import credit_metrics, sampling_metrics
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
@@ -36,7 +37,10 @@ from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
 @dataclasses.dataclass(frozen=True)
 class Experience:
-    """A batch that has been sampled and credited; arrays over [B, G, ...]."""
+    """A batch that has been sampled and credited; arrays over [B, G, ...].
+
+    With `sampling.surface_groups` = M a row is one wording of a question: B M rows of G / M.
+    """
 
     items: Sequence[Item]  # B: the questions that are trained on
     prompts: Prompts  # [B, S]
@@ -45,7 +49,7 @@ class Experience:
     outcome: np.ndarray  # [B, G] f32, NaN where unscorable
     reward: Array  # [B, G] f32  the outcome, shaped if asked for; 0 where unscorable
     advantage: Array  # [B, G, T]
-    mask: Array  # [B, G, T] bool  tokens that train
+    trained: Trained  # what the update reads: the same, or in other words
     spans: Spans | None  # macro-steps [B, G, E]; None for credit by outcome only
     credit: Credit | None
     metrics: dict[str, float]
@@ -71,16 +75,20 @@ def collect(
         those of the first round: the ones that are kept were chosen by their outcomes.
       judge: scores of steps from outside (`config.reward.process`), None for none.
     """
+    groups, seed = config.sampling.surface_groups, (config.seed, step)
+    if groups > 1:
+        items, prompts = surfaces(solver, items, prompts, groups, seed)
     sample = partial(
         sample_traces,
         solver,
         params,
-        group=config.group_size,
+        group=config.group_size // groups,
         rule=behaviour_rule(config.sampling),
         max_tokens=config.sampling.max_tokens,
-        seed=(config.seed, step),
+        seed=seed,
         watch=watch,
         slots=config.sampling.slots,
+        surfaces=groups,
     )
     sampled = sample(items, prompts)
     metrics = sampling_metrics(sampled)
@@ -97,31 +105,47 @@ def collect(
             trains, judged = curated(judged, sampled, config.reward.keep), None
             metrics["kept"] = float(trains.mean())
     rollout = without_cache(sampled.rollout)
-    spans, credit = None, None
+    read_batch, spans, credit = None, None, None
     reward, found = shaped_reward(config, sampled, rollout)
     metrics |= found
-    if not config.credit.of_steps:
-        with watch("credit"):
-            of_batch = jax.vmap(partial(outcome_advantages, rule=config.credit))
-            advantage = of_batch(reward, jnp.asarray(trains), rollout)
-    else:
+    if config.reads_steps:
         writer = Seen(solver, params, sampled)
         with watch("readout"):
             seen = writer if reader is None else writer.read_by(reader)
-        section = config.counterfactual
-        reading, spans, found = read(writer, seen, section, config.segmentation, watch)
-        use_gate = jnp.bool_(found["reader_gate"] >= section.min_gate)
-        with watch("credit"):
-            credit = _credit(
-                reading, spans, rollout, use_gate, sampled.keys,
-                rule=config.credit, max_other=config.counterfactual.max_other,
-            )  # fmt: skip
+        section, segmentation = config.counterfactual, config.segmentation
+        read_batch = read(writer, seen, section, segmentation, watch, laws=config.reads_laws)
+        spans = read_batch.places.spans
+        metrics |= read_batch.metrics
+    with watch("credit"):
+        if config.credit.of_steps:
+            credit = _credited(config, read_batch, rollout, sampled.keys)
             advantage = jax.block_until_ready(credit.advantage)
-        metrics |= found | credit_metrics(credit, spans, reading)
+            metrics |= credit_metrics(credit, spans, read_batch.reading)
+        else:
+            if read_batch is not None:
+                reward = _transported(config, read_batch.reading)
+                metrics["reward"] = float(masked_mean(reward, read_batch.reading.scorable))
+            of_batch = jax.vmap(partial(outcome_advantages, rule=config.credit))
+            given = regroup((reward, jnp.asarray(trains), rollout), groups)
+            advantage = ungroup(of_batch(*given), groups)
     if judged is not None:
         process = judged_advantage(judged, sampled.tokens.shape[-1])
         advantage = advantage + config.reward.process_weight * process
     inside = length_mask(rollout.length, sampled.tokens.shape[-1])
+    mask = inside & trains[..., None]
+    trained = Trained(sampled.prompts, rollout.tokens, rollout.logp, advantage, mask)
+    if config.optim.do_share:
+        trained, found = do_update(
+            trained,
+            rollout,
+            spans,
+            credit.step_advantage,
+            read_batch.moved,
+            sampled.keys,
+            share=config.optim.do_share,
+            rule=config.credit,
+        )
+        metrics |= found
     return Experience(
         items=sampled.items,
         prompts=sampled.prompts,
@@ -130,11 +154,40 @@ def collect(
         outcome=sampled.outcome,
         reward=reward,
         advantage=advantage,
-        mask=inside & trains[..., None],
+        trained=trained,
         spans=spans,
         credit=credit,
         metrics=metrics,
     )
+
+
+def _credited(
+    config: Config, found: BatchReading, rollout: Rollout, question_keys: Array
+) -> Credit:
+    """The credit of each group, over all wordings of its question."""
+    groups, section = config.sampling.surface_groups, config.counterfactual
+    use_gate = jnp.bool_(found.metrics.get("reader_gate", 0.0) >= section.min_gate)
+    reading, spans, rollout = regroup((found.reading, found.places.spans, rollout), groups)
+    arms = 1 if found.moved is None else found.moved.arms
+    credit = _credit(
+        reading,
+        spans,
+        rollout,
+        use_gate,
+        question_keys[::groups],
+        rule=config.credit,
+        max_other=section.max_other,
+        draws=section.draws * arms,
+    )
+    return ungroup(credit, groups)
+
+
+def _transported(config: Config, reading: GroupReading) -> Array:
+    """The transported reward [B, G] of credit without steps."""
+    groups = config.sampling.surface_groups
+    of_batch = jax.vmap(partial(transported_reward, kappa=config.credit.kappa))
+    given = regroup((reading.outcome, reading.transported, reading.scorable), groups)
+    return ungroup(of_batch(*given), groups)
 
 
 def without_cache(rollout: Rollout) -> Rollout:
@@ -143,7 +196,7 @@ def without_cache(rollout: Rollout) -> Rollout:
     return dataclasses.replace(rollout, segment=Segment(empty, empty, empty))
 
 
-@partial(jax.jit, static_argnames=("rule", "max_other"))
+@partial(jax.jit, static_argnames=("rule", "max_other", "draws"))
 def _credit(
     reading: GroupReading,
     spans: Spans,
@@ -153,11 +206,13 @@ def _credit(
     *,
     rule: CreditConfig,
     max_other: float,
+    draws: int,
 ) -> Credit:
     """`credit_batch`, with keys of this step for the control that permutes."""
     group = rollout.length.shape[1]
     keys = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(question_keys)
-    return credit_batch(reading, spans, rollout, use_gate, keys, rule=rule, max_other=max_other)
+    given = (reading, spans, rollout, use_gate, keys)
+    return credit_batch(*given, rule=rule, max_other=max_other, draws=draws)
 
 
 def shaped_reward(

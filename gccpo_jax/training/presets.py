@@ -75,6 +75,32 @@ def _without_arms(**more: Any) -> Changes:
     return {f"counterfactual.{name}": 0 for name in names} | SCORED | more
 
 
+def _effects(**more: Any) -> Changes:
+    """Step credit by values alone: no gate, no laws; a step's own effect counts most.
+
+    A sum of later effects with lam near 1 is the outcome again; with Phi of N draws, a step's
+    return is best weighed by about 1 / (N + 1) of what comes after it.
+    """
+    return {
+        **{f"counterfactual.{name}_arms": 0 for name in ("latent", "surface", "equivalent")},
+        "credit.gate": False,
+        "credit.lam": 0.3,
+        "credit.tokens_per_unit": 0.0,
+        "counterfactual.boundaries": 4,
+        **more,
+    }
+
+
+def effects(**more: Any) -> Callable[[Any], Changes]:
+    """`_effects` whatever the base; `a__b` is the field a.b."""
+    return lambda base: _effects(**{name.replace("__", "."): x for name, x in more.items()})
+
+
+def _randomised(base: Any) -> Changes:
+    """A group over as many wordings as leave two trajectories to each."""
+    return {"sampling.surface_groups": max(base.group_size // 2, 1)}
+
+
 def _dapo(base: Any) -> Changes:
     changes = {
         "objective.reduction": "token_mean",
@@ -111,7 +137,7 @@ PRESETS = (
     ),
     Preset(
         "A2", "non-causal", "d~_k = (1 - V_k) H_k: variance and entropy of sibling laws",
-        METHOD, fixed(credit__step_term="non_causal"),
+        METHOD, lambda base: _without_arms(**{"credit.step_term": "non_causal"}),
     ),
     Preset(
         "A3", "observational", "d~_k of Phi and R estimated from siblings; no do",
@@ -136,8 +162,7 @@ PRESETS = (
         fixed(credit__gate_by="equivariance", counterfactual__equivariance_arms=2),
     ),
     Preset(
-        "A8", "no gate", "d~_k = D_k (as VinePPO, PAV)", "arXiv 2410.01679, 2410.08146",
-        fixed(credit__gate=False),
+        "A8", "no gate", "d~_k = D_k (as VinePPO), lam .3 per step", "arXiv 2410.01679", effects(),
     ),
     Preset(
         "A9", "permuted", "A7, d~_k in another order in each trajectory", METHOD,
@@ -157,6 +182,57 @@ PRESETS = (
     Preset(
         "A13", "the paper, reconstructed", "A_t = A r_t / rt of o / K + alpha (rob_k + w eff_k)",
         PAPER, _paper, "gccpo_paper",
+    ),
+    Preset(
+        "A14", "values and outcome in other words", "D^do_k, r = o o^do", METHOD,
+        effects(counterfactual__transport="surface"),
+    ),
+    Preset(
+        "A14b", "half of the outcome as asked", "A14, r = o (1 + o^do) / 2", METHOD,
+        effects(counterfactual__transport="surface", credit__kappa=0.5),
+    ),
+    Preset(
+        "A14c", "with the gate", "A14, R_k max(D^do_k, 0) + min(D^do_k, 0)", METHOD,
+        lambda base: {
+            name: value
+            for name, value in _effects(**{"counterfactual.transport": "surface"}).items()
+            if not name.endswith("_arms") and name != "credit.gate"
+        },
+    ),
+    Preset(
+        "A14d", "the outcome in other words alone", "A = (r - mean r) / std r, r = o o^do", METHOD,
+        lambda base: grpo(**{
+            "counterfactual.transport": "surface", "counterfactual.boundaries": 0,
+        }),
+    ),
+    Preset(
+        "A14e", "do-update", "A14 over other words and numbers, trained in them", METHOD,
+        effects(counterfactual__transport="both", optim__do_share=1.0),
+    ),
+    Preset(
+        "A14f", "gated by the step's robustness", "A14, rho_k max(D^do_k, 0) + min(D^do_k, 0)",
+        METHOD,
+        effects(counterfactual__transport="surface", credit__gate=True, credit__gate_by="step"),
+    ),
+    Preset(
+        "A14n", "values and outcome under other numbers", "A14 with number rewrites", METHOD,
+        effects(counterfactual__transport="number"),
+    ),
+    Preset(
+        "A15", "randomised surface", "A0, the group over several wordings", METHOD,
+        lambda base: grpo(**_randomised(base)),
+    ),
+    Preset(
+        "A15s", "randomised surface, step credit", "A8, the group over several wordings", METHOD,
+        lambda base: _effects(**_randomised(base)),
+    ),
+    Preset(
+        "pav", "progress under a better prover", "D_k + B(Phi_k) - B(Phi_{k-1}), best of 4",
+        "arXiv 2410.08146", effects(credit__step_term="prover"),
+    ),
+    Preset(
+        "spo_mask", "segments, unsure tokens only", "A8 on tokens with pi < .9",
+        "arXiv 2505.23564", effects(credit__token_weights="unsure"),
     ),
     Preset(
         "gccpo_selective", "no gold in the step score", "A_k = A_out w_k, w_k ~ floor + Q_k",
@@ -227,6 +303,10 @@ PRESETS = (
         lambda base: grpo(**{
             "credit.baseline": "pass_at_k", "credit.pass_k": min(4, base.group_size),
         }),
+    ),
+    Preset(
+        "maxrl", "MaxRL", "A = (o - mean o) / mean o", "arXiv 2602.02710",
+        lambda base: grpo(**{"credit.baseline": "maxrl"}),
     ),
     Preset(
         "length_penalty", "length-penalised reward", "o (1 - alpha sigmoid(z of length)); RLOO",

@@ -156,7 +156,8 @@ def open_run(
     update = make_update(
         loss,
         optimizer,
-        micro_batch=config.optim.micro_batch or config.batch_size,
+        micro_batch=(config.optim.micro_batch or config.batch_size)
+        * config.sampling.surface_groups,
         ema=config.counterfactual.ema,
         shardings=shardings,
     )

@@ -45,7 +45,7 @@ def variants(tokenizer, task=TASK, how="surface", seed=(0, 1), prompt_tokens=60,
     )
     solver = types.SimpleNamespace(task=task, tokenizer=tokenizer)
     seen = types.SimpleNamespace(solver=solver, traces=traces)
-    return rewritten(seen, Places(spans, spans, answer), how, 2)
+    return rewritten(seen, Places(spans, spans, answer), [how], 2)
 
 
 def test_variants_say_the_same_in_other_words(tokenizer):

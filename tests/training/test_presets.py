@@ -65,8 +65,8 @@ def test_the_method_and_the_paper_have_names():
 def test_single_steps_away_from_the_method():
     base = of("A7")
     expected = {
-        "A2": {"credit.step_term"}, "A3": {"credit.step_term"}, "A4": {"credit.step_term"},
-        "A5": {"credit.step_term"}, "A7b": {"credit.gate_answer"}, "A8": {"credit.gate"},
+        "A3": {"credit.step_term"}, "A4": {"credit.step_term"},
+        "A5": {"credit.step_term"}, "A7b": {"credit.gate_answer"},
         "A9": {"credit.control"}, "A10": {"credit.control"},
         "A11": {"counterfactual.shared_noise"}, "A12": {"counterfactual.reader"},
         "A7c": {"counterfactual.surface_arms"},

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS, SWAP, Intervention
-from gccpo_jax.counterfactual.read import branch_slots
+from gccpo_jax.counterfactual.readers import branch_slots
 from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
 from gccpo_jax.objective.update import keeps_average, make_update, optimizer_of, policy_loss_fn
 from gccpo_jax.policy import model
