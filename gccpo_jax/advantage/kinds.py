@@ -15,6 +15,7 @@ here are macro-steps: the pieces between boundaries at which Phi was read.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -57,7 +58,8 @@ def credit_batch(
     """Measures the steps of a batch and credits each group; jitted, [B, G, ...] in and out.
 
     Args:
-      reading: arrays of B groups. spans: macro-steps [B, G, E]. rollout: [B, G, T].
+      reading: arrays of B groups. spans: macro-steps [B, G, E].
+      rollout: [B, G, T]; its cache, which has other axes, is not read.
       use_gate: [] bool; False where the reader failed its gate, so that no law is used:
         R is 1, all Q are equal, the paper's robustness is 0.
       keys: [B, G], for `rule.control` "permuted" only; consumed.
@@ -71,6 +73,7 @@ def credit_batch(
         reading, spans, use_gate, gate=rule.gate, gate_answer=rule.gate_answer,
         gate_by=rule.gate_by, max_other=max_other,
     )  # fmt: skip
+    rollout = dataclasses.replace(rollout, segment=None)
     of_group = partial(credit_group, rule=rule, draws=draws)
     in_axes = (0, 0, 0, 0, None if keys is None else 0)
     return jax.vmap(of_group, in_axes=in_axes)(reading, scores, spans, rollout, keys)

@@ -12,7 +12,8 @@ from gccpo_jax.advantage.kinds import credit_batch, credit_group
 from gccpo_jax.analysis.suites.rows import method_credit
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.reward import Family, Laws, Score, no_arms
-from tests.helpers.groups import C, E, G, change, group
+from gccpo_jax.types import Segment
+from tests.helpers.groups import C, E, G, T, change, group
 
 B = 2
 RULE = {"gate": True, "gate_answer": True, "gate_by": "robustness", "max_other": 0.2}
@@ -27,8 +28,10 @@ PARTS = {
 def batch():
     """What was read, spans and rollout of two questions, with a Phi before the first step."""
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *(group(seed) for seed in range(B)))
+    cache = jnp.zeros((3, B, G, 1, T, 2))  # layers come first, as sampling leaves it
+    rollout = change(stacked[2], segment=Segment(cache, cache, jnp.ones((B, G, T), bool)))
     start = jnp.asarray(np.random.default_rng(5).random((B, G)), jnp.float32)
-    return (change(stacked[0], start=start), *stacked[1:])
+    return change(stacked[0], start=start), stacked[1], rollout
 
 
 def laws_of(reading, spans):
@@ -96,7 +99,8 @@ def test_a_batch_is_measured_and_credited_group_by_group(batch):
     scores = reward.measure(reading, spans, jnp.bool_(True), **RULE)
     together = credit_batch(*batch, jnp.bool_(True), rule=CreditConfig(), max_other=0.2)
     for b in range(B):
-        one = jax.tree.map(lambda x, b=b: x[b], (reading, scores, spans, rollout))
+        without = change(rollout, segment=None)
+        one = jax.tree.map(lambda x, b=b: x[b], (reading, scores, spans, without))
         alone = credit_group(*one, rule=CreditConfig())
         np.testing.assert_allclose(together.advantage[b], alone.advantage, atol=1e-6)
 
