@@ -239,7 +239,7 @@ def test_no_name_is_on_both_lists():
 def test_boxes_nest():
     assert last_boxed(r"\boxed{\frac{1}{2}} and \boxed {\{1, 2\}}") == r"\{1, 2\}"
     assert last_boxed(r"\boxed{7} \boxed{8") == "7"
-    assert last_boxed(r"\fbox{7}") is None
+    assert last_boxed(r"\fbox{7} or $\boxed 8$.") == "8" and last_boxed(r"\boxed to") is None
 
 
 def test_math_compares_by_value(tmp_path):
