@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 _PROSE = re.compile(
-    r"(?:\bthe\s+)?(?:\b(?:final|correct)\s+)?\banswer\b[^\n\d.]{0,60}?"
-    r"(?:\bis\b|:|=|\*\*)[\s*:]*([^\n]*)",
+    r"(?:\bthe\s+)?(?:\b(?:final|correct)\s+)?\banswer(?:\s+(?:to|for|of)\b[^\n\d.:]{0,60}?)?"
+    r"\s*(?:\bis\b|:|=|\*\*)[\s*:]*([^\n]*)",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
