@@ -38,6 +38,7 @@ class Task:
     extract: Callable[[str], str | None]  # normalised final answer of a response, None if none
     verify: Callable[[Item, str], float | None]  # outcome of a *response* in [0, 1];
     # None: it cannot be scored (a verifier's deadline passed), it leaves the baseline
+    needs_gold: bool = True  # whether `verify` compares with the gold answer
     # Every answer that a response states and where, the final one first; `extract` is the first
     # of them. None: readers stop at the last cue, else at the last mention of the answer.
     stated: Callable[[str], Iterable[Stated]] | None = None
