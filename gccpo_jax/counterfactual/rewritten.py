@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -25,7 +25,7 @@ from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.traces import Seen
-from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import AnswerField, Array, Candidates, Params, Policy, Segment, record
 
 STREAMS = {"surface": (), "number": (1,)}
@@ -77,28 +77,28 @@ def rewritten(seen: Seen, places: Places, how: str, arms: int) -> Rewritten:
         arms=arms,
     )
     out.prompt_mask[:, 0] = True  # a question that is not there is still read, then left out
-    rewrite = getattr(task, how)
     encode = functools.cache(tokenizer.encode)  # a group says the same things again and again
     for b, p in np.ndindex(batch, arms):
         q, item = b * arms + p, traces.items[b]
         draw = functools.partial(np.random.default_rng, [*traces.seed, item.id, p, *STREAMS[how]])
-        asked = rewrite(item, [], draw())
-        if asked is None:
+        masks = steps.mask[b]
+        texts = [
+            step_texts(tokenizer, traces.tokens[b, g], starts[b, g][m], ends[b, g][m])
+            for g, m in enumerate(masks)
+        ]
+        question, lines = _of_group(task, how, item, texts, draw)
+        if question is None:
             continue
-        question = asked[0]
         prompt = tokenizer.render(task.prompt(question), task.system, task.chat)
         if len(prompt) > width:
             continue
         out.items[q] = question
         out.prompts[q, : len(prompt)] = prompt
         out.prompt_mask[q] = np.arange(width) < len(prompt)
-        for g in range(group):
-            kept = steps.mask[b, g]
-            texts = step_texts(tokenizer, traces.tokens[b, g], starts[b, g][kept], ends[b, g][kept])
-            found = rewrite(item, texts, draw())
-            if found is None or found[0].question != question.question:
+        for g, found in enumerate(lines):
+            if found is None:
                 continue
-            pieces = [encode(line) for line in found[1]]
+            pieces = [encode(line) for line in found]
             ids = [token for piece in pieces for token in piece]
             if len(ids) > size:
                 continue
@@ -109,6 +109,34 @@ def rewritten(seen: Seen, places: Places, how: str, arms: int) -> Rewritten:
             out.ends[q, g] = np.where(exists, cuts[np.minimum(last[b, g], len(cuts) - 1)], 0)
             out.read[q, g] = exists
     return out
+
+
+def _of_group(
+    task: Task,
+    how: str,
+    item: Item,
+    texts: Sequence[Sequence[str]],
+    draw: Callable[[], np.random.Generator],
+) -> tuple[Item | None, list[list[str] | None]]:
+    """The question rewritten, None without a rewrite, and with it each trajectory's steps.
+
+    Words are chosen once for all that the group says, so a name that two siblings mention becomes
+    the same one in both. Numbers follow each trajectory's own steps: one that does not take the
+    question's numbers has no rewrite.
+    """
+    rewrite = getattr(task, how)
+    if how == "surface":
+        found = rewrite(item, [step for steps in texts for step in steps], draw())
+        if found is None:
+            return None, []
+        lines = iter(found[1])
+        return found[0], [[next(lines) for _ in steps] for steps in texts]
+    asked = rewrite(item, [], draw())
+    if asked is None:
+        return None, []
+    each = [rewrite(item, steps, draw()) for steps in texts]
+    same = [x is not None and x[0].question == asked[0].question for x in each]
+    return asked[0], [x[1] if kept else None for x, kept in zip(each, same, strict=True)]
 
 
 def _last_steps(places: Places) -> np.ndarray:

@@ -90,8 +90,12 @@ def from_lists(
     return Edits(tokens, length, length > 0, family)
 
 
-def equivalent(tokenizer: Tokenizer, resampled: Edits, own: Edits) -> Edits:
+def equivalent(
+    tokenizer: Tokenizer, resampled: Edits, own: Edits, task: Task | None = None
+) -> Edits:
     """Resamples that state what the step stated (family: nuisance).
+
+    One in which the task finds a final answer ("#### 7") is none of them: a reader would repeat it.
 
     With fewer than two distinct ones among a step's arms none is usable: a policy that
     writes but one thing says nothing about other wordings of it.
@@ -109,6 +113,8 @@ def equivalent(tokenizer: Tokenizer, resampled: Edits, own: Edits) -> Edits:
         stated = claim(_text(tokenizer, own_tokens[step][0], own_length[step][0]))
         texts = [_text(tokenizer, t, n) for t, n in zip(tokens[step], length[step], strict=True)]
         same = np.array([claim(text) == stated for text in texts], bool) & usable[step]
+        if task is not None:
+            same &= ~np.array([task.states_answer(text) for text in texts], bool)
         distinct = {text for text, good in zip(texts, same, strict=True) if good}
         kept[step] = same & (len(distinct) >= 2)
     return Edits(resampled.tokens, resampled.length, kept, Family.NUISANCE)

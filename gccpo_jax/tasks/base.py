@@ -52,7 +52,8 @@ class Task:
     ends: Callable[[str], bool | None] | None = None
     chat: bool = False  # render `prompt` with the tokenizer's chat template
     system: str | None = None  # system message, with chat=True only
-    # Nuisance rewrite: the same question and steps in other words, consistently.
+    # Nuisance rewrite: the same question and steps (of all trajectories of the question) in
+    # other words, consistently.
     surface: (
         Callable[[Item, Sequence[str], np.random.Generator], tuple[Item, list[str]] | None] | None
     ) = None
@@ -78,6 +79,12 @@ class Task:
         if len(text) == 1 < len(end) and end.startswith(text):
             return None  # "<" may begin "</answer>", or be a part of the answer
         return text.startswith(end) or end.startswith(text)
+
+    def states_answer(self, text: str) -> bool:
+        """Whether a text has an answer field: a mark, a box or words that state an answer."""
+        if self.stated is not None:
+            return any(one.marked for one in self.stated(text))
+        return self.cues[0].strip() in text
 
     def field_start(self, response: str) -> int:
         """Character at which the answer field of a response begins; its length without one.
