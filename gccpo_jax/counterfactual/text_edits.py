@@ -5,7 +5,6 @@ On the host, for a whole batch; a function of ids and texts only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,21 +12,19 @@ import numpy as np
 from gccpo_jax.policy.tokenizer import Tokenizer
 from gccpo_jax.reward.arms import Edits, Family
 from gccpo_jax.runtime.distributed import to_host
-from gccpo_jax.tasks.answers import normalise_number
 from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.numbers import last_number
 from gccpo_jax.types import Spans
-
-_NUMBER = re.compile(r"-?[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?")
 
 
 def claim(step: str) -> str:
-    """What a step states: its last number, or its words where it has none.
+    """What a step states: its last number, or its words where it has none or ends in an expression.
 
     >>> claim("Ana 3 + 4 = 7 pens"), claim("So let us  go on .")
     ('7', 'so let us go on .')
     """
-    numbers = _NUMBER.findall(step)
-    return normalise_number(numbers[-1]) if numbers else " ".join(step.lower().split())
+    found = last_number(step)
+    return found[0] if found and found[0] is not None else " ".join(step.lower().split())
 
 
 def width_of(longest: int) -> int:

@@ -11,7 +11,7 @@ from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.files import Record, file_splits
 from gccpo_jax.tasks.numbers import integer_of, is_heading, last_number, number_of
 from gccpo_jax.tasks.rewrites import corrupt, rename
-from gccpo_jax.tasks.stated import Stated, final, prose
+from gccpo_jax.tasks.stated import Stated, final, prose, to_ascii
 
 INSTRUCTION = (
     "Solve it in numbered steps, one step a line. "
@@ -125,7 +125,7 @@ def to_item(record: Record, number: int) -> Item:
     format, a solution whose last line is `#### ` and the number.
     """
     worked, mark, tail = record.answer.rpartition("####")
-    answer = normalise_number(tail if mark else record.answer)
+    answer = normalise_number(to_ascii(tail if mark else record.answer))
     if not re.fullmatch(r"-?[0-9]{1,18}", answer):
         raise UserError(
             f"{record.where}: 'answer' is {record.answer[-40:]!r}, not an integer; write a plain "

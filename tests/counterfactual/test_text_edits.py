@@ -96,6 +96,20 @@ class Letters:
         return "".join(chr(i) for i in ids if i)
 
 
+@pytest.mark.parametrize(
+    "step, stated",
+    [
+        ("Ana 3 + 4 = 7 pens", "7"),
+        ("so it costs $1,200.00.", "1200"),
+        ("so it is 1/2", "1/2"),
+        ("at 10:30", "at 10:30"),
+        ("3 cm^2", "3"),
+    ],
+)
+def test_a_claim_is_a_whole_number(step, stated):
+    assert text_edits.claim(step) == stated
+
+
 def arms_of(texts, width=16):
     """Edits [1, 1, 1, P, W] of one step."""
     lists = {(0, 0, 0, p): Letters().encode(text) for p, text in enumerate(texts)}

@@ -68,6 +68,11 @@ def test_original_format_becomes_numbered_steps(tmp_path):
     assert item.solution == "1. She has 3+4=7 pens.\n2. That is $1,007.\n#### 1007"
 
 
+def test_a_gold_answer_may_have_a_minus_sign_of_its_own(tmp_path):
+    path = write(tmp_path / "a.jsonl", *rows(9), {**GOOD, "answer": "so\n#### −1,007"})
+    assert gsm8k(path, held_out=1).splits["id"][0].answer == "-1007"
+
+
 def test_prompt_says_how_to_answer(tmp_path):
     path = write(tmp_path / "a.jsonl", *rows(10))
     task = gsm8k(path)
