@@ -1,5 +1,6 @@
 """Answers as people and models spell them, with the value that a person reads."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -68,6 +69,16 @@ def test_readers_stop_at_the_first_statement_of_the_final_answer(name, response,
     if name == "math":
         pytest.importorskip("math_verify")
     assert response[: bare_task(name).field_start(response)] == seen
+
+
+def test_what_may_go_on_does_not_end_an_answer():
+    tagged = dataclasses.replace(bare_task("chain"), terminator="</answer>")
+    cases = {"<": None, "</": True, "</answer>": True, "<2": False, "a": False, "": False}
+    assert {text: tagged.is_over(text) for text in cases} == cases
+    number = bare_task("gsm8k")
+    cases = {".": None, ".5": False, ".\n": True, ". So": True, "/": False, "5": False, " ": True}
+    assert {text: number.is_over(text) for text in cases} == cases
+    assert bare_task("math").is_over("}") is True
 
 
 @given(st.text(max_size=40) | st.text(MARKED, max_size=60))
