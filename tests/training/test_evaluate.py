@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gccpo_jax.training.evaluate import Accuracy, scored_accuracy, in_words
+from gccpo_jax.training.evaluate import Accuracy, in_words, scored_accuracy
 from gccpo_jax.training.metrics import sampling_metrics
 from gccpo_jax.training.run import headline
 
