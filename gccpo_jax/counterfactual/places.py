@@ -11,7 +11,7 @@ import numpy as np
 
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.counterfactual.candidates import answer_starts
-from gccpo_jax.runtime.distributed import of_first
+from gccpo_jax.runtime.distributed import broadcast_arrays
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.sites import Sites, boundary
 from gccpo_jax.sampling.traces import Seen, Traces
@@ -57,7 +57,7 @@ def starts_of(seen: Seen) -> np.ndarray:
     found = answer_starts(
         solver.task, solver.tokenizer, traces.tokens, traces.lengths, traces.texts
     )
-    return of_first(found)  # which answers are the same may depend on a deadline
+    return broadcast_arrays(found)  # which answers are the same may depend on a deadline
 
 
 @partial(jax.jit, static_argnames=("max_steps", "min_tokens", "max_tokens", "boundaries"))
