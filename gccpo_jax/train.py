@@ -27,7 +27,7 @@ from gccpo_jax.runtime.distributed import held_by_first
 from gccpo_jax.runtime.workdir import claim_workdir
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.tasks.checking.user import load_function
+from gccpo_jax.tasks.checking.user import load_process
 from gccpo_jax.training.experience import Experience, collect
 from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.planning.memory import fitted
@@ -43,9 +43,13 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `load_function`, `session.open_session` and `workdir.claim_workdir`.
+      UserError: see `load_process`, `session.open_session` and `workdir.claim_workdir`.
     """
-    judge = load_function(config.reward.process, "config.reward.process")
+    judge = load_process(
+        config.reward.process,
+        seconds=config.reward.process_seconds,
+        gib=config.reward.process_gib,
+    )
     session, params = open_session(config)
     check_task(config, session)
     fitting = fitted(config, session.arch)

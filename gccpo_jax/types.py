@@ -159,6 +159,9 @@ class AnswerField:
 
     cues: tuple[Array, ...]  # [Q_i] int32 each, Q_i >= 1: templates that ask for the answer
     ends: Array  # [V] bool  tokens with which an answer is over
+    # With this token it is over if one of `ends_after` follows: the full stop in "3." and "3.5".
+    pause: Array | None = None  # [] int32
+    ends_after: Array | None = None  # [V] bool
 
 
 @record

@@ -134,6 +134,7 @@ def summarise(reports: Sequence[dict], rows: Sequence[LabelledRow]) -> dict[str,
         "without_steps": sum(not r["steps"] for r in reports),
         "without_answer": sum(r["answer"] is None for r in reports),
         "accuracy": float(np.mean(outcomes)) if outcomes else None,
+        "unscorable": 1 - len(outcomes) / len(reports) if reports else None,
         "reader_gate": float(np.mean([r["gate"] for r in reports])) if reports else None,
         "scores": {name: _mean(steps, name, lambda r, s: True) for name in _FIELDS},
         "right": {name: _mean(steps, name, lambda r, s: r["outcome"] == 1) for name in _FIELDS},
@@ -192,10 +193,11 @@ def _page(summary: dict[str, Any]) -> str:
     columns = {title: summary[key] for title, key in parts.items()}
     columns |= {f"label {name}": x for name, x in summary.get("by_label", {}).items()}
     lines = [[name, *(_cell(column[name]) for column in columns.values())] for name in _FIELDS]
-    accuracy = summary["accuracy"]
+    accuracy, lost = summary["accuracy"], summary["unscorable"]
     text = [
         f"{summary['trajectories']} trajectories of {summary['questions']} questions, "
-        f"{summary['steps']} steps; accuracy {'--' if accuracy is None else f'{accuracy:.1%}'}; "
+        f"{summary['steps']} steps; accuracy {'--' if accuracy is None else f'{accuracy:.1%}'}"
+        f"{f' (unscorable {lost:.1%})' if lost else ''}; "
         f"reader gate {summary['reader_gate'] or 0:.2f}; {summary['without_steps']} without steps, "
         f"{summary['without_answer']} without an answer.",
         "Mean of each score, and the number of steps where it is defined. R, S and Q are not "

@@ -196,6 +196,8 @@ class RewardConfig:
     verifier_gib: float = above(0, 4.0)  # memory of its process, GiB
     # "package.module:function" that scores steps, see training/process_reward.py; "": none
     process: str = ""
+    process_seconds: float = above(0, 60.0)  # for one response; past it, it is not judged
+    process_gib: float = above(0, 4.0)  # memory of its process, GiB
     # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
     process_use: str = choice("advantage", "curate")
     process_weight: float = least(0, 1.0)  # of its advantage beside the credit's

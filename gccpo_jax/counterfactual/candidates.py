@@ -16,17 +16,12 @@ from gccpo_jax.types import Candidates
 
 
 def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str) -> int:
-    """Index of the token at which the final answer's field begins.
+    """Index of the token at which the answer field begins, see `Task.field_start`.
 
-    The field begins at the last cue, else at the last mention of the extracted
-    answer; a response without an answer is read at its end. Readers stop before
-    it: a reader that sees the stated answer would only repeat it.
+    A response without an answer is read at its end. Readers stop before the field.
     """
-    place = text.rfind(task.cues[0].strip())
-    if place < 0:
-        answer = task.extract(text)
-        place = text.rfind(answer) if answer else -1
-    if place < 0:
+    place = task.field_start(text)
+    if place >= len(text):
         return len(tokens)
     low, high = 0, len(tokens)
     while low < high:  # first prefix whose text reaches beyond the place

@@ -11,6 +11,7 @@ import numpy as np
 
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.counterfactual.candidates import answer_starts
+from gccpo_jax.runtime.distributed import broadcast_arrays
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.sites import Sites, boundary
 from gccpo_jax.sampling.traces import Seen, Traces
@@ -56,7 +57,10 @@ def places_of(
 def starts_of(seen: Seen) -> np.ndarray:
     """The token [B, G] at which each trajectory's answer field begins."""
     solver, traces = seen.solver, seen.traces
-    return answer_starts(solver.task, solver.tokenizer, traces.tokens, traces.lengths, traces.texts)
+    found = answer_starts(
+        solver.task, solver.tokenizer, traces.tokens, traces.lengths, traces.texts
+    )
+    return broadcast_arrays(found)  # which answers are the same may depend on a deadline
 
 
 @partial(jax.jit, static_argnames=("max_steps", "min_tokens", "max_tokens", "boundaries"))

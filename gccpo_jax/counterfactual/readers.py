@@ -21,7 +21,7 @@ from gccpo_jax.counterfactual.answer_laws import site_laws
 from gccpo_jax.runtime.distributed import divided, to_host
 from gccpo_jax.sampling.branches import at_sites, continue_branches
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.outcomes import verified
+from gccpo_jax.sampling.outcomes import can_score, verified
 from gccpo_jax.sampling.ring_queue import queue_branches
 from gccpo_jax.sampling.sites import Sites
 from gccpo_jax.sampling.solver import Solver
@@ -194,7 +194,7 @@ def _ending(
 ) -> tuple[int, float]:
     text = solver.tokenizer.decode(ids, skip_special=True)
     score = verified(solver.task, item, text)
-    if score is None and item.answer is not None:
+    if score is None and can_score(solver.task, item):
         return UNSCORABLE, np.nan
     answer = solver.task.extract(text)
     same = (n for n, other in enumerate(answers) if other and solver.task.same(other, answer))

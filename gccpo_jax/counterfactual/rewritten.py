@@ -25,7 +25,7 @@ from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.traces import Seen
-from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import AnswerField, Array, Candidates, Params, Policy, Segment, record
 
 STREAMS = {"surface": (), "number": (1,)}
@@ -82,25 +82,24 @@ def rewritten(
     encode = functools.cache(tokenizer.encode)  # a group says the same things again and again
     for q in range(rows):
         b, (how, p) = q // len(ways), ways[q % len(ways)]
-        item, rewrite = traces.items[b], getattr(task, how)
-        key = [*traces.seed, item.id, p, *STREAMS[how]]
-        asked = rewrite(item, [], np.random.default_rng(key))
-        if asked is None:
+        item = traces.items[b]
+        draw = functools.partial(np.random.default_rng, [*traces.seed, item.id, p, *STREAMS[how]])
+        asked = [pieces_of(b, g) for g in range(group)]
+        said = [[text for text in texts if text] for texts, _ in asked]
+        question, lines = _of_group(task, how, item, said, draw)
+        if question is None:
             continue
-        question = asked[0]
         prompt = tokenizer.render(task.prompt(question), task.system, task.chat)
         if len(prompt) > width:
             continue
         out.items[q] = question
         out.prompts[q, : len(prompt)] = prompt
         out.prompt_mask[q] = np.arange(width) < len(prompt)
-        for g in range(group):
-            texts, stop = pieces_of(b, g)
-            found = rewrite(item, [text for text in texts if text], np.random.default_rng(key))
-            if found is None or found[0].question != question.question:
+        for g, (texts, stop) in enumerate(asked):
+            if lines[g] is None:
                 continue
-            lines = iter(found[1])
-            pieces = [encode(next(lines)) if text else [] for text in texts]
+            found = iter(lines[g])
+            pieces = [encode(next(found)) if text else [] for text in texts]
             ids = [token for piece in pieces for token in piece] + stop
             if len(ids) > size:
                 continue
@@ -136,6 +135,34 @@ def _pieces(
         return [*texts, tokenizer.decode(rest, skip_special=True)], stop
 
     return pieces
+
+
+def _of_group(
+    task: Task,
+    how: str,
+    item: Item,
+    texts: Sequence[Sequence[str]],
+    draw: Callable[[], np.random.Generator],
+) -> tuple[Item | None, list[list[str] | None]]:
+    """The question rewritten, None without a rewrite, and with it each trajectory's steps.
+
+    Words are chosen once for all that the group says, so a name that two siblings mention becomes
+    the same one in both. Numbers follow each trajectory's own steps: one that does not take the
+    question's numbers has no rewrite.
+    """
+    rewrite = getattr(task, how)
+    if how == "surface":
+        found = rewrite(item, [step for steps in texts for step in steps], draw())
+        if found is None:
+            return None, []
+        lines = iter(found[1])
+        return found[0], [[next(lines) for _ in steps] for steps in texts]
+    asked = rewrite(item, [], draw())
+    if asked is None:
+        return None, []
+    each = [rewrite(item, steps, draw()) for steps in texts]
+    same = [x is not None and x[0].question == asked[0].question for x in each]
+    return asked[0], [x[1] if kept else None for x, kept in zip(each, same, strict=True)]
 
 
 def _last_steps(places: Places) -> np.ndarray:

@@ -185,7 +185,8 @@ def equivalents(asked: Asked, arms: int) -> Edits:
     seen, spans = asked.writer, asked.places.read_spans
     least = asked.segmentation.min_tokens
     fresh = resample(seen, spans, arms=arms, min_tokens=least, limit=asked.limit)
-    return text_edits.equivalent(seen.solver.tokenizer, fresh, own_steps(seen.traces, spans))
+    own = own_steps(seen.traces, spans)
+    return text_edits.equivalent(seen.solver.tokenizer, fresh, own, seen.solver.task)
 
 
 def corrupted(asked: Asked, arms: int) -> Edits:

@@ -5,7 +5,6 @@ On the host, for a whole batch; a function of ids and texts only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,21 +12,19 @@ import numpy as np
 from gccpo_jax.policy.tokenizer import Tokenizer
 from gccpo_jax.reward.arms import Edits, Family
 from gccpo_jax.runtime.distributed import to_host
-from gccpo_jax.tasks.answers import normalise_number
 from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.numbers import last_number
 from gccpo_jax.types import Spans
-
-_NUMBER = re.compile(r"-?[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?")
 
 
 def claim(step: str) -> str:
-    """What a step states: its last number, or its words where it has none.
+    """What a step states: its last number, or its words where it has none or ends in an expression.
 
     >>> claim("Ana 3 + 4 = 7 pens"), claim("So let us  go on .")
     ('7', 'so let us go on .')
     """
-    numbers = _NUMBER.findall(step)
-    return normalise_number(numbers[-1]) if numbers else " ".join(step.lower().split())
+    found = last_number(step)
+    return found[0] if found and found[0] is not None else " ".join(step.lower().split())
 
 
 def width_of(longest: int) -> int:
@@ -90,8 +87,12 @@ def from_lists(
     return Edits(tokens, length, length > 0, family)
 
 
-def equivalent(tokenizer: Tokenizer, resampled: Edits, own: Edits) -> Edits:
+def equivalent(
+    tokenizer: Tokenizer, resampled: Edits, own: Edits, task: Task | None = None
+) -> Edits:
     """Resamples that state what the step stated (family: nuisance).
+
+    One in which the task finds a final answer ("#### 7") is none of them: a reader would repeat it.
 
     With fewer than two distinct ones among a step's arms none is usable: a policy that
     writes but one thing says nothing about other wordings of it.
@@ -109,6 +110,8 @@ def equivalent(tokenizer: Tokenizer, resampled: Edits, own: Edits) -> Edits:
         stated = claim(_text(tokenizer, own_tokens[step][0], own_length[step][0]))
         texts = [_text(tokenizer, t, n) for t, n in zip(tokens[step], length[step], strict=True)]
         same = np.array([claim(text) == stated for text in texts], bool) & usable[step]
+        if task is not None:
+            same &= ~np.array([task.states_answer(text) for text in texts], bool)
         distinct = {text for text, good in zip(texts, same, strict=True) if good}
         kept[step] = same & (len(distinct) >= 2)
     return Edits(resampled.tokens, resampled.length, kept, Family.NUISANCE)

@@ -33,8 +33,13 @@ def outcomes(task: Task, items: Sequence[Item], texts: np.ndarray) -> np.ndarray
 
 
 def verified(task: Task, item: Item, text: str) -> float | None:
-    """The outcome of one response; None where it cannot be scored, or there is no gold."""
-    return None if item.answer is None else task.verify(item, text)
+    """The outcome of one response; None where it cannot be scored, or lacks a gold answer."""
+    return task.verify(item, text) if can_score(task, item) else None
+
+
+def can_score(task: Task, item: Item) -> bool:
+    """Whether the task scores responses to this question at all."""
+    return item.answer is not None or not task.needs_gold
 
 
 def step_texts(

@@ -36,9 +36,21 @@ def make_solver(policy: Policy, task: Task, tokenizer: Tokenizer, shards: int = 
         tokenizer=tokenizer,
         stop=jnp.asarray(stop),
         boundary=jnp.asarray(boundary),
-        field=AnswerField(
-            cues=tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues),
-            ends=jnp.asarray(stop | tokenizer.ids_where(task.is_over, policy.vocab_size)),
-        ),
+        field=_field(task, tokenizer, stop),
         shards=shards,
     )
+
+
+def _field(task: Task, tokenizer: Tokenizer, stop: np.ndarray) -> AnswerField:
+    """How the task asks for an answer, in tokens; of tokens that pause it, the first one does."""
+    cues = tuple(jnp.asarray(tokenizer.encode(cue), jnp.int32) for cue in task.cues)
+
+    def over(before: str) -> np.ndarray:
+        return tokenizer.ids_where(lambda piece: task.is_over(before + piece) is True, len(stop))
+
+    ends = jnp.asarray(stop | over(""))
+    pauses = np.flatnonzero(tokenizer.ids_where(lambda piece: task.is_over(piece) is None))
+    if not pauses.size:
+        return AnswerField(cues, ends)
+    after = stop | over(tokenizer.decode(pauses[:1], skip_special=False))
+    return AnswerField(cues, ends, jnp.int32(pauses[0]), jnp.asarray(after))

@@ -1,43 +1,71 @@
-r"""Spellings of answers: numbers in one form, exact integers, the last `\boxed{}`."""
+"""Spellings of answers: numbers in one form, exact integers, the contents of LaTeX boxes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-_OPEN = re.compile(r"\\boxed\s*\{")
+# `\boxed{7}`, and `\boxed 7` as MATH writes it too: up to a space or the end of the formula.
+_OPEN = re.compile(
+    r"\\(?:boxed|fbox|framebox)(?:\s*(\{)|\s*((?:[-+.\d]|\\[A-Za-z])[^\s$]{0,80}?)"
+    r"(?=[.,;]?(?:\s|\Z)|\$|\\[)\]]))"
+)
+_BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"([+-]?[0-9]*)\.([0-9]*)")
+
+
+def boxes(text: str) -> Iterator[tuple[str, int]]:
+    """Every closed `\\boxed{...}`, `\\fbox{...}` and `\\boxed 7` that is not empty.
+
+    What it holds and where its command begins, the last one first.
+
+    >>> [held for held, _ in boxes(r"\\boxed{1} or \\boxed{\\frac{1}{2}} or \\boxed{3")]
+    ['\\\\frac{1}{2}', '1']
+    """
+    if "box" not in text:
+        return
+    end = stop = len(text)
+    if last := _common(text):
+        yield last  # the others are looked for only if asked
+        stop = last[1]
+    for found in reversed([*_OPEN.finditer(text, 0, stop)]):
+        if found[1] is None:
+            yield found[2], found.start()
+            continue
+        content = _braced(text, found.end() - 1, end)
+        if content:
+            yield content, found.start()
+        elif content is None:
+            end = found.end() - 1  # a box that holds one which never closes does not close either
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last closed `\\boxed{...}` of a text holds, None if there is none.
+    """What the last closed box of a text holds, None if there is none."""
+    found = _common(text) or next(boxes(text), None)
+    return found[0] if found else None
 
-    >>> last_boxed(r"\\boxed{1} or \\boxed{\\frac{1}{2}} or \\boxed{3")
-    '\\\\frac{1}{2}'
-    """
-    end = len(text)
-    for brace in reversed([found.end() - 1 for found in _OPEN.finditer(text)]):
-        found = _braced(text, brace, end)
-        if found is not None:
-            return found
-        end = brace  # a box that holds one which never closes does not close either
-    return None
+
+def _common(text: str) -> tuple[str, int] | None:
+    """The last box if it is `\\boxed{...}`, as it mostly is."""
+    start = text.rfind("\\boxed{")
+    if start < 0 or text.rfind("box") != start + 1:
+        return None
+    content = _braced(text, start + 6, len(text))
+    return (content, start) if content else None
 
 
 def _braced(text: str, start: int, end: int) -> str | None:
     """What the brace at `start` encloses, None if it does not close before `end`."""
-    depth, index = 0, start
-    while index < end:
-        if text[index] == "\\":
-            index += 2  # an escaped brace does not count
-            continue
-        depth += (text[index] == "{") - (text[index] == "}")
+    close = text.find("}", start, end)
+    if close > 0 and "{" not in (held := text[start + 1 : close]) and "\\" not in held:
+        return held.strip()
+    depth = 0
+    for found in _BRACE.finditer(text, start, end):  # an escaped brace does not count
+        depth += (found[0] == "{") - (found[0] == "}")
         if depth == 0:
-            return text[start + 1 : index].strip()
-        index += 1
+            return text[start + 1 : found.start()].strip()
     return None
-
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_DECIMAL = re.compile(r"([+-]?[0-9]*)\.([0-9]*)")
 
 
 def normalise_number(text: str) -> str:
@@ -71,5 +99,7 @@ def exact_integer(gold: str, answer: str | None) -> float:
     """
     if answer is None:
         return 0.0
+    if answer == gold and _INTEGER.fullmatch(answer):
+        return 1.0
     number = normalise_number(answer)
     return float(_INTEGER.fullmatch(number) is not None and number == normalise_number(gold))

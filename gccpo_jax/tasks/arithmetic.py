@@ -10,10 +10,12 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-_NUMBER = r"\d{1,12}(?:\.\d{1,6})?"
+_NUMBER = r"\$?(?:\d{1,3}(?:,\d{3})+|\d{1,12})(?:\.\d{1,6})?"
 _SIGN = r"\s*[-+*/x×÷]\s*"
 _EQUATION = re.compile(
-    rf"(?<![\d.])(-?{_NUMBER}(?:{_SIGN}{_NUMBER}){{1,8}})\s*=\s*(-?{_NUMBER})(?!\d)"
+    r"(?<![\d.,^)])(?<![-+*/×÷^)] )"  # not from the middle of a longer expression
+    rf"(-?{_NUMBER}(?:{_SIGN}{_NUMBER}){{1,8}})\s*=\s*(-?{_NUMBER})"
+    r"(?![\d^]|[.,]\d|\s*[*/x×÷]\s*\d)"
 )
 
 
@@ -31,13 +33,14 @@ def score(question: str, steps: Sequence[str]) -> list[float]:
 
 
 def _of_step(step: str) -> float:
-    found = _EQUATION.findall(step)
+    found = _EQUATION.findall(step.replace("−", "-"))
     if not found:
         return 0.5
     return float(all(_holds(*parts) for parts in found))
 
 
 def _holds(left: str, result: str) -> bool:
+    left, result = (re.sub(r"[$,]", "", text) for text in (left, result))
     value = _evaluate(left)
     _, point, decimals = result.partition(".")
     slack = Fraction(1, 2 * 10 ** len(decimals)) if point else Fraction(0)

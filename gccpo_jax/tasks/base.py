@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from gccpo_jax.tasks.stated import Stated, field_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +38,22 @@ class Task:
     extract: Callable[[str], str | None]  # normalised final answer of a response, None if none
     verify: Callable[[Item, str], float | None]  # outcome of a *response* in [0, 1];
     # None: it cannot be scored (a verifier's deadline passed), it leaves the baseline
+    needs_gold: bool = True  # whether `verify` compares with the gold answer
+    # Every answer that a response states and where, the final one first; `extract` is the first
+    # of them. None: readers stop at the last cue, else at the last mention of the answer.
+    stated: Callable[[str], Iterable[Stated]] | None = None
     boundary: str = "\n"  # a step ends with the token whose text contains it
     # Templates that ask for the answer at once, after a step boundary; the scored reader
     # averages over them. The first is how the answer field of a response begins.
     cues: tuple[str, ...] = ("#### ",)
     terminator: str = ""  # text that ends an answer; "" means the end of the text
-    # Whether an answer is over when a token of this text follows it; None: where the
-    # terminator begins. The end of the text always ends it.
-    ends: Callable[[str], bool] | None = None
+    # Whether an answer is over when this text follows it (None: it depends on what follows that
+    # text); no function: where the terminator begins. The end of the text always ends it.
+    ends: Callable[[str], bool | None] | None = None
     chat: bool = False  # render `prompt` with the tokenizer's chat template
     system: str | None = None  # system message, with chat=True only
-    # Nuisance rewrite: the same question and steps in other words, consistently.
+    # Nuisance rewrite: the same question and steps (of all trajectories of the question) in
+    # other words, consistently.
     surface: (
         Callable[[Item, Sequence[str], np.random.Generator], tuple[Item, list[str]] | None] | None
     ) = None
@@ -62,9 +69,32 @@ class Task:
     # Labels of steps, one per step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
 
-    def is_over(self, piece: str) -> bool:
-        """Whether an answer is over when a token of this text follows it."""
+    def is_over(self, text: str) -> bool | None:
+        """Whether an answer is over when this text follows it; None: the next token decides."""
         if self.ends is not None:
-            return self.ends(piece)
+            return self.ends(text)
         end = self.terminator
-        return bool(end and piece) and (piece.startswith(end) or end.startswith(piece))
+        if not (end and text):
+            return False
+        if len(text) == 1 < len(end) and end.startswith(text):
+            return None  # "<" may begin "</answer>", or be a part of the answer
+        return text.startswith(end) or end.startswith(text)
+
+    def states_answer(self, text: str) -> bool:
+        """Whether a text has an answer field: a mark, a box or words that state an answer."""
+        if self.stated is not None:
+            return any(one.marked for one in self.stated(text))
+        return self.cues[0].strip() in text
+
+    def field_start(self, response: str) -> int:
+        """Character at which the answer field of a response begins; its length without one.
+
+        That is the first statement of the final answer, in any spelling the task calls the
+        same: a reader that sees a stated answer would only repeat it.
+        """
+        if self.stated is not None:
+            return field_start(self.stated(response), self.same, response)
+        place = response.rfind(self.cues[0].strip())
+        if place < 0 and (answer := self.extract(response)):
+            place = response.rfind(answer)
+        return len(response) if place < 0 else place

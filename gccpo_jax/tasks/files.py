@@ -11,12 +11,14 @@ import dataclasses
 import importlib
 import logging
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.json_rows import (
+    LFS,
     check_object,
     json_lines,
     optional_text,
@@ -25,7 +27,10 @@ from gccpo_jax.tasks.json_rows import (
 )
 
 SHAPE = '{"question": "...", "answer": "..."} with an optional "solution" and "id"'
-SUFFIXES = (".jsonl", ".json", ".parquet")
+PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
+SUFFIXES = (".parquet", *(kind + packed for kind in (".jsonl", ".json") for packed in PACKED))
+COLUMNS = ("question", "problem", "answer", "solution", "id")  # all that is read
+_SHARD = re.compile(r"(.*?)[-_.]?(\d+)(?:-of-(\d+))?")
 TFDS = "tfds:"
 
 
@@ -44,9 +49,10 @@ def read_records(path: str, split: str) -> list[Record]:
     """All records of a split.
 
     Args:
-        path: a JSON Lines or Parquet file (then `split` is not looked at), a
-            directory with a `train...` and a `test...` file (a Hugging Face data
-            set on disk), or `tfds:<name>` for tensorflow-datasets.
+        path: a JSON or Parquet file (then `split` is not looked at), a directory with
+            a `train...` and a `test...` file, or numbered shards of each (a Hugging
+            Face data set on disk), or `tfds:<name>` for tensorflow-datasets. JSON is an
+            object per line or one list, maybe compressed.
         split: "train" or "test".
 
     Raises:
@@ -71,7 +77,7 @@ def has_split(path: str, split: str) -> bool:
 
 
 def _candidates(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
-    return sorted(f for f in folder.rglob(f"{split}*") if f.suffix in SUFFIXES and f.is_file())
+    return sorted(f for f in folder.rglob(f"{split}*") if f.name.endswith(SUFFIXES) and f.is_file())
 
 
 def _files_of(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
@@ -85,14 +91,40 @@ def _files_of(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
     folders = sorted({str(file.parent) for file in files})
     if len(folders) > 1:
         raise UserError(f"{folder}: several data sets, choose one of {', '.join(folders)}")
+    _check_shards(folder, split, files)
     return files
+
+
+def _check_shards(folder: pathlib.Path, split: str, files: Sequence[pathlib.Path]) -> None:
+    """Raises UserError unless the files are one file, or all numbered shards of one data set."""
+    kinds, numbers, wholes = set(), [], set()
+    for file in files:
+        suffix = next(end for end in sorted(SUFFIXES, key=len)[::-1] if file.name.endswith(end))
+        found = _SHARD.fullmatch(file.name.removesuffix(suffix))
+        kinds.add((found[1] if found else file.name, suffix))
+        numbers.append(int(found[2]) if found else None)
+        wholes.add(int(found[3]) if found and found[3] else None)
+    names = ", ".join(file.name for file in files[:8])
+    if len(files) > 1 and (len(kinds) > 1 or None in numbers or len({*numbers}) < len(numbers)):
+        field = "data.path" if split == "train" else "data.eval_path"
+        raise UserError(
+            f"{folder}: several files for {split!r} that are not numbered shards of one: {names}; "
+            f"name one of them as {field}, or move the others"
+        )
+    if wholes != {None} and wholes != {len(files)}:
+        count = max(whole or 0 for whole in wholes)
+        raise UserError(f"{folder}: {len(files)} of {count} shards for {split!r}: {names}")
 
 
 def _read_file(file: pathlib.Path) -> list[Record]:
     if not file.is_file():
         raise UserError(f"{file}: no such file; give a .jsonl or .parquet file or a directory")
-    if file.suffix == ".parquet":
-        return _checked(_parquet_rows(file), str(file))
+    if file.suffix in (".csv", ".tsv"):
+        raise UserError(f"{file}: a table of text; write JSON Lines, {SHAPE}, or Parquet")
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        begin = opened.read(len(LFS))
+        if begin.startswith(b"PAR1") or (file.suffix == ".parquet" and begin != LFS):
+            return _checked(_parquet_rows(file), str(file))
     return [_record(*row) for row in json_lines(file, SHAPE)]
 
 
@@ -102,9 +134,18 @@ def _parquet_rows(file: pathlib.Path) -> Iterable[Mapping[str, Any]]:
     except ImportError as error:
         raise UserError(f"{file}: reading Parquet needs pyarrow (pip install pyarrow)") from error
     try:
-        return pyarrow.parquet.read_table(file).to_pylist()
+        source = pyarrow.parquet.ParquetFile(file)
+        names = source.schema_arrow.names
+        table = source.read(columns=[name for name in COLUMNS if name in names])
+        if "id" in table.column_names:  # of any type, dates too
+            at = table.column_names.index("id")
+            table = table.set_column(at, "id", table["id"].cast("string"))
+        rows = table.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file}: not a Parquet file ({error})") from error
+        raise UserError(f"{file}: not a Parquet file that can be read ({error})") from error
+    # A column that is not there is named beside all that are.
+    others = dict.fromkeys(name for name in names if name not in COLUMNS)
+    return [others | row for row in rows] if {"question", "answer"} - {*names} else rows
 
 
 def _tfds_rows(name: str, split: str) -> Iterable[Mapping[str, Any]]:
@@ -142,7 +183,7 @@ def _record(row: Any, where: str) -> Record:
         question=question_field(row, where, SHAPE),
         answer=text_field(row, "answer", where, SHAPE),
         solution=optional_text(row, "solution", where, SHAPE),
-        id=str(row.get("id") or where),
+        id=where if row.get("id") in (None, "") else str(row["id"]),
         where=where,
     )
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.answers import exact_integer, last_boxed, normalise_number
+from gccpo_jax.tasks.answers import boxes, exact_integer, normalise_number
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.files import Record, file_splits
+from gccpo_jax.tasks.numbers import integer_of, is_heading, last_number, number_of
 from gccpo_jax.tasks.rewrites import corrupt, rename
+from gccpo_jax.tasks.stated import Stated, final, prose, to_ascii
 
 INSTRUCTION = (
     "Solve it in numbered steps, one step a line. "
     'End with a last line "#### " and the answer as a plain number.'
 )
-_NUMBER = r"-?\$?[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?"
-_AFTER_MARK = re.compile(rf"\s*(?:\*+\s*)?({_NUMBER}|-\s[0-9]+)")
+_MARK = re.compile(r"#{4,}\s*([^\n]*)")
+_DIGIT = re.compile(r"\d")
 
 
 def gsm8k(path: str, eval_path: str = "", held_out: int = 200, chat: bool = True) -> Task:
@@ -38,6 +40,7 @@ def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:
         splits=splits,
         prompt=prompt,
         extract=extract,
+        stated=stated,
         verify=lambda item, response: exact_integer(item.answer, extract(response)),
         cues=("#### ", "The answer is "),
         ends=ends_number,
@@ -53,31 +56,68 @@ def prompt(item: Item) -> str:
 
 
 def extract(response: str) -> str | None:
-    """The final number: after the last `####`, else in the last box, else the last one.
+    """The final number, see `stated`.
 
     >>> extract("1. 3 apples\\n#### $1,200.00"), extract("so \\\\boxed{7}, 8"), extract("it is 9.")
     ('1200', '7', '9')
     """
-    _, mark, tail = response.rpartition("####")
-    if mark and (found := _AFTER_MARK.match(tail)):
-        return _plain(found[1])
-    if (boxed := last_boxed(response)) is not None and re.search(_NUMBER, boxed):
-        return _plain(re.findall(_NUMBER, boxed)[-1])
-    numbers = re.findall(_NUMBER, response)
-    return _plain(numbers[-1]) if numbers else None
+    return final(stated, response)
 
 
-def ends_number(piece: str) -> bool:
-    """Whether a number is over when this text follows it; a full stop alone ends it.
+def stated(response: str) -> Iterator[Stated]:
+    """Numbers that a response states: after `####`, else in boxes, else by "the answer is".
 
-    >>> [ends_number(piece) for piece in ("\\n", ".", " apples", "5", ",", ".5", "")]
-    [True, True, True, False, False, False, False]
+    The last one of the first kind that occurs is final; without any it is the response's last
+    number. What states several ("#### 5 or 6") states no one number, and a mark without any
+    says that there is none: neither falls back to the last number.
     """
-    return bool(piece) and not re.match(r"[0-9,]|\.[0-9]", piece)
+    known = False
+    mark = response.rfind("####")
+    if mark >= 0 and (number := integer_of(response, mark + 4)) is not None:
+        response = response[:mark].rstrip("#")
+        yield Stated(number, len(response))
+        known = True
+    for phrase, start in _phrases(response):
+        if _DIGIT.search(phrase):
+            yield Stated(number_of(phrase), start)
+            known = True
+    if known:
+        return
+    marks = [start for phrase, start in _after_marks(response) if not is_heading(phrase)]
+    if marks:
+        yield Stated(None, marks[0])
+    elif number := last_number(response):
+        yield Stated(*number, marked=False)
 
 
-def _plain(number: str) -> str:
-    return normalise_number(re.sub(r"[,$\s]", "", number))
+def _phrases(response: str) -> Iterator[tuple[str, int]]:
+    """What may state a number, and where it begins; the most binding kind first."""
+    for phrase, start in _after_marks(response):
+        if not is_heading(phrase):
+            yield phrase, start
+    yield from boxes(response)
+    for start, phrase in prose(response):
+        yield phrase, start
+
+
+def _after_marks(response: str) -> Iterator[tuple[str, int]]:
+    """The line behind each mark, and where the mark begins; the last first."""
+    if "####" in response:
+        for mark in reversed([*_MARK.finditer(response)]):
+            yield mark[1], mark.start()
+
+
+def ends_number(text: str) -> bool | None:
+    """Whether a number is over when this text follows it; None: what is next decides.
+
+    A full stop ends it unless a digit follows.
+
+    >>> [ends_number(text) for text in ("\\n", ".", ".\\n", " apples", "5", ",", ".5", "")]
+    [True, None, True, True, False, False, False, False]
+    """
+    if text == ".":
+        return None
+    return bool(text) and not re.match(r"[0-9,/^:]|\.[0-9]", text)
 
 
 def to_item(record: Record, number: int) -> Item:
@@ -85,7 +125,7 @@ def to_item(record: Record, number: int) -> Item:
     format, a solution whose last line is `#### ` and the number.
     """
     worked, mark, tail = record.answer.rpartition("####")
-    answer = normalise_number(tail if mark else record.answer)
+    answer = normalise_number(to_ascii(tail if mark else record.answer))
     if not re.fullmatch(r"-?[0-9]{1,18}", answer):
         raise UserError(
             f"{record.where}: 'answer' is {record.answer[-40:]!r}, not an integer; write a plain "

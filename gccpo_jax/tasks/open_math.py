@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 
-from gccpo_jax.tasks.answers import last_boxed
+from gccpo_jax.tasks.answers import boxes, last_boxed
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.checking.equality import open_math
 from gccpo_jax.tasks.files import Record, file_splits
 from gccpo_jax.tasks.rewrites import corrupt
+from gccpo_jax.tasks.stated import Stated, prose, to_ascii
 
 INSTRUCTION = (
     "Solve it step by step, one step a line. "
     "End with a last line that holds the final answer in \\boxed{}."
+)
+
+_SYMBOLS = {
+    "√": r"\sqrt ",
+    "∞": r"\infty ",
+    "π": r"\pi ",
+    "×": r"\times ",
+    "·": r"\cdot ",
+    "⋅": r"\cdot ",
+    "÷": r"\div ",
+    "≤": r"\le ",
+    "≥": r"\ge ",
+    "≠": r"\ne ",
+    "±": r"\pm ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∈": r"\in ",
+    "°": r"^\circ ",
+}
+_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|\w))")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,; ]|~)(?=\d{3}(?!\d))")
+_UNCLEAN = re.compile(r"[^\x00-\x7f]|[~`$]|\*\*|\\[,; ()\[\]d]|[.,;\s\\]\Z|\A\s")
+_WRAPPING = re.compile(
+    r"\A(?:\s|\*\*+|`+|\$+|\\[(\[]|\\displaystyle\b)+"
+    r"|(?:\s|\*\*+|`+|\$+|\\[)\]]|(?<![.\\])[.,;]|\\\\)+\Z"
 )
 
 
@@ -39,7 +67,8 @@ def of_splits(
         name="math",
         splits=splits,
         prompt=lambda item: f"{item.question}\n\n{INSTRUCTION}\n",
-        extract=last_boxed,
+        extract=extract,
+        stated=stated,
         verify=functools.partial(_verify, deadline_seconds),
         cues=("The answer is \\boxed{", "Final answer: \\boxed{"),
         same=functools.partial(_same, deadline_seconds),
@@ -49,13 +78,65 @@ def of_splits(
     )
 
 
+def extract(response: str) -> str | None:
+    """What the last box of a response holds, without what is no mathematics; None without a box.
+
+    >>> extract(r"so \\boxed{**5.**}"), extract("5")
+    ('5', None)
+    """
+    content = last_boxed(response)
+    return None if content is None else plain(content)
+
+
+def stated(response: str) -> Iterator[Stated]:
+    """Boxes of a response, the last one first, and then what sentences call the answer."""
+    boxed = False
+    for content, start in boxes(response):
+        yield Stated(plain(content), start)
+        boxed = True
+    if boxed:  # a sentence is not final, but a reader must not see it
+        for start, phrase in prose(response):
+            if answer := plain(phrase):
+                yield Stated(answer, start)
+
+
+def plain(answer: str) -> str:
+    """An answer without Markdown, the marks of a formula, or a sentence's end.
+
+    >>> [plain(text) for text in ("**5**", "$5.$", r"5~\\mathrm{cm}", "−5")]
+    ['5', '5', '5 \\\\mathrm{cm}', '-5']
+    """
+    if (answer.isalnum() and answer.isascii()) or not _UNCLEAN.search(answer):
+        return answer
+    if not answer.isascii():
+        answer = re.sub("[^\x00-\x7f]", _latex_of, _ROOT.sub(r"\\sqrt{\1\2}", answer))
+    answer = _GROUPED.sub("", answer).replace("~", " ")
+    while (bare := _WRAPPING.sub("", answer)) != answer:
+        answer = bare
+    return answer
+
+
+def _latex_of(found: re.Match) -> str:
+    """A character outside ASCII as LaTeX; itself where it is unknown."""
+    symbol = found[0]
+    if symbol in _SYMBOLS:
+        return _SYMBOLS[symbol]
+    digits = "".join(to_ascii(part) for part in unicodedata.normalize("NFKC", symbol))
+    if unicodedata.category(symbol) != "No" or not digits.strip("/").replace("/", "").isdigit():
+        return to_ascii(symbol)
+    above, bar, below = digits.partition("/")
+    if bar:
+        return f"\\frac{{{above}}}{{{below}}}"
+    return ("_" if "SUBSCRIPT" in unicodedata.name(symbol) else "^") + f"{{{digits}}}"
+
+
 def to_item(record: Record, number: int) -> Item:
     """An item of a record; `answer` is LaTeX, in a box or bare."""
-    answer = last_boxed(record.answer)
+    answer = extract(record.answer)
     return Item(
         id=number,
         question=record.question,
-        answer=record.answer if answer is None else answer,
+        answer=plain(record.answer) if answer is None else answer,
         solution=record.solution,
         meta={"id": record.id},
     )
@@ -66,7 +147,7 @@ def _same(deadline_seconds: float, one: str, other: str) -> bool:
 
 
 def _verify(deadline_seconds: float, item: Item, response: str) -> float | None:
-    answer = last_boxed(response)
+    answer = extract(response)
     if answer is None:
         return 0.0
     if answer == item.answer:

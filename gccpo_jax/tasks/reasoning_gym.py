@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import difflib
 import functools
+import logging
+import pickle
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.checking.child import Child
+from gccpo_jax.tasks.checking.user import ask, scorer_child
 from gccpo_jax.tasks.rewrites import corrupt
+from gccpo_jax.tasks.stated import Stated, final, prose
 
 INSTRUCTION = (
     "Solve it step by step, one step a line. "
     "End with the final answer between <answer> and </answer>."
 )
 MAX_CHARACTERS = 4000  # of an answer; a longer one scores 0 unread
+MEMORY_GIB = 4  # of the scorer's process
+_log = logging.getLogger(__name__)
 
 
 def reasoning_gym(
@@ -24,11 +34,13 @@ def reasoning_gym(
     held_out: int = 400,
     seed: int = 0,
     chat: bool = True,
+    deadline_seconds: float = 5.0,
     **options: Any,
 ) -> Task:
     """The task of one data set.
 
-    Scores are the data set's own, in [0, 1]; many give partial credit.
+    Scores are the data set's own, in [0, 1]; many give partial credit. Its scorer runs in a
+    child process: some hand an answer to a parser that evaluates it, and "9**9**9**9" never ends.
 
     Args:
         dataset: its name in reasoning-gym, for example "chain_sum".
@@ -37,6 +49,7 @@ def reasoning_gym(
             left out, so there may be fewer.
         seed: of the questions.
         chat: render the prompt with the tokenizer's chat template.
+        deadline_seconds: time for one score; past it the response is unscorable.
         **options: the data set's own, for example `min_terms=2`.
     """
     source = _create(dataset, train, seed, options)
@@ -56,7 +69,9 @@ def reasoning_gym(
         splits={"train": items, "id": held},
         prompt=lambda item: f"{item.question}\n\n{INSTRUCTION}\n",
         extract=extract,
-        verify=functools.partial(_verify, source),
+        stated=stated,
+        verify=functools.partial(_verify, _child(dataset, train, seed, options), deadline_seconds),
+        needs_gold=False,
         cues=("<answer>", "The final answer:\n<answer>"),
         terminator="</answer>",
         chat=chat,
@@ -70,9 +85,21 @@ def extract(response: str) -> str | None:
     >>> extract("so <answer> 12 </answer>"), extract("12")
     ('12', None)
     """
-    before, end, _ = response.rpartition("</answer>")
-    _, start, answer = before.rpartition("<answer>")
-    return answer.strip() if start and end else None
+    return final(stated, response)
+
+
+def stated(response: str) -> Iterator[Stated]:
+    """Answers between tags, the last one first, and then what sentences call the answer."""
+    tagged, end = False, len(response)
+    while (end := response.rfind("</answer>", 0, end)) >= 0:
+        start = response.rfind("<answer>", 0, end)
+        if start < 0:
+            break
+        yield Stated(response[start + len("<answer>") : end].strip(), start)
+        tagged, end = True, start
+    if tagged:  # a sentence is not final, but a reader must not see it
+        for start, phrase in prose(response):
+            yield Stated(phrase.strip(" *`"), start)
 
 
 def _create(dataset: str, size: int, seed: int, options: dict[str, Any]) -> Any:
@@ -101,19 +128,52 @@ def _create(dataset: str, size: int, seed: int, options: dict[str, Any]) -> Any:
 
 
 def _item(entry: dict[str, Any], number: int) -> Item:
+    gold = entry["answer"]  # some sets have none: their scorer judges a response alone
     return Item(
         id=number,
         question=entry["question"].strip(),
-        answer=str(entry["answer"]).strip(),
+        answer=(str(gold).strip() or None) if gold is not None else None,
         meta={"entry": entry},
     )
 
 
-def _verify(source: Any, item: Item, response: str) -> float:
+def _child(dataset: str, size: int, seed: int, options: dict[str, Any]) -> Child:
+    return scorer_child(
+        "gccpo_jax.tasks.reasoning_gym:scorer",
+        f"the scorer of reasoning_gym:{dataset}",
+        "reasoning-gym must import in a process of its own",
+        gib=MEMORY_GIB,
+        path=sys.path,
+        make=[dataset, size, seed, options],
+    )
+
+
+def scorer(
+    dataset: str, size: int, seed: int, options: dict[str, Any]
+) -> Callable[[str, str], float]:
+    """The data set's own scorer of an answer and a pickled entry; in the child process."""
+    source = _create(dataset, size, seed, options)
+
+    def score(answer: str, entry: str) -> float:
+        read = pickle.loads(base64.b64decode(entry))  # which the parent made
+        try:
+            return min(max(float(source.score_answer(answer=answer, entry=read)), 0.0), 1.0)
+        except MemoryError:
+            raise
+        except Exception:  # scorers parse what a policy wrote; what they cannot read is wrong
+            return 0.0
+
+    return score
+
+
+def _verify(child: Child, seconds: float, item: Item, response: str) -> float | None:
     answer = extract(response)
     if answer is None or len(answer) > MAX_CHARACTERS:
         return 0.0
+    entry = base64.b64encode(pickle.dumps(item.meta["entry"])).decode()
     try:
-        return float(source.score_answer(answer=answer, entry=item.meta["entry"]))
-    except Exception:  # scorers parse what a policy wrote; what they cannot read is wrong
-        return 0.0
+        return ask(child, [answer, entry], seconds)
+    except TimeoutError as error:
+        limits = f"deadline_seconds = {seconds:g}, {MEMORY_GIB} GiB"
+        _log.warning("%s, question %d: unscorable, %s (%s)", child.name, item.id, error, limits)
+        return None

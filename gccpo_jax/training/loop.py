@@ -18,7 +18,7 @@ from gccpo_jax.runtime.log import RunLog, timed
 from gccpo_jax.runtime.timing import traced
 from gccpo_jax.runtime.workdir import write_json, writing
 from gccpo_jax.sampling.questions import TrainBatches
-from gccpo_jax.training.evaluate import accuracy, evaluate_splits
+from gccpo_jax.training.evaluate import accuracy, evaluate_splits, in_words
 from gccpo_jax.training.run import Run
 from gccpo_jax.training.session import Session
 from gccpo_jax.types import Params
@@ -54,7 +54,7 @@ def run_steps(
 
 def evaluate_before(
     config: Config, session: Session, run: Run, workdir: pathlib.Path
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """The evaluation before training, kept for a run that resumes."""
     file = workdir / "before.json"
     if known := broadcast_json(lambda: json.loads(file.read_text()) if file.exists() else None):
@@ -65,7 +65,9 @@ def evaluate_before(
     return before
 
 
-def evaluate_when_due(config: Config, session: Session, run: Run, step: int) -> dict[str, float]:
+def evaluate_when_due(
+    config: Config, session: Session, run: Run, step: int
+) -> dict[str, float | None]:
     """Metrics `eval/<split>` where `eval.every` asks for them; the last step has its own."""
     if not config.eval.every or step % config.eval.every or step == config.steps:
         return {}
@@ -74,7 +76,9 @@ def evaluate_when_due(config: Config, session: Session, run: Run, step: int) -> 
     return {f"eval/{split}": value for split, value in found.items()}
 
 
-def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:
+def evaluate(
+    config: Config, session: Session, params: Params, log: RunLog
+) -> dict[str, float | None]:
     """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
     max_tokens = config.eval.max_tokens or config.sampling.max_tokens
     found = evaluate_splits(
@@ -85,7 +89,7 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
         max_tokens=max_tokens,
     )
     if config.eval.draws:
-        found[f"id_mean@{config.eval.draws}"] = accuracy(
+        measured = accuracy(
             session.solver,
             params,
             session.evaluation["id"],
@@ -95,7 +99,8 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
             batch=max(config.eval.batch // config.eval.draws, 1),
             max_tokens=max_tokens,
         )
-    log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
+        found |= measured.named(f"id_mean@{config.eval.draws}")
+    log.say(f"accuracy  {in_words(found)}")
     return found
 
 
@@ -105,7 +110,7 @@ def conclude(
     session: Session,
     run: Run,
     workdir: pathlib.Path,
-    before: dict[str, float],
+    before: dict[str, float | None],
 ) -> dict[str, Any]:
     """Evaluates the trained policy and writes what a finished run leaves; the summary."""
     after = evaluate(config, session, run.state.params, run.log)
@@ -116,7 +121,7 @@ def conclude(
 
 
 def best_checkpoint(
-    config: Config, run: Run, workdir: pathlib.Path, after: float
+    config: Config, run: Run, workdir: pathlib.Path, after: float | None
 ) -> dict[str, Any] | None:
     """The best whole checkpoint, logged and for the summary; `after`: accuracy of the last one."""
     accuracies = run.checkpoints.accuracies() | {config.steps: after}

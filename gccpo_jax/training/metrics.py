@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from gccpo_jax.sampling.traces import Traces
 
 
-def sampling_metrics(sampled: Traces) -> dict[str, float]:
-    """Accuracy, share of groups with contrast, entropy (nats per token), lengths (tokens)."""
+def sampling_metrics(sampled: Traces) -> dict[str, float | None]:
+    """Accuracy, share of groups with contrast, entropy (nats per token), lengths (tokens).
+
+    Accuracy is of the scorable responses, None without any; `unscorable` is the share of others.
+    """
     outcome, scorable, rollout = sampled.outcome, sampled.scorable, sampled.rollout
     best = np.where(scorable, outcome, -np.inf).max(1)
     worst = np.where(scorable, outcome, np.inf).min(1)
     return {
-        "accuracy": _mean(outcome, scorable),
+        "accuracy": _mean(outcome, scorable) if scorable.any() else None,
         "unscorable": float(1 - scorable.mean()),
         "contrast": float((best > worst).mean()),
         "entropy": float(to_host(rollout.entropy).sum() / sampled.lengths.sum()),

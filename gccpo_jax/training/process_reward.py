@@ -4,12 +4,14 @@
 
 Its scores become one more stream of token advantages, GRPO's process supervision
 (`process_supervision.process_supervision`), beside the outcome's or the step credit's; or they
-choose which trajectories of a group train (PROF, `process_supervision.curate`).
+choose which trajectories of a group train (PROF, `process_supervision.curate`). A run's judge
+works in a child process with a deadline (`tasks.checking.user.load_process`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -27,9 +29,12 @@ from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.steps import find_steps
+from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Array, Spans
 
+_log = logging.getLogger(__name__)
 Judge = Callable[[str, Sequence[str]], Sequence[float]]
+"""It raises TimeoutError where it was lost over the steps, see `user.load_process`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +100,11 @@ def judged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores [B, G, E] of the steps, and which of them were judged.
 
+    A trajectory over which the judge was lost is not judged.
+
     Raises:
-      UserError: the judge returns another number of scores than steps, or no finite numbers.
+      UserError: the judge raises, or returns another number of scores than steps, or no finite
+        numbers.
     """
     start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
     mask = exists & traces.scorable[..., None]
@@ -108,14 +116,29 @@ def judged(
             steps = step_texts(
                 solver.tokenizer, traces.tokens[b, g], start[b, g][own], end[b, g][own]
             )
-            score[g, own] = _checked(judge(item.question, steps), len(steps), item.id)
+            score[g, own] = _asked(judge, item, steps)
         return score
 
-    return divided(of_question, len(mask)), mask
+    score = divided(of_question, len(mask))
+    return np.nan_to_num(score), mask & ~np.isnan(score)
 
 
-def _checked(found: Sequence[float], count: int, question: int) -> np.ndarray:
-    where = f"config.reward.process: for question {question} with {count} steps"
+def _asked(judge: Judge, item: Item, steps: Sequence[str]) -> np.ndarray:
+    """Scores of the steps, NaN where the judge was lost over them."""
+    where = f"config.reward.process: for question {item.id} with {len(steps)} steps"
+    try:
+        found = judge(item.question, steps)
+    except TimeoutError as error:
+        _log.warning("%s: not judged, %s", where, error)
+        return np.full(len(steps), np.nan)
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(
+            f"{where}: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from error
+    return _checked(found, len(steps), where)
+
+
+def _checked(found: Sequence[float], count: int, where: str) -> np.ndarray:
     try:
         scores = np.asarray(found, np.float64)
     except (TypeError, ValueError) as error:

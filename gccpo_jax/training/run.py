@@ -33,6 +33,7 @@ from gccpo_jax.runtime.workdir import write_json, writing
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.bad_updates import explain_skip
+from gccpo_jax.training.evaluate import UNSCORABLE, percent
 from gccpo_jax.training.metrics import alarms
 from gccpo_jax.training.session import Session
 from gccpo_jax.types import Params, TrainState, UpdateBatch
@@ -120,7 +121,9 @@ class Run:
             )
             broadcast_json(lambda: write_json(workdir / "summary.json", summary))
         for split, value in summary["after"].items():
-            self.log.say(f"{split:>20}  {summary['before'][split]:6.1%} -> {value:6.1%}")
+            before, after = percent(summary["before"].get(split)), percent(value)
+            if value or not split.endswith(UNSCORABLE):
+                self.log.say(f"{split:>20}  {before:>6} -> {after:>6}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
         return summary
 
@@ -208,8 +211,11 @@ def headline(metrics: dict[str, Any]) -> str:
     """The few numbers worth watching."""
     shown = {"loss": ".4f", "accuracy": ".2f", "D_abs": ".2f", "R": ".2f", "kl": ".4f"}
     shown |= {"length": ".0f", "step_seconds": ".2f"}
+    if metrics.get("unscorable"):  # beside the accuracy that it is not in
+        shown = {"loss": ".4f", "accuracy": ".2f", "unscorable": ".1%"} | shown
     return "  ".join(
-        f"{key.removesuffix('_seconds')} {metrics[key]:{form}}"
+        f"{key.removesuffix('_seconds')} "
+        + ("--" if metrics[key] is None else f"{metrics[key]:{form}}")
         for key, form in shown.items()
         if key in metrics
     )

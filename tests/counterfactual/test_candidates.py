@@ -49,7 +49,7 @@ def test_the_answer_field_begins_at_the_last_cue(tokenizer, text, before):
 
 
 def test_without_a_cue_the_field_begins_at_the_last_mention_of_the_answer(tokenizer):
-    bare = dataclasses.replace(TASK, extract=lambda text: "5")
+    bare = dataclasses.replace(TASK, extract=lambda text: "5", stated=None)
     text = "Leo has 5 pens\nLeo 2 + 3 = 5 pens"
     start = candidates.answer_start(bare, tokenizer, ids(tokenizer, text), text)
     assert start == len(tokenizer.encode("Leo has 5 pens\nLeo 2 + 3 ="))

@@ -1,10 +1,20 @@
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gccpo_jax.counterfactual.readout import read_scored
-from tests.helpers import oracles, toy
+from gccpo_jax.policy.tokenizer import load_tokenizer
+from gccpo_jax.sampling.solver import make_solver
+from gccpo_jax.tasks import bare_task
+from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
+from gccpo_jax.types import AnswerField
+from tests.helpers import bigram, oracles, toy
 from tests.helpers.answers import ANSWERS, CUE, TEXT, candidates, field
 
 read = jax.jit(read_scored, static_argnums=0)
@@ -88,3 +98,72 @@ def test_templates_are_averaged():
 def test_without_a_candidate_the_law_cannot_be_read():
     law = law_of([], rows=2)
     np.testing.assert_array_equal(law, [0, 0, 1])
+
+
+EOS, LINE, THREE, FIVE, STOP = range(5)  # tokens of numbers; the others are words
+NUMBERS = [[THREE], [FIVE], [THREE, FIVE], [THREE, STOP, FIVE], [THREE, STOP, THREE, FIVE]]
+PAUSED = AnswerField(
+    cues=(jnp.array([LINE]),),
+    ends=jnp.arange(bigram.V) % 5 < 2,  # the end, a new line and words but no full stop
+    pause=jnp.int32(STOP),
+    ends_after=~jnp.isin(jnp.arange(bigram.V), jnp.array([THREE, FIVE])),
+)
+read_paused = jax.jit(partial(read_scored, bigram.POLICY))
+
+
+def law_of_numbers(table, asked, width=4):
+    """Under a policy whose next token depends on the last one, by `table` [V, V] of logits."""
+    params = {"after": jnp.asarray(table, jnp.float32), "place": jnp.zeros(bigram.V)}
+    return np.asarray(read_paused(params, (), 0, asked, candidates(NUMBERS, width=width)))
+
+
+@pytest.mark.parametrize("width", [4, 5])
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.1, 30))
+@settings(max_examples=40, deadline=None)
+def test_probabilities_of_numbers_add_up_to_1_at_most(width, seed, scale):
+    """A full stop ends a number unless a digit follows: each text counts for one answer."""
+    table = np.random.default_rng(seed).normal(0, scale, (bigram.V, bigram.V))
+    law = law_of_numbers(table, PAUSED, width)
+    following = np.exp(table - np.logaddexp.reduce(table, axis=1, keepdims=True))
+    ends, after = np.asarray(PAUSED.ends), np.asarray(PAUSED.ends_after)
+
+    def by_hand(number):
+        begun = np.prod([following[a, b] for a, b in zip([LINE, *number], number, strict=False)])
+        stopped = following[number[-1], STOP] * following[STOP][after].sum()
+        return begun * (following[number[-1]][ends].sum() + stopped)
+
+    np.testing.assert_allclose(law[:-1], [by_hand(number) for number in NUMBERS], atol=2e-5)
+    assert law[:-1].sum() <= 1 + 1e-5
+
+
+def test_a_policy_that_is_certain_of_a_fraction_gives_its_whole_part_nothing():
+    table = np.zeros((bigram.V, bigram.V))
+    for last, token in [(LINE, THREE), (THREE, STOP), (STOP, FIVE), (FIVE, EOS)]:
+        table[last, token] = 50.0
+    np.testing.assert_allclose(law_of_numbers(table, PAUSED), [0, 0, 0, 1, 0, 0], atol=1e-6)
+    at_once = AnswerField(PAUSED.cues, PAUSED.ends | (jnp.arange(bigram.V) == STOP))
+    assert law_of_numbers(table, at_once)[:-1].sum() == pytest.approx(2)  # what there was before
+
+
+def test_a_full_stop_at_the_end_ends_a_number():
+    table = np.zeros((bigram.V, bigram.V))
+    for last, token in [(LINE, THREE), (THREE, STOP), (STOP, 6)]:
+        table[last, token] = 50.0
+    np.testing.assert_allclose(law_of_numbers(table, PAUSED), [1, 0, 0, 0, 0, 0], atol=1e-6)
+
+
+def test_what_pauses_an_answer_is_found_in_the_vocabulary(tmp_path):
+    tokenizer = load_tokenizer(make_tokenizer(tmp_path))
+    task = dataclasses.replace(bare_task("chain"), ends=bare_task("gsm8k").ends)
+    asked = make_solver(dataclasses.replace(bigram.POLICY, vocab_size=100), task, tokenizer).field
+    piece = {text: tokenizer.encode(text)[0] for text in (".", "3", "\n", "pens")}
+    assert int(asked.pause) == piece["."]
+    for text, at_once, after in [(".", False, True), ("3", False, False), ("\n", True, True)]:
+        ends = bool(asked.ends[piece[text]]), bool(asked.ends_after[piece[text]])
+        assert ends == (at_once, after), text
+    assert (
+        make_solver(
+            dataclasses.replace(bigram.POLICY, vocab_size=100), bare_task("chain"), tokenizer
+        ).field.pause
+        is None
+    )

@@ -1,16 +1,21 @@
 """Trajectories in other words: on the host, of the chain suite's worked solutions."""
 
 import dataclasses
+import re
 import types
+from functools import partial
 
 import numpy as np
 import pytest
 
 from gccpo_jax.counterfactual.places import Places
-from gccpo_jax.counterfactual.rewritten import rewritten
+from gccpo_jax.counterfactual.rewritten import _of_group, rewritten
 from gccpo_jax.policy.tokenizer import load_tokenizer
+from gccpo_jax.tasks import bare_task
+from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
+from gccpo_jax.tasks.rewrites import WOMEN
 from gccpo_jax.types import Spans
 
 TASK = chain(ChainConfig(train=3, id=3, ood=3))
@@ -83,10 +88,46 @@ def test_a_question_is_rewritten_alike_for_its_group_and_otherwise_at_another_st
 
 def test_a_trajectory_that_is_not_rewritten_alike_is_left_out(tokenizer):
     def moody(item, steps, rng):
-        question, lines = TASK.surface(item, steps, rng)
+        question, lines = TASK.number(item, steps, rng)
         return (dataclasses.replace(question, question="?") if steps else question), lines
 
-    assert not variants(tokenizer, dataclasses.replace(TASK, surface=moody)).exists.any()
+    task = dataclasses.replace(TASK, number=moody)
+    assert not variants(tokenizer, task, "number").exists.any()
+
+
+def test_a_name_becomes_the_same_one_in_all_siblings():
+    """Whoever else a sibling mentions; and nobody becomes somebody that one of them mentions."""
+    item = Item(id=7, question="Alice and Tom have 3 pens. How many?", answer="3")
+    texts = [
+        ["Alice has 2.\n", "Tom has 1.\n"],
+        [],
+        [f"{name} asks Alice.\n" for name in WOMEN[:-3] if name != "Alice"],
+        ["Emma and Alice wait for Tom.\n"],
+    ]
+    for seed in range(20):
+        draw = partial(np.random.default_rng, seed)
+        question, lines = _of_group(bare_task("gsm8k"), "surface", item, texts, draw)
+        alice, tom = re.match(r"(\w+) and (\w+) have", question.question).groups()
+        assert lines[0] == [f"{alice} has 2.\n", f"{tom} has 1.\n"] and lines[1] == []
+        assert all(line.endswith(f" asks {alice}.\n") for line in lines[2])
+        assert lines[3][0].endswith(f"and {alice} wait for {tom}.\n")
+        assert alice in WOMEN[-3:] and tom != "Tom"
+
+
+def test_words_and_numbers_are_drawn_apart(tokenizer):
+    drawn = {}
+
+    def drawing(how):
+        def rewrite(item, steps, rng):
+            drawn.setdefault(how, []).append(int(rng.integers(2**62)))
+            return item, list(steps)
+
+        return rewrite
+
+    for how in ("surface", "number"):
+        variants(tokenizer, dataclasses.replace(TASK, **{how: drawing(how)}), how)
+    assert len({*drawn["surface"]}) == 6 == len({*drawn["number"]})
+    assert not {*drawn["surface"]} & {*drawn["number"]}
 
 
 def test_variants_that_do_not_fit_or_do_not_exist_are_marked(tokenizer):

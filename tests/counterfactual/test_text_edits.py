@@ -15,6 +15,7 @@ from gccpo_jax.reward.arms import Edits, Family
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.sites import replaced
 from gccpo_jax.sampling.traces import encode_responses
+from gccpo_jax.tasks import bare_task
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.rewrites import corrupt
 from gccpo_jax.types import Segment, Spans
@@ -95,6 +96,20 @@ class Letters:
         return "".join(chr(i) for i in ids if i)
 
 
+@pytest.mark.parametrize(
+    "step, stated",
+    [
+        ("Ana 3 + 4 = 7 pens", "7"),
+        ("so it costs $1,200.00.", "1200"),
+        ("so it is 1/2", "1/2"),
+        ("at 10:30", "at 10:30"),
+        ("3 cm^2", "3"),
+    ],
+)
+def test_a_claim_is_a_whole_number(step, stated):
+    assert text_edits.claim(step) == stated
+
+
 def arms_of(texts, width=16):
     """Edits [1, 1, 1, P, W] of one step."""
     lists = {(0, 0, 0, p): Letters().encode(text) for p, text in enumerate(texts)}
@@ -115,6 +130,16 @@ def test_equivalents_state_the_same_and_are_at_least_two(own, resampled, kept):
     assert found.family is Family.NUISANCE
     assert found.usable[0, 0, 0].tolist() == [bool(x) for x in kept]
     assert text_edits.kept_fraction(found, np.ones((1, 1, 1), bool)) == pytest.approx(np.mean(kept))
+
+
+@pytest.mark.parametrize(
+    "task, answer", [("gsm8k", "#### 7"), ("gsm8k", "The answer is 7."), ("math", "so \\boxed{7}")]
+)
+def test_an_arm_has_no_answer_field(task, answer):
+    arms = arms_of(["4 + 3 = 7", answer, "it is 7"])
+    found = text_edits.equivalent(Letters(), arms, arms_of(["3 + 4 = 7"]), bare_task(task))
+    stated = text_edits.claim(answer) == "7"  # it states the same, and yet it is none
+    assert found.usable[0, 0, 0].tolist() == [True, False, True] and stated
 
 
 def corrupted(text, seed, arms=3):

@@ -49,3 +49,17 @@ NUMBER = 3.0
 def lengths_judge(question, steps):
     """Longer steps are better, and the question counts."""
     return [len(step) + len(question) for step in steps]
+
+
+def judge_that_fails(question, steps):
+    """Does not know one question, and never ends over a response of two steps."""
+    while len(steps) == 2:
+        pass
+    return [{"q": 0.5}[question]] * len(steps)
+
+
+def as_numpy(question, gold, response):
+    """A score as NumPy has it: of the type that the response names."""
+    import numpy as np
+
+    return {"float": np.float32(0.5), "bool": np.bool_(True), "array": np.array(0.25)}[response]

@@ -30,6 +30,14 @@ from gccpo_jax.tasks.arithmetic import score
         ("-3 + 5 = 2", 1.0),
         ("2 - 5 = -3", 1.0),
         ("#### 7", 0.5),
+        ("1,200 + 3 = 1,203", 1.0),
+        ("$1,200 * 2 = $2,400.00", 1.0),
+        ("1,200 + 3 = 1,204", 0.0),
+        ("2^3 * 4 = 32", 0.5),  # what it would read is a part of more
+        ("a - 3 + 4 = 1", 0.5),
+        ("6 * 2 = 24 / 2", 0.5),
+        ("2 − 5 = −3", 1.0),
+        ("for max 3 + 4 = 7", 1.0),
     ],
 )
 def test_equations(step, expected):

@@ -68,6 +68,11 @@ def test_original_format_becomes_numbered_steps(tmp_path):
     assert item.solution == "1. She has 3+4=7 pens.\n2. That is $1,007.\n#### 1007"
 
 
+def test_a_gold_answer_may_have_a_minus_sign_of_its_own(tmp_path):
+    path = write(tmp_path / "a.jsonl", *rows(9), {**GOOD, "answer": "so\n#### −1,007"})
+    assert gsm8k(path, held_out=1).splits["id"][0].answer == "-1007"
+
+
 def test_prompt_says_how_to_answer(tmp_path):
     path = write(tmp_path / "a.jsonl", *rows(10))
     task = gsm8k(path)
@@ -239,7 +244,7 @@ def test_no_name_is_on_both_lists():
 def test_boxes_nest():
     assert last_boxed(r"\boxed{\frac{1}{2}} and \boxed {\{1, 2\}}") == r"\{1, 2\}"
     assert last_boxed(r"\boxed{7} \boxed{8") == "7"
-    assert last_boxed(r"\fbox{7}") is None
+    assert last_boxed(r"\fbox{7} or $\boxed 8$.") == "8" and last_boxed(r"\boxed to") is None
 
 
 def test_math_compares_by_value(tmp_path):

@@ -1,11 +1,15 @@
 """Data sets of reasoning-gym: splits, scores, names."""
 
+import dataclasses
 import re
+import time
 
+import numpy as np
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks import load_task
+from gccpo_jax.sampling.outcomes import outcomes
+from gccpo_jax.tasks import load_task, reasoning_gym
 from gccpo_jax.tasks.reasoning_gym import extract
 
 pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
@@ -62,6 +66,41 @@ def test_mistakes_are_named(name, options, message):
 )
 def test_extraction(response, answer):
     assert extract(response) == answer
+
+
+def test_an_answer_over_which_the_scorer_never_ends_is_unscorable(caplog):
+    task = load_task("reasoning_gym:countdown", train=3, held_out=3, deadline_seconds=1.0)
+    item = task.splits["train"][0]
+    right = f"<answer>{item.answer}</answer>"
+    assert task.verify(item, right) == 1.0  # the scorer's process has started
+    begin = time.monotonic()
+    assert task.verify(item, "<answer>9**9**9**9</answer>") is None
+    assert time.monotonic() - begin < 5
+    assert "question 0: unscorable, it was too slow" in caplog.text
+    assert task.verify(item, right) == 1.0
+
+
+def test_a_question_without_a_gold_answer_has_none_and_is_scored_all_the_same():
+    source = {"question": " q ", "metadata": {}}
+    found = [reasoning_gym._item({**source, "answer": gold}, 0).answer for gold in (None, " ", 7)]
+    assert found == [None, None, "7"]
+    task = load_task("reasoning_gym:chain_sum", train=3, held_out=3)
+    item = dataclasses.replace(task.splits["train"][0], answer=None)
+    right = f"<answer>{task.splits['train'][0].answer}</answer>"
+    assert outcomes(task, [item], np.array([[right, "1"]], object)).tolist() == [[1.0, 0.0]]
+    closed = dataclasses.replace(task, needs_gold=True)
+    assert np.isnan(outcomes(closed, [item], np.array([[right]], object))).all()
+
+
+def test_readers_stop_at_the_first_tag_of_the_final_answer():
+    task = load_task("reasoning_gym:chain_sum", train=3, held_out=3)
+    places = [
+        ("a <answer>7</answer> b <answer>7</answer>", 2),
+        ("a <answer>6</answer> b <answer>7</answer>", 23),
+        ("The answer is **7**.\n3 + 4\n<answer>7</answer>", 0),
+        ("<answer>7", 9),
+    ]
+    assert [task.field_start(text) for text, _ in places] == [place for _, place in places]
 
 
 def test_hostile_answers_score_0():

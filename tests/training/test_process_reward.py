@@ -9,7 +9,7 @@ import pytest
 from gccpo_jax import train
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.checking.user import load_function
+from gccpo_jax.tasks.checking.user import load_function, load_process
 from gccpo_jax.training.process_reward import curated, judge_steps, judged_advantage
 from tests.helpers import oracles_advantages as oracle
 from tests.helpers.runs import metrics, small
@@ -102,6 +102,19 @@ def test_the_filter_keeps_what_fits_its_outcome_and_balances():
     # The unscorable one goes first, then the right ones whose steps look worst.
     np.testing.assert_array_equal(kept, [[True, False, False, True, True, False]])
     np.testing.assert_array_equal(curated(judged, traces, keep=5), ~np.isnan(outcome))
+
+
+def test_what_a_judge_raises_is_named_and_where_it_is_lost_nothing_is_judged(caplog):
+    solver, traces = batch([[1, 0], [1, np.nan]])
+    limits = SegmentationConfig(max_steps=4, min_tokens=1)
+    judge = load_process("tests.helpers.verifiers:judge_that_fails", seconds=1.0)
+    with pytest.raises(UserError, match="question 8 with 1 steps: KeyError: 'qq'"):
+        judge_steps(solver, limits, traces, judge)
+    assert "question 7 with 2 steps: not judged, it was too slow" in caplog.text
+    traces.scorable[1] = False
+    judged = judge_steps(solver, limits, traces, judge)
+    assert judged.mask.sum(-1).tolist() == [[0, 3], [0, 0]] and judged.mean == 0.5
+    assert not np.asarray(judged_advantage(judged, TOKENS.shape[-1]))[0, 0].any()
 
 
 @pytest.mark.slow

@@ -208,6 +208,27 @@ def test_t3_intervening_later_changes_nothing_before(model, solved):
     assert np.any(after != before)
 
 
+def test_an_answer_first_and_decoration_after_it_change_no_law(model, items, solved):
+    """The hack "answer first": a policy that follows its first line would be read as certain."""
+    wrong = [str(int(item.answer) + 3) for item in items]
+    rows = [[f"#### {n}", "So let us go on .", f"#### {n}"] for n in wrong]
+    traces, spans = given(model, items, rows)
+    seen, found, answers = seen_by(model, traces), *solved[2:]
+    index = [answers[b].index(n) for b, n in enumerate(wrong)]
+    cut_spans = Places(spans, spans, starts_of(seen)).read_spans
+
+    def laws(spans):
+        law, _ = latent_laws(
+            model.solver.policy, model.params, *seen.cache, spans, traces.keys,
+            model.solver.field, found, jnp.float32(0), arms=0,
+        )  # fmt: skip
+        return np.asarray(law)[np.arange(len(rows)), 0, :3, index]  # of it, after each step
+
+    before, followed = laws(cut_spans), laws(spans)
+    assert (followed[:, 0] - before[:, 0]).max() > 0.3, "the policy follows what it wrote"
+    np.testing.assert_array_equal(before, before[:, :1].repeat(3, axis=1))
+
+
 def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
     """Below the 95th percentile of known-null edits (other words, same numbers)."""
     traces, spans, found, answers = solved

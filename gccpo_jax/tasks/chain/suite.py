@@ -87,6 +87,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         splits=_splits(config, law),
         prompt=_prompt,
         extract=text.extract,
+        stated=text.stated,
         verify=_verify,
         surface=functools.partial(_surface, config.max_value),
         corrupt=corrupt,

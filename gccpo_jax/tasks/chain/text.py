@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from gccpo_jax.tasks.chain.problem import Problem
+from gccpo_jax.tasks.numbers import integer_of, number_of
+from gccpo_jax.tasks.stated import Stated, final
 
 NAMES = tuple("Ana Ben Cora Dan Eva Finn Gia Hugo Ines Jon Kira Leo".split())
 THINGS = tuple("pens cups hats keys coins books cards stamps shells balls nuts rings".split())
@@ -27,6 +30,7 @@ NEW_VERBS = tuple("drags pushes rolls ships".split())
 CODES = tuple("kilo fox lima echo nova papa oscar tango zulu golf".split())
 FILLERS = ("So let us go on .", "Now we count .")
 ANSWER = "####"
+_INTEGER = re.compile(r"-?[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,9 +172,19 @@ def extract(response: str) -> str | None:
     >>> extract("Ana 3 + 4 = 7 pens\\n#### 007"), extract("#### - 3"), extract("7")
     ('7', '-3', None)
     """
-    _, mark, tail = response.rpartition(ANSWER)
-    found = re.match(r"\s*(-?)\s?([0-9]{1,18})", tail)
-    return str(int(found[1] + found[2])) if mark and found else None
+    return final(stated, response)
+
+
+def stated(response: str) -> Iterator[Stated]:
+    """What stands behind each `####`, the last one first; see `number_of` for what a number is."""
+    end = len(response)
+    while (start := response.rfind(ANSWER, 0, end)) >= 0:
+        found = integer_of(response, start + len(ANSWER))
+        if found is None:
+            line = response[start + len(ANSWER) : end].lstrip().partition("\n")[0]
+            found = number_of(line)
+        yield Stated(found if found and _INTEGER.fullmatch(found) else None, start)
+        end = start
 
 
 def decorate(

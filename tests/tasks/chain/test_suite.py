@@ -207,7 +207,10 @@ def test_direct_solutions_state_the_answer_alone_in_one_wording():
         ("3 + 4 = 7", None),
         ("#### pens", None),
         ("#### 5\n####", None),
-        ("#### " + "9" * 40, "9" * 18),
+        ("#### " + "9" * 40, "9" * 40),
+        ("#### 3 + 4 = 7", "7"),
+        ("#### 3 or 4", None),
+        ("#### 1.5", None),
         ("", None),
     ],
 )

@@ -46,6 +46,12 @@ def test_what_it_does_wrong_is_named(name, message):
         task.verify(ITEM, "x")
 
 
+def test_numbers_of_numpy_are_numbers():
+    task = with_verifier(TASK, "tests.helpers.verifiers:as_numpy")
+    scores = [task.verify(ITEM, name) for name in ("float", "bool", "array")]
+    assert scores == [0.5, 1.0, 0.25]
+
+
 @pytest.mark.parametrize("response", ["sleep", "loop", "crash", "exit", "memory"])
 def test_a_response_over_which_it_is_lost_is_unscorable(response, caplog):
     task = with_verifier(TASK, "tests.helpers.verifiers:lost", seconds=1.0, gib=1.0)
