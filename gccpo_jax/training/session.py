@@ -12,6 +12,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.chat_template import DATE, Template
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.sharding import keep_compilations
@@ -51,12 +52,13 @@ def open_session(config: Config) -> tuple[Session, Params]:
         start = jax.jit(model.init, static_argnums=0, out_shardings=_shardings(mesh, arch))
         params = start(arch, jax.random.key(config.seed))
     else:
-        tokenizer = load_tokenizer(config.policy.path)
+        tokenizer = load_tokenizer(config.policy.path, template_of(config))
         arch, params = weights.load(
             config.policy.path, config.policy.dtype or None, partial(_shardings, mesh)
         )
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
+    _check_template(config, task, tokenizer)
     policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
     solver = make_solver(policy, task, tokenizer, config.mesh.data * config.mesh.fsdp)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
@@ -73,6 +75,21 @@ def open_session(config: Config) -> tuple[Session, Params]:
         },
     )
     return session, params
+
+
+def template_of(config: Config) -> Template:
+    """What chat templates are rendered with in this run."""
+    return Template(config.data.template, config.data.date)
+
+
+def _check_template(config: Config, task: Task, tokenizer: Tokenizer) -> None:
+    if task.chat and tokenizer.backend.chat_template:
+        tokenizer.template.check(tokenizer.backend, task.system)
+    elif tokenizer.template != Template():
+        raise UserError(
+            f"config.data.template = {config.data.template}, date = {config.data.date!r}: prompts "
+            f"of task {task.name!r} have no chat template here; leave them at {{}} and {DATE!r}"
+        )
 
 
 def open_task(config: Config) -> Task:
