@@ -59,7 +59,8 @@ def open_session(config: Config) -> tuple[Session, Params]:
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
     _check_template(config, task, tokenizer)
-    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
+    spare = tokenizer.spare_rows(arch.vocab_size)
+    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute, spare)
     solver = make_solver(policy, task, tokenizer, config.mesh.data * config.mesh.fsdp)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
