@@ -80,6 +80,7 @@ def open_model(
     arch, params = weights.load(name, dtype, shardings)
     check_vocab(arch, tokenizer)
     chosen = bare_task(task) if isinstance(task, str) else task
+    tokenizer.template.check(tokenizer.backend, chosen.chat, chosen.system)
     spare = tokenizer.spare_rows(arch.vocab_size)
     solver = make_solver(model.make_policy(arch, spare=spare), chosen, tokenizer)
     return Model(solver, params, arch.max_positions)

@@ -67,12 +67,21 @@ class Template:
             )
         return dated
 
-    def check(self, backend: Any, system: str | None) -> None:
+    def check(self, backend: Any, chat: bool, system: str | None) -> None:
         """Renders each argument both ways: one that changes nothing is not read.
 
+        Args:
+          backend: of the tokenizer. chat, system: of the task.
         Raises:
-          UserError: an argument that the template does not read, or that is not the template's.
+          UserError: an argument or a date that no prompt depends on, or that is not a template's.
         """
+        if not (chat and backend.chat_template):
+            if self != Template():
+                raise UserError(
+                    f"config.data.template = {dict(self.arguments)}, date = {self.date!r}: prompts "
+                    f"of this task and model have no chat template; leave them at {{}} and {DATE!r}"
+                )
+            return
         for name, value in self.arguments.items():  # before one of them spoils a rendering
             if name in _RESERVED or not name.isidentifier():
                 raise UserError(

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from gccpo_jax.policy.arch import Arch, Llama3Rope
@@ -185,11 +186,12 @@ def make_policy(
         found = jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
         return allowed(found)
 
+    has_token = np.ones(arch.vocab_size, bool)
+    for first, end in spare:
+        has_token[first:end] = False
+
     def allowed(logits: Array) -> Array:  # [..., V]
-        ids = jnp.arange(arch.vocab_size)
-        for first, end in spare:
-            logits = jnp.where((first <= ids) & (ids < end), EXCLUDED, logits)
-        return logits
+        return jnp.where(has_token, logits, EXCLUDED) if spare else logits
 
     return Policy(encode, logits, arch.vocab_size, _decoder(arch, mesh, narrow))
 

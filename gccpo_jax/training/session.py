@@ -12,7 +12,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
-from gccpo_jax.policy.chat_template import DATE, Template
+from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.sharding import keep_compilations
@@ -47,7 +47,7 @@ def open_session(config: Config) -> tuple[Session, Params]:
     keep_compilations()
     task = open_task(config)
     if config.policy.init == "scratch":
-        tokenizer = _chain_tokenizer(task)
+        tokenizer = dataclasses.replace(_chain_tokenizer(task), template=template_of(config))
         arch = _scratch_arch(config, tokenizer)
         start = jax.jit(model.init, static_argnums=0, out_shardings=_shardings(mesh, arch))
         params = start(arch, jax.random.key(config.seed))
@@ -58,7 +58,7 @@ def open_session(config: Config) -> tuple[Session, Params]:
         )
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
-    _check_template(config, task, tokenizer)
+    tokenizer.template.check(tokenizer.backend, task.chat, task.system)
     spare = tokenizer.spare_rows(arch.vocab_size)
     policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute, spare)
     solver = make_solver(policy, task, tokenizer, config.mesh.data * config.mesh.fsdp)
@@ -81,16 +81,6 @@ def open_session(config: Config) -> tuple[Session, Params]:
 def template_of(config: Config) -> Template:
     """What chat templates are rendered with in this run."""
     return Template(config.data.template, config.data.date)
-
-
-def _check_template(config: Config, task: Task, tokenizer: Tokenizer) -> None:
-    if task.chat and tokenizer.backend.chat_template:
-        tokenizer.template.check(tokenizer.backend, task.system)
-    elif tokenizer.template != Template():
-        raise UserError(
-            f"config.data.template = {config.data.template}, date = {config.data.date!r}: prompts "
-            f"of task {task.name!r} have no chat template here; leave them at {{}} and {DATE!r}"
-        )
 
 
 def open_task(config: Config) -> Task:

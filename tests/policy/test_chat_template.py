@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from gccpo_jax import analyse
 from gccpo_jax.config import DataConfig, default, freeze
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.chat_template import DATE, Template
@@ -39,7 +40,7 @@ def text(tokenizer, system=None):
 def refused(tokenizer, *words, check=True):
     with pytest.raises(UserError) as error:
         if check:
-            tokenizer.template.check(tokenizer.backend, None)
+            tokenizer.template.check(tokenizer.backend, True, None)
         tokenizer.render("q", "be brief")
     assert all(word in str(error.value) for word in words), error.value
 
@@ -49,7 +50,7 @@ def test_the_date_is_that_of_the_run_on_any_day(folder, call):
     assert text(loaded(folder, call)) == "26 Jul 2024"
     tokenizer = loaded(folder, call, date="2031-02-03")
     assert text(tokenizer) == "03 Feb 2031"
-    tokenizer.template.check(tokenizer.backend, None)
+    tokenizer.template.check(tokenizer.backend, True, None)
 
 
 def test_a_clock_that_cannot_be_fixed_is_refused(folder):
@@ -69,10 +70,10 @@ def test_a_date_that_no_template_asks_for_is_refused(folder):
 def test_arguments_reach_the_template(folder):
     for value, expected in ((True, "[user]q"), (False, "[user]q<no>")):
         tokenizer = loaded(folder, THINKING, {"enable_thinking": value})
-        tokenizer.template.check(tokenizer.backend, None)
+        tokenizer.template.check(tokenizer.backend, True, None)
         assert text(tokenizer) == expected
     tokenizer = loaded(folder, CHOICE, {"effort": "low"})  # its default is read all the same
-    tokenizer.template.check(tokenizer.backend, None)
+    tokenizer.template.check(tokenizer.backend, True, None)
 
 
 @pytest.mark.parametrize("name", ["thinking", "tokenize", "tools", "messages", "a b", "template"])
@@ -112,3 +113,20 @@ def test_arguments_from_the_command_line():
     assert found == {"enable_thinking": False, "effort": "high", "budget": 3}
     with pytest.raises(UserError, match="a.b"):
         set_field(config, "data.template.a.b", "1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--template", "{"), "--template {: not JSON"),
+        (("--template", "[1]"), "expected an object"),
+        (("--template", '{"x": 1}'), "data.template = {'x': 1}"),  # the task has no chat
+        (("--date", "tomorrow"), "--date tomorrow"),
+    ],
+)
+def test_an_analysis_has_the_same_arguments(flags, words, tmp_path, capsys):
+    (tmp_path / "q.jsonl").write_text('{"question": "1 + 1?"}\n')
+    data = ("--data", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "out"))
+    assert analyse.main([*data, *flags]) == 2
+    assert words in capsys.readouterr().err
+    assert analyse.main(["--suite", "chain", *flags]) == 2
