@@ -67,7 +67,7 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def weight_files(directory: pathlib.Path, named: str | None = None) -> list[pathlib.Path]:
+def weight_files(directory: pathlib.Path, named: Any = None) -> list[pathlib.Path]:
     """The safetensors files that `transformers` would take, in this order.
 
     `named` (field `transformers_weights` of the config), `model.safetensors`, those of the
@@ -82,6 +82,10 @@ def weight_files(directory: pathlib.Path, named: str | None = None) -> list[path
                 f"{directory}: {name} is an adapter (LoRA), which would be left out; merge it "
                 "into the model (merge_and_unload of peft), or move it away to train without it"
             )
+    if named is not None and not _is_name(named):
+        raise UserError(
+            f"{directory}: config field transformers_weights={named!r}: expected a file name"
+        )
     index = directory / INDEX
     indexed = _of_index(index) if index.is_file() else []
     found = sorted(file.name for file in directory.glob("*.safetensors"))
@@ -99,7 +103,7 @@ def weight_files(directory: pathlib.Path, named: str | None = None) -> list[path
     return [directory / name for name in taken]
 
 
-def _why(named: str | None, index: pathlib.Path) -> str:
+def _why(named: Any, index: pathlib.Path) -> str:
     if named:
         return f"config.json: transformers_weights = {named!r}"
     return f"it is in the index {index.name}" if index.is_file() else "one of numbered shards"
@@ -107,9 +111,7 @@ def _why(named: str | None, index: pathlib.Path) -> str:
 
 def _of_index(index: pathlib.Path) -> list[str]:
     names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not all(
-        type(name) is str and pathlib.PurePath(name).name == name for name in names.values()
-    ):
+    if not isinstance(names, dict) or not all(map(_is_name, names.values())):
         raise UserError(f"{index}: no weight_map of file names; download the model again")
     return sorted(set(names.values()))
 
@@ -140,6 +142,10 @@ def _unnamed(directory: pathlib.Path, found: list[str]) -> list[str]:
             "safetensors only: convert it, or take the safetensors version of the model"
         )
     raise UserError(f"{directory}: no *.safetensors file")
+
+
+def _is_name(name: Any) -> bool:
+    return type(name) is str and name != "" and pathlib.PurePath(name).name == name
 
 
 def _is_consolidated(name: str) -> bool:

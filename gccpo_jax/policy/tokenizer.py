@@ -217,7 +217,10 @@ def _check_continuing(path: pathlib.Path, tokenizer: Tokenizer) -> None:
         return tokenizer.decode([i for text in texts for i in tokenizer.encode(text)])
 
     for pair in _PROBES:
-        alone = [read(text) for text in pair]
+        try:
+            alone = [read(text) for text in pair]
+        except Exception:  # a vocabulary of words that has none for what it does not know
+            continue
         put_before = any(one == f" {text}" for one, text in zip(alone, pair, strict=True))
         if put_before or (alone == [*pair] and read(*pair) != "".join(pair)):
             raise UserError(

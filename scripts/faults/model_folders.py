@@ -288,6 +288,8 @@ _FROM_WEIGHTS = [
         both(old_beside, moved("w.safetensors"), config(transformers_weights="w.safetensors")),
         Loads("model_old.safetensors"),
     ),
+    Case("named a number", config(transformers_weights=3), ("transformers_weights=3",)),
+    Case("named outside", config(transformers_weights="../x.safetensors"), ("expected a file",)),
     Case("maker's file beside", file("consolidated.safetensors", POINTER), Loads()),
     Case("only maker's file", moved("consolidated.safetensors"), ("names of its maker",)),
     Case("an adapter beside", adapter, ("adapter_config.json", "merge")),
