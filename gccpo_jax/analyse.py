@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import operator
 import shlex
 import sys
@@ -21,7 +22,9 @@ from typing import Any
 from gccpo_jax.analysis import files
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites import run
+from gccpo_jax.config.fields import is_day
 from gccpo_jax.errors import UserError, exit_code
+from gccpo_jax.policy.chat_template import DATE, Template
 from gccpo_jax.runtime.cli import Parser
 
 FLAGS = {
@@ -64,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--model", default="tiny", help="tiny, smollm2, a directory, an id, a .gguf")
     out.add_argument("--task", default="chain", help="how answers are read: chain, gsm8k, math")
+    out.add_argument(
+        "--template",
+        default="",
+        metavar="JSON",
+        help="variables of the chat template, as in the run's data.template",
+    )
+    out.add_argument("--date", default=DATE, help="the day that it is told, as in data.date")
     out.add_argument("--data", help="JSON Lines of questions or of solutions in steps")
     out.add_argument(
         "--suite", choices=("chain", "shortcut"), help="an experiment instead of files"
@@ -103,6 +113,23 @@ def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:
     return dataclasses.replace(default, **own, **sections)
 
 
+def template_of(arguments: argparse.Namespace) -> Template:
+    """Variables and day of the chat template.
+
+    Raises:
+      UserError: not a JSON object, or not a day.
+    """
+    try:
+        found = json.loads(arguments.template or "{}")
+    except ValueError as error:
+        raise UserError(f"--template {arguments.template}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f'--template {arguments.template}: expected an object, {{"name": value}}')
+    if not is_day(arguments.date):
+        raise UserError(f"--date {arguments.date}: expected a day as YYYY-MM-DD")
+    return Template(found, arguments.date)
+
+
 def run_command(argv: Sequence[str]) -> None:
     """Does what the arguments ask for.
 
@@ -115,13 +142,15 @@ def run_command(argv: Sequence[str]) -> None:
             raise UserError(f"--{name} {getattr(a, name)}: expected at least 1")
     if a.suite and a.data:
         raise UserError("--suite makes its own questions; leave --data out")
+    if a.suite and (a.template or a.date != DATE):
+        raise UserError("--suite has prompts without a chat template; leave --template, --date out")
     if a.suite:
         typed = shlex.join(["python", "-m", "gccpo_jax.analyse", *argv])
         run.run_suite(a, settings_of, typed)
     elif a.data:
         if not a.out:
             raise UserError("--data needs --out: a directory for the results")
-        files.analyse_file(a, settings_of(a, Settings()))
+        files.analyse_file(a, settings_of(a, Settings()), template_of(a))
     else:
         raise UserError("nothing to analyse: give --data FILE or --suite chain")
 

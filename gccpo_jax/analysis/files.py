@@ -27,13 +27,14 @@ from gccpo_jax.analysis.report import render
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites.tables import interval, table
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.runtime.progress import Bar
 
 _FIELDS = ("phi", "D", "R", "S", "Q", "other", "deletion", "logp", "entropy")
 _JUDGED = ("D", "phi", "R", "Q", "logp")
 
 
-def analyse_file(a: argparse.Namespace, settings: Settings) -> None:
+def analyse_file(a: argparse.Namespace, settings: Settings, template: Template) -> None:
     """Reads `--data`, analyses every row, writes results as they come, then the summary.
 
     Raises:
@@ -43,7 +44,7 @@ def analyse_file(a: argparse.Namespace, settings: Settings) -> None:
     rows = read_labelled(a.data)[: a.questions or None]
     out = pathlib.Path(a.out)
     done = _started(out, a.resume)
-    model = open_model(a.model, a.task)
+    model = open_model(a.model, a.task, template=template)
     queries = [_query(model, number, row) for number, row in enumerate(rows)]
     left = [query for query in queries if query.name not in done]
     with Bar("questions", len(queries)) as bar, _append(out / "trajectories.jsonl") as lines:

@@ -23,6 +23,7 @@ from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual.places import find_all_steps
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
 from gccpo_jax.runtime import sharding
@@ -58,15 +59,19 @@ class Query:
     name: str = ""  # how reports call it
 
 
-def open_model(name: str, task: str | Task, dtype: str | None = None) -> Model:
+def open_model(
+    name: str, task: str | Task, dtype: str | None = None, template: Template | None = None
+) -> Model:
     """Loads a model by what `policy.path` may be, for a task by name or value.
+
+    `template`: date and arguments of the chat template, those that it was trained with.
 
     Raises:
       UserError: no such model or task, or a tokenizer of another model.
     """
     mesh = sharding.make_mesh(1, 1, 1)
     keep_compilations()
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(name, template)
 
     def shardings(arch):
         axes = model.logical_axes(arch)
@@ -75,7 +80,9 @@ def open_model(name: str, task: str | Task, dtype: str | None = None) -> Model:
     arch, params = weights.load(name, dtype, shardings)
     check_vocab(arch, tokenizer)
     chosen = bare_task(task) if isinstance(task, str) else task
-    solver = make_solver(model.make_policy(arch), chosen, tokenizer)
+    tokenizer.template.check(tokenizer.backend, chosen.chat, chosen.system)
+    spare = tokenizer.spare_rows(arch.vocab_size)
+    solver = make_solver(model.make_policy(arch, spare=spare), chosen, tokenizer)
     return Model(solver, params, arch.max_positions)
 
 

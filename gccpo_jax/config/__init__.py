@@ -46,6 +46,7 @@ def default() -> Any:
 
     config = ml_collections.ConfigDict(dataclasses.asdict(Config()))
     config.task.options.unlock()  # the task checks its own options
+    config.data.template.unlock()  # and the chat template its variables
     return config
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import typing
 from collections.abc import Callable
@@ -95,6 +96,14 @@ def above(low: float, default: Any) -> Any:
 
 def fraction(default: float) -> Any:
     return field(default, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day as YYYY-MM-DD."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def choice(*valid: str) -> Any:

@@ -12,7 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from gccpo_jax.config.fields import above, arms, choice, field, fraction, least, only, section
+from gccpo_jax.config.fields import (
+    above,
+    arms,
+    choice,
+    field,
+    fraction,
+    is_day,
+    least,
+    only,
+    section,
+)
 
 RATIO_LOSSES = "ppo gspo gspo_token cispo"
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
@@ -56,6 +66,9 @@ class DataConfig:
     eval_path: str = ""  # held-out questions, for tasks that read files
     max_prompt_tokens: int = least(1, 64)  # S; longer prompts are counted and skipped
     shuffle: bool = True  # a new order each epoch, by seed
+    template: dict = dataclasses.field(default_factory=dict)  # variables of the chat template
+    # YYYY-MM-DD, what chat templates that ask for today's date are told.
+    date: str = field("2024-07-26", is_day, "a day as YYYY-MM-DD")
 
 
 @dataclasses.dataclass(frozen=True)

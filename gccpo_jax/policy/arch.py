@@ -19,6 +19,56 @@ FAMILIES = {
 
 DTYPES = ("float32", "bfloat16")
 
+_SHARED: dict[str, Any] = {
+    "num_key_value_heads": None,  # as many as query heads
+    "head_dim": None,  # hidden_size / num_attention_heads
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "max_position_embeddings": 32768,
+    "sliding_window": None,
+}
+_QWEN = {
+    "num_key_value_heads": 32,
+    "sliding_window": 4096,
+    "use_sliding_window": False,
+    "max_window_layers": 28,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": _SHARED | {"max_position_embeddings": 2048},
+    "mistral": _SHARED
+    | {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
+    "qwen2": _SHARED | _QWEN,
+    "qwen3": _SHARED | _QWEN | {"head_dim": 128},
+}
+"""What a field that `config.json` leaves out means in a family; None follows from the others.
+
+Source: the classes `LlamaConfig`, `MistralConfig`, `Qwen2Config` and `Qwen3Config` of
+transformers 5 (the rotary base: `RotaryEmbeddingConfigMixin.default_theta`). The five sizes
+that say which model it is have no default here.
+"""
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("quantization_config", "quantization", "compression_config"), (None,)),
+    "hidden_act": ("silu", "swish"),
+    "hidden_activation": (None, "silu", "swish"),
+    "mlp_bias": (False, None),
+    **dict.fromkeys(("partial_rotary_factor", "rotary_pct", "rope_ratio"), (1.0, None)),
+    **dict.fromkeys(("rope_interleave", "rope_interleaved", "use_dynamic_ntk"), (False, None)),
+    **dict.fromkeys(("use_logn_attn", "alibi"), (False, None)),
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), (None,)),
+    **dict.fromkeys(("logit_scale", "logits_scaling", "residual_multiplier"), (1.0, None)),
+    **dict.fromkeys(("embedding_multiplier", "clip_qkv", "attention_multiplier"), (None,)),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), (0, None)),
+}
+"""Every spelling of a feature that is not here, with the values that ask for nothing."""
+
+_ROPE_NAMES = {"type": "rope_type", "rotary_emb_base": "rope_theta"}
+_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
 
 class Llama3Rope(NamedTuple):
     """Llama 3's stretch of the rotary wavelengths beyond the context it was trained with."""
@@ -83,8 +133,14 @@ class Arch:
           UserError: a field is missing, or a feature is not supported.
         """
         try:
-            _refuse(config)
-            return cls(**_sizes(config), **_switches(config))
+            family = config["model_type"]
+            if family not in FAMILIES:
+                raise UserError(_unsupported("model_type", family, FAMILIES))
+            full = DEFAULTS[family] | dict(config)
+            _refuse(full)
+            theta, scaling = _rope(config, full)
+            rope = {"rope_theta": theta, "rope_scaling": scaling}
+            return cls(**_sizes(full), **_switches(full), **rope)
         except KeyError as error:
             raise UserError(f"config.json has no field {error}; is it a decoder's?") from None
         except UserError:
@@ -120,29 +176,27 @@ class Arch:
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    heads = config["num_attention_heads"]
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    head_dim = config["head_dim"]
     return {
         "vocab_size": config["vocab_size"],
         "width": config["hidden_size"],
         "depth": config["num_hidden_layers"],
         "heads": heads,
-        "kv_heads": config.get("num_key_value_heads") or heads,
-        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+        "kv_heads": heads if kv_heads is None else kv_heads,
+        "head_dim": config["hidden_size"] // heads if head_dim is None else head_dim,
         "mlp_width": config["intermediate_size"],
-        "max_positions": config.get("max_position_embeddings", 2048),
+        "max_positions": config["max_position_embeddings"],
     }
 
 
 def _switches(config: Mapping[str, Any]) -> dict[str, Any]:
     family = config["model_type"]
-    bias = bool(config.get("attention_bias", False))
-    dtype = config.get("torch_dtype") or config.get("dtype") or "float32"
-    theta, scaling = _rope(config)
+    bias = bool(config["attention_bias"])
+    dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
     return {
-        "rope_theta": theta,
-        "rope_scaling": scaling,
-        "norm_eps": float(config.get("rms_norm_eps", 1e-6)),
-        "tied": bool(config.get("tie_word_embeddings", False)),
+        "norm_eps": float(config["rms_norm_eps"]),
+        "tied": bool(config["tie_word_embeddings"]),
         "qkv_bias": bias or family == "qwen2",
         "out_bias": bias and family != "qwen2",
         "qk_norm": family == "qwen3",
@@ -151,22 +205,49 @@ def _switches(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rope(config: Mapping[str, Any]) -> tuple[float, Llama3Rope | None]:
-    """Base and scaling, from `rope_parameters` (transformers 5) or the two older fields."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    kind = rope.get("rope_type", rope.get("type", "default"))
+def _rope(stated: Mapping[str, Any], full: Mapping[str, Any]) -> tuple[float, Llama3Rope | None]:
+    """Base and scaling, from what the config states; what it leaves out from its family."""
+    rope = _rope_fields(stated)
+    theta = float(rope.pop("rope_theta", full["rope_theta"]))
+    kind = rope.pop("rope_type", "default")
+    if kind not in ("default", "llama3"):
+        raise UserError(_unsupported("rope_scaling.rope_type", kind, ("default", "llama3")))
+    neutral = {"partial_rotary_factor": (1.0,), "factor": (1.0,)}
+    for name, value in rope.items():
+        known = kind == "llama3" and name in _LLAMA3 or name == "original_max_position_embeddings"
+        if not known and value not in neutral.get(name, ()):
+            raise UserError(_unsupported(f"rope_scaling.{name}", value, neutral.get(name, (None,))))
     if kind == "default":
         return theta, None
-    if kind != "llama3":
-        raise UserError(_unsupported("rope_scaling.rope_type", kind, ("default", "llama3")))
     scaling = Llama3Rope(
         float(rope["factor"]),
         float(rope["low_freq_factor"]),
         float(rope["high_freq_factor"]),
-        int(rope["original_max_position_embeddings"]),
+        int(rope.get("original_max_position_embeddings", full["max_position_embeddings"])),
     )
     return theta, scaling
+
+
+def _rope_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary settings, wherever they are written, under their names of today.
+
+    `rope_parameters` (transformers 5), `rope_scaling`, and fields of the config itself.
+
+    Raises:
+      UserError: two places that do not agree.
+    """
+    names = ("rope_theta", "rotary_emb_base", "original_max_position_embeddings")
+    outside = {name: config[name] for name in names if name in config}
+    found: dict[str, Any] = {}
+    for place in (config.get("rope_parameters"), config.get("rope_scaling"), outside):
+        for name, value in (place or {}).items():
+            name = _ROPE_NAMES.get(name, name)
+            if value is not None and found.setdefault(name, value) != value:
+                raise UserError(
+                    f"config field {name}={found[name]!r} in one place and {name}={value!r} in "
+                    "another (rope_parameters, rope_scaling, the config itself); keep one"
+                )
+    return found
 
 
 def _rope_to_hf(rope: Llama3Rope | None) -> dict[str, Any] | None:
@@ -183,34 +264,25 @@ def _rope_to_hf(rope: Llama3Rope | None) -> dict[str, Any] | None:
 
 def _refuse(config: Mapping[str, Any]) -> None:
     """Raises if a field asks for something that the forward pass would silently get wrong."""
-    rope = config.get("rope_parameters") or {}
-    found = {
-        "model_type": (config.get("model_type"), FAMILIES),
-        "hidden_act": (config.get("hidden_act", "silu"), ("silu",)),
-        "mlp_bias": (bool(config.get("mlp_bias", False)), (False,)),
-        "quantization_config": (config.get("quantization_config"), (None,)),
-        "partial_rotary_factor": (
-            rope.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0,
-            (1.0,),
-        ),
-        "sliding_window": (_window(config), (None,)),
-    }
-    for field, (value, supported) in found.items():
-        if value not in supported:
-            raise UserError(_unsupported(field, value, supported))
+    found = [(name, config.get(name), neutral) for name, neutral in _NEUTRAL.items()]
+    for field, value, neutral in [*found, ("sliding_window", _window(config), (None,))]:
+        if field in config and value not in neutral:
+            raise UserError(_unsupported(field, value, neutral))
 
 
 def _window(config: Mapping[str, Any]) -> int | None:
     """The sliding window, if some layer uses one that is shorter than the context."""
-    window = config.get("sliding_window")
-    if window is None or not config.get("use_sliding_window", True):
+    window = config["sliding_window"]
+    if window is None or window >= config["max_position_embeddings"]:
+        return None
+    if config["model_type"] == "mistral":  # its layers have the window, whatever else is said
+        return window
+    if not config.get("use_sliding_window", True):
         return None
     kinds = config.get("layer_types")
-    if kinds and "sliding_attention" not in kinds:
-        return None
-    if not kinds and config.get("max_window_layers", 0) >= config.get("num_hidden_layers", 1):
-        return None
-    return None if window >= config.get("max_position_embeddings", 0) else window
+    if kinds:
+        return window if "sliding_attention" in kinds else None
+    return None if config.get("max_window_layers", 0) >= config["num_hidden_layers"] else window
 
 
 def _unsupported(field: str, value: Any, supported: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,13 +15,10 @@ from flax import traverse_util
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.model_files import Read
 from gccpo_jax.runtime import sharding
 from gccpo_jax.types import Params
 
-Read = Callable[[str], np.ndarray]
-"""A tensor by its Hugging Face name, in the orientation of a Hugging Face checkpoint."""
-
-COPY_AGAIN = "copy it again"
 NAMES = {
     "embed": "model.embed_tokens.weight",
     "norm": "model.norm.weight",
@@ -32,6 +29,9 @@ NAMES = {
     "up": "mlp.up_proj.weight",
     "down": "mlp.down_proj.weight",
 }
+NAMES |= {name: f"self_attn.{name}_proj.weight" for name in "qkvo"}
+NAMES |= {f"{name}_bias": f"self_attn.{name}_proj.bias" for name in "qkvo"}
+NAMES |= {f"{name}_norm": f"self_attn.{name}_norm.weight" for name in "qk"}
 
 
 def hf_names(arch: Arch) -> dict[str, list[str]]:

@@ -6,20 +6,31 @@ only by name; the few that belong to our model families are written out here.
 
 from __future__ import annotations
 
+import logging
 import pathlib
 from typing import Any
 
 from gccpo_jax.errors import UserError, blame
-from gccpo_jax.policy.assemble import COPY_AGAIN
-from gccpo_jax.policy.gguf_weights import open_gguf
+from gccpo_jax.policy.gguf_weights import open_gguf, parts_of
+from gccpo_jax.policy.model_files import COPY_AGAIN
 
+_log = logging.getLogger(__name__)
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = (
     _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_PRE_TOKENIZERS = ("gpt-2", "smollm", "llama-bpe", "qwen2")
+_DEFAULT = (
+    r"[\p{P}\$\+<=>\^~\|]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+    r"\p{N}+",
+    r"[0-9][0-9][0-9]",
+)
+"""The expressions that llama.cpp cuts by, one after the other, where a file names none."""
+
+_ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "deepseek-r1-qwen": "qwen2"}
+_PRE_TOKENIZERS = ("gpt-2", "smollm", "llama-bpe", "qwen2", "default", *_ALIASES)
 _CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
     "+ message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -35,7 +46,7 @@ def load_gguf_tokenizer(path: pathlib.Path) -> Any:
     """
     from transformers import PreTrainedTokenizerFast
 
-    reader = open_gguf(path)
+    reader = open_gguf(parts_of(path)[0])
     with blame(path, COPY_AGAIN):
         data = _metadata(path, reader)
         tokens, ids = data["tokens"], _special_ids(data)
@@ -54,11 +65,32 @@ def _metadata(path: pathlib.Path, reader: Any) -> dict[str, Any]:
     prefix = "tokenizer."
     fields = {k: f for k, f in reader.fields.items() if k.startswith(prefix)}
     data = {k.split(".", 2 if ".ggml." in k else 1)[-1]: f.contents() for k, f in fields.items()}
-    kind, pre = data.get("model"), data.get("pre", "gpt-2")
+    kind, pre = data.get("model"), data.get("pre")
+    if not pre:
+        pre = "default"
+        _log.warning(
+            "%s: no tokenizer.ggml.pre, so text is cut as llama.cpp does by default, perhaps not "
+            "as the model has learned; a newer conversion says how",
+            path,
+        )
     if kind != "gpt2" or pre not in _PRE_TOKENIZERS:
         raise UserError(
             f"{path}: tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported; supported: "
             f"gpt2 with {', '.join(_PRE_TOKENIZERS)}; take the model's safetensors directory"
+        )
+    data["pre"] = _ALIASES.get(pre, pre)
+    if "add_bos_token" not in data:
+        data["add_bos_token"] = data["pre"] == "llama-bpe"  # as llama.cpp has it
+        if data["add_bos_token"]:
+            _log.warning(
+                "%s: no tokenizer.ggml.add_bos_token; plain prompts begin with the begin token, as "
+                "in llama.cpp",
+                path,
+            )
+    if data["add_bos_token"] and data.get("bos_token_id") is None:
+        raise UserError(
+            f"{path}: prompts begin with a token that tokenizer.ggml.bos_token_id does not name; "
+            "convert the model anew"
         )
     return data
 
@@ -66,13 +98,13 @@ def _metadata(path: pathlib.Path, reader: Any) -> dict[str, Any]:
 def _special_ids(data: dict[str, Any]) -> dict[str, int]:
     named = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     ids = {name: data.get(f"{field}_token_id") for name, field in named.items()}
-    return {name: i for name, i in ids.items() if i is not None and i < len(data["tokens"])}
+    return {name: i for name, i in ids.items() if i is not None and 0 <= i < len(data["tokens"])}
 
 
 def _bpe(data: dict[str, Any]) -> Any:
     import tokenizers
 
-    pre = data.get("pre", "gpt-2")
+    pre = data["pre"]
     vocabulary = {token: i for i, token in enumerate(data["tokens"])}
     merges = [tuple(merge.split(" ")) for merge in data["merges"]]
     bpe = tokenizers.models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
@@ -82,7 +114,7 @@ def _bpe(data: dict[str, Any]) -> Any:
     tokenizer.pre_tokenizer = _pre_tokenizer(pre)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     _add_special(tokenizer, data)
-    if data.get("add_bos_token"):
+    if data["add_bos_token"]:
         tokenizer.post_processor = _prepend(data["tokens"], data["bos_token_id"])
     return tokenizer
 
@@ -95,6 +127,10 @@ def _pre_tokenizer(name: str) -> Any:
     if name == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
         return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    if name == "default":
+        cuts = [pre_tokenizers.Split(Regex(cut), "isolated") for cut in _DEFAULT]
+        level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        return pre_tokenizers.Sequence([*cuts, level])
     words = Regex(_WORDS % {"llama-bpe": 3, "qwen2": 1}[name])
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return pre_tokenizers.Sequence([pre_tokenizers.Split(words, "isolated"), level])

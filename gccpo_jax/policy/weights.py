@@ -8,35 +8,27 @@ Only safetensors are read: a pickle runs code when it is opened.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
+import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
-from gccpo_jax.errors import UserError, blame
+from gccpo_jax.errors import UserError
 from gccpo_jax.policy.arch import Arch
-from gccpo_jax.policy.assemble import (
-    COPY_AGAIN,
-    NAMES,
-    Read,
-    _to_hf,
-    assemble,
-    check_depth,
-    hf_names,
-)
+from gccpo_jax.policy.assemble import NAMES, _to_hf, assemble, check_depth, hf_names
 from gccpo_jax.policy.locate import locate
+from gccpo_jax.policy.model_files import Read, open_tensors, read_json, weight_files
 from gccpo_jax.runtime.distributed import is_first, to_host
 from gccpo_jax.types import Params
 
-NAMES |= {name: f"self_attn.{name}_proj.weight" for name in "qkvo"}
-NAMES |= {f"{name}_bias": f"self_attn.{name}_proj.bias" for name in "qkvo"}
-NAMES |= {f"{name}_norm": f"self_attn.{name}_norm.weight" for name in "qk"}
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -67,8 +59,10 @@ def load(
         from gccpo_jax.policy import gguf_weights
 
         return gguf_weights.load_gguf(path, dtype, shardings)
-    arch = read_arch(path, dtype)
-    with _tensors(path) as (names, read):
+    config = _config(path)
+    arch = _arch_of(path, config, dtype)
+    with open_tensors(weight_files(path, config.get("transformers_weights"))) as (names, read):
+        arch, names, read = settle_head(path, arch, names, read)
         _check_names(path, arch, names)
         return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
@@ -79,72 +73,54 @@ def read_arch(directory: pathlib.Path, dtype: str | None = None) -> Arch:
     Raises:
       UserError: no `config.json`, or it asks for something that is not supported.
     """
+    return _arch_of(directory, _config(directory), dtype)
+
+
+def _config(directory: pathlib.Path) -> dict[str, Any]:
     file = directory / "config.json"
     if not file.is_file():
-        raise UserError(f"{directory}: no config.json, so not a Hugging Face model directory")
+        held = sorted(f.name for f in directory.glob("*.gguf"))
+        raise UserError(
+            f"{directory}: no config.json, so not a Hugging Face model directory"
+            + (f"; it holds {held[0]}: give that file" if held else "")
+        )
+    return read_json(file)
+
+
+def _arch_of(directory: pathlib.Path, config: Mapping[str, Any], dtype: str | None) -> Arch:
     try:
-        return Arch.from_hf(_json(file) | ({"torch_dtype": dtype} if dtype else {}))
+        return Arch.from_hf({**config, **({"torch_dtype": dtype, "dtype": dtype} if dtype else {})})
     except UserError as error:
         raise UserError(f"{directory}: {error}") from None
 
 
-def _files(directory: pathlib.Path) -> list[pathlib.Path]:
-    files = sorted(directory.glob("*.safetensors"))
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        names = _json(index).get("weight_map")
-        if not isinstance(names, dict) or not all(type(f) is str for f in names.values()):
-            raise UserError(f"{index}: no weight_map of file names; download the model again")
-        files = [directory / f for f in sorted(set(names.values()))]
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise UserError(f"{directory}: {missing[0]} is in the index but missing; copy it there")
-    if files:
-        return files
-    pickles = [f.name for ending in ("bin", "pt", "pth") for f in directory.glob(f"*.{ending}")]
-    if pickles:
-        raise UserError(
-            f"{directory}: {pickles[0]} is a pickle, which runs code when opened; "
-            "safetensors only: convert it, or take the safetensors version of the model"
-        )
-    raise UserError(f"{directory}: no *.safetensors file")
+def settle_head(
+    path: pathlib.Path, arch: Arch, found: set[str], read: Read
+) -> tuple[Arch, set[str], Read]:
+    """What a tied config means beside a head in the file, as `transformers` 5 has it.
 
-
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{file}: {type(found).__name__} instead of an object; copy it again")
-    return found
-
-
-@contextlib.contextmanager
-def _tensors(directory: pathlib.Path) -> Iterator[tuple[set[str], Read]]:
-    """The names of all tensors and a function that reads one; files stay mapped, not read."""
-    import safetensors
-
-    with contextlib.ExitStack() as stack:
-        owner = {}
-        for file in _files(directory):
-            with blame(file, COPY_AGAIN):
-                handle = stack.enter_context(safetensors.safe_open(file, "numpy"))
-            owner |= dict.fromkeys(handle.keys(), handle)
-
-        def read(name: str) -> np.ndarray:
-            with blame(directory, COPY_AGAIN):
-                return owner[name].get_tensor(name)
-
-        yield set(owner), read
+    A head that repeats the embedding is left out; one of its own is loaded, and the model is
+    not tied; one alone is the embedding.
+    """
+    embed, head = NAMES["embed"], NAMES["unembed"]
+    if not arch.tied or head not in found:
+        return arch, found, read
+    if embed not in found:
+        return arch, found - {head} | {embed}, lambda name: read(head if name == embed else name)
+    if np.array_equal(read(embed), read(head)):
+        return arch, found - {head}, read
+    _log.warning(
+        "%s: tie_word_embeddings is true in config.json, but %s is not the embedding; loaded as "
+        "it is, not tied",
+        *(path, head),
+    )
+    return dataclasses.replace(arch, tied=False), found, read
 
 
 def _check_names(directory: pathlib.Path, arch: Arch, found: set[str]) -> None:
     check_depth(directory, arch, found)
     wanted = {source for sources in hf_names(arch).values() for source in sources}
-    # A tied checkpoint may repeat its embedding; old ones store the rotary frequencies.
-    ignored = {n for n in found if n.endswith("rotary_emb.inv_freq")}
-    ignored |= {"lm_head.weight"} if arch.tied else set()
+    ignored = {n for n in found if n.endswith("rotary_emb.inv_freq")}  # of old checkpoints
     for problem, names in (("missing", wanted - found), ("unknown", found - wanted - ignored)):
         if names:
             few = ", ".join(sorted(names)[:3])

@@ -38,7 +38,9 @@ from gccpo_jax.runtime.workdir import default_workdir
 Run = Callable[[Config, str, pathlib.Path, bool], Any]
 """(config, its name, workdir, resume) -> what the caller may use"""
 
-_OPTIONS = "task.options."
+_FREE = ("task.options.", "data.template.")
+"""Sections whose fields are known to the task and the chat template, not to the config."""
+
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -200,16 +202,19 @@ def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
 def set_field(config: Any, path: str, text: str) -> None:
     """Sets the field at a dotted path from its text on the command line.
 
-    A task's options are not known before the task is: they are read as Python
-    literals, and as text where they are none. The task checks them later.
+    A task's options are not known before the task is, nor a chat template's variables before
+    the tokenizer is: they are read as Python literals (or true and false), and as text where
+    they are none, and checked later.
 
     Raises:
       UserError: no such field (names those of its section), or a value of another type.
     """
-    if path.startswith(_OPTIONS):
+    if path.startswith(_FREE):
+        section, name, field = path.split(".", 2)
+        free = config[section][name]
         try:
-            with config.task.options.unlocked(), config.task.options.ignore_type():
-                config.task.options[path.removeprefix(_OPTIONS)] = _literal(text)
+            with free.unlocked(), free.ignore_type():
+                free[field] = _literal(text)
         except ValueError as error:  # dots in a name
             raise UserError(f"config.{path} = {text!r}: {error}") from None
         return
@@ -226,6 +231,8 @@ def set_field(config: Any, path: str, text: str) -> None:
 
 
 def _literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -10,6 +10,7 @@ batch is left out of that epoch.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -124,6 +125,7 @@ class TrainBatches:
         self._questions = questions
         self._rows = iter(rows.to_iter_dataset(options))
         self._law = {"seed": seed, "batch_size": batch_size, "questions": count, "shuffle": shuffle}
+        self._prompts = digest(questions)
 
     def __iter__(self) -> Iterator[tuple[list[Item], Prompts]]:
         return self
@@ -133,14 +135,15 @@ class TrainBatches:
         return [self._questions.items[row] for row in rows], self._questions.prompts(rows)
 
     def get_state(self) -> dict[str, Any]:
-        """The position as JSON, and the numbers that the order depends on."""
-        return {"grain": self._rows.get_state(), **self._law}
+        """The position, fit for JSON, with what the order depends on."""
+        return {"grain": self._rows.get_state(), "prompts": self._prompts, **self._law}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on where `get_state` was called.
 
         Raises:
-            UserError: the state is of another order (seed, batch size or data).
+            UserError: the state is of another order (seed, batch size or data), or the prompts
+                read otherwise than they did (a state of before they were kept says nothing).
         """
         found = {name: state.get(name) for name in self._law}
         if found != self._law:
@@ -148,7 +151,21 @@ class TrainBatches:
                 f"the saved data position is of {found}, this run reads {self._law}; "
                 "resume with the same data, seed and batch size, or start afresh"
             )
+        if state.get("prompts", self._prompts) != self._prompts:
+            raise UserError(
+                f"the prompts have other tokens than when the run began (digest {self._prompts} "
+                f"here, {state['prompts']} there): questions, tokenizer, chat template or the "
+                "version of transformers changed; bring them back, or start afresh"
+            )
         self._rows.set_state(state["grain"])
+
+
+def digest(questions: Questions) -> str:
+    """16 hex digits that differ where a prompt differs in one token, or in its place."""
+    found = hashlib.sha256()
+    for row in questions.tokens:
+        found.update(np.array([len(row), *row], np.int64).tobytes())
+    return found.hexdigest()[:16]
 
 
 def eval_batches(

@@ -12,6 +12,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.sharding import keep_compilations
@@ -46,18 +47,20 @@ def open_session(config: Config) -> tuple[Session, Params]:
     keep_compilations()
     task = open_task(config)
     if config.policy.init == "scratch":
-        tokenizer = _chain_tokenizer(task)
+        tokenizer = dataclasses.replace(_chain_tokenizer(task), template=template_of(config))
         arch = _scratch_arch(config, tokenizer)
         start = jax.jit(model.init, static_argnums=0, out_shardings=_shardings(mesh, arch))
         params = start(arch, jax.random.key(config.seed))
     else:
-        tokenizer = load_tokenizer(config.policy.path)
+        tokenizer = load_tokenizer(config.policy.path, template_of(config))
         arch, params = weights.load(
             config.policy.path, config.policy.dtype or None, partial(_shardings, mesh)
         )
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
-    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute)
+    tokenizer.template.check(tokenizer.backend, task.chat, task.system)
+    spare = tokenizer.spare_rows(arch.vocab_size)
+    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute, spare)
     solver = make_solver(policy, task, tokenizer, config.mesh.data * config.mesh.fsdp)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(
@@ -73,6 +76,11 @@ def open_session(config: Config) -> tuple[Session, Params]:
         },
     )
     return session, params
+
+
+def template_of(config: Config) -> Template:
+    """What chat templates are rendered with in this run."""
+    return Template(config.data.template, config.data.date)
 
 
 def open_task(config: Config) -> Task:

@@ -110,6 +110,35 @@ def test_plain_rendering(tiny, tmp_path):
     assert with_bos.render("hello", chat=False) == [1, *with_bos.encode("hello")]
 
 
+def test_without_a_pre_tokenizer_text_is_cut_as_llama_cpp_does(tmp_path, caplog):
+    tokenizer = load_tokenizer(write(tmp_path / "t.gguf", pre=""))
+    assert "tokenizer.ggml.pre" in caplog.text
+    cut = tokenizer.backend.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+    found = [piece for piece, _ in cut("hello, it's 12345  <b>.")]
+    # Signs of the first expression part, then words, then digits by three.
+    expected = "hello , \u0120it ' s \u0120 123 45 \u0120\u0120 < b >."
+    assert found == expected.split(" ")
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("pre", "said", "begins"),
+    [
+        ("llama-bpe", None, True),
+        ("llama3", None, True),
+        ("llama-bpe", False, False),
+        ("qwen2", None, False),
+        ("smollm", True, True),
+    ],
+)
+def test_the_begin_token_is_that_of_llama_cpp(pre, said, begins, tmp_path, caplog):
+    fields = {} if said is None else {"add_bos_token": said}
+    tokenizer = load_tokenizer(write(tmp_path / "t.gguf", pre, **fields))
+    ids = tokenizer.encode("hello")
+    assert tokenizer.render("hello", chat=False) == ([1, *ids] if begins else ids)
+    assert ("add_bos_token" in caplog.text) == (said is None and begins)
+
+
 def newline(piece: str) -> bool:
     return "\n" in piece
 
@@ -157,15 +186,17 @@ def test_stop_tokens_come_from_the_generation_config_too(tiny, tmp_path):
     assert load_tokenizer(tmp_path).stop_ids == (0, 2, 7)
 
 
-@pytest.mark.parametrize("rows, fits", [(-1, False), (0, True), (1000, True), (5000, False)])
-def test_check_vocab_gives_both_numbers(tiny, rows, fits):
+@pytest.mark.parametrize("rows", [-1, 0, 1000, 5000])
+def test_check_vocab_gives_both_numbers(tiny, rows, caplog):
+    """Too few rows are an error, many more than ids a warning: those are never sampled."""
     size = tiny.vocab_size
     arch = Arch(size + rows, width=8, depth=1, heads=2, kv_heads=1, head_dim=4, mlp_width=8)
-    if fits:
-        check_vocab(arch, tiny)
+    if rows < 0:
+        with pytest.raises(UserError, match=f"{size + rows} rows .* {size} ids"):
+            check_vocab(arch, tiny)
         return
-    with pytest.raises(UserError, match=f"{size + rows} rows .* {size} ids"):
-        check_vocab(arch, tiny)
+    check_vocab(arch, tiny)
+    assert (f"{size + rows} rows and the tokenizer {size} ids" in caplog.text) == (rows == 5000)
 
 
 def refused(path, *words):

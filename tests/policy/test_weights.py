@@ -123,6 +123,15 @@ def test_hub_ids_download_only_what_is_safe(monkeypatch):
     assert not any(p.endswith((".bin", ".pt", ".py", "*")) for p in patterns if p != "tokenizer*")
 
 
+@pytest.mark.parametrize(("revision", "said"), [("", True), ("@v1", False)])
+def test_a_hub_id_that_may_be_another_model_tomorrow_is_said(revision, said, monkeypatch, caplog):
+    hub = pytest.importorskip("huggingface_hub")
+    commit = "0123456789" * 4
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: f"/cache/{commit}")
+    assert locate.locate(f"some-org/m{revision}").name == commit
+    assert (f"some-org/m@{commit}" in caplog.text) == said
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
 def test_pickles_are_refused(copy, name):
     (copy / "model.safetensors").unlink()

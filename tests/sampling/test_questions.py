@@ -85,6 +85,16 @@ def test_a_position_of_another_order_is_refused():
         TrainBatches(data, 4, seed=4).set_state(state)
 
 
+def test_prompts_that_read_otherwise_are_refused():
+    """As on another day, where a chat template tells the date."""
+    state = TrainBatches(questions(), 4, seed=3).get_state()
+    other = TrainBatches(questions(system="!", width=7), 4, seed=3)
+    with pytest.raises(UserError, match="prompts have other tokens"):
+        other.set_state(state)
+    del state["prompts"]  # a checkpoint of before they were kept
+    other.set_state(state)
+
+
 def test_each_epoch_is_a_new_order_without_repeats():
     batches = TrainBatches(questions(), 4, seed=0)
     epochs = [sum(ids_of(batches, SIZE // 4), []) for _ in range(6)]
