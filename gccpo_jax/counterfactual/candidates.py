@@ -15,6 +15,15 @@ from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Candidates
 
 
+def answer_place(task: Task, text: str) -> int:
+    """Index of the character at which the final answer's field begins, -1 without an answer."""
+    place = text.rfind(task.cues[0].strip())
+    if place < 0:
+        answer = task.extract(text)
+        place = text.rfind(answer) if answer else -1
+    return place
+
+
 def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str) -> int:
     """Index of the token at which the final answer's field begins.
 
@@ -22,10 +31,7 @@ def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str
     answer; a response without an answer is read at its end. Readers stop before
     it: a reader that sees the stated answer would only repeat it.
     """
-    place = text.rfind(task.cues[0].strip())
-    if place < 0:
-        answer = task.extract(text)
-        place = text.rfind(answer) if answer else -1
+    place = answer_place(task, text)
     if place < 0:
         return len(tokens)
     low, high = 0, len(tokens)

@@ -18,7 +18,7 @@ from gccpo_jax.runtime.log import RunLog, timed
 from gccpo_jax.runtime.timing import traced
 from gccpo_jax.runtime.workdir import write_json, writing
 from gccpo_jax.sampling.questions import TrainBatches
-from gccpo_jax.training.evaluate import accuracy, evaluate_splits
+from gccpo_jax.training.evaluate import evaluate_splits, respond
 from gccpo_jax.training.run import Run
 from gccpo_jax.training.session import Session
 from gccpo_jax.types import Params
@@ -75,7 +75,7 @@ def evaluate_when_due(config: Config, session: Session, run: Run, step: int) -> 
 
 
 def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> dict[str, float]:
-    """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
+    """What `evaluate_splits` finds, and `id_mean@k` if `eval.draws` asks for it."""
     max_tokens = config.eval.max_tokens or config.sampling.max_tokens
     found = evaluate_splits(
         session.solver,
@@ -85,7 +85,7 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
         max_tokens=max_tokens,
     )
     if config.eval.draws:
-        found[f"id_mean@{config.eval.draws}"] = accuracy(
+        sampled = respond(
             session.solver,
             params,
             session.evaluation["id"],
@@ -95,7 +95,9 @@ def evaluate(config: Config, session: Session, params: Params, log: RunLog) -> d
             batch=max(config.eval.batch // config.eval.draws, 1),
             max_tokens=max_tokens,
         )
-    log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in found.items()))
+        found[f"id_mean@{config.eval.draws}"] = sampled.accuracy()
+    shown = {split: value for split, value in found.items() if "/" not in split}
+    log.say("accuracy  " + "  ".join(f"{split} {value:.1%}" for split, value in shown.items()))
     return found
 
 
