@@ -9,7 +9,7 @@ import pytest
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.problem import Problem
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
-from gccpo_jax.training import metrics
+from gccpo_jax.training import evaluate, metrics
 from gccpo_jax.training.evaluate import Answers, by_wording
 
 TASK = chain(ChainConfig(train=1, id=1, ood=1))
@@ -99,3 +99,36 @@ def test_accuracy_by_wording():
         "accuracy_b": 1.0,
     }
     assert by_wording(TASK, Answers([ITEM] * 4, texts, outcome)) == {}
+
+
+def test_evaluation_says_what_a_cue_is_relied_on_for(monkeypatch):
+    def in_wordings(*texts):
+        items = [dataclasses.replace(ITEM, meta={**ITEM.meta, "wording": w}) for w in "ab"]
+        return answers_of(items, texts)
+
+    def answers_of(items, texts):
+        column = np.array([[text] for text in texts], object)
+        outcome = [[TASK.verify(ITEM, text)] for text in texts]
+        return Answers(items, column, np.array(outcome, np.float32))
+
+    answers = {
+        "id": answers_of([ITEM, ITEM], [SOUND, GUESS]),
+        "label_right": in_wordings(SOUND, DIRECT),
+        "label_wrong": in_wordings(SOUND, GUESS),
+    }
+    splits = {name: SimpleNamespace(items=name) for name in answers}
+    monkeypatch.setattr(evaluate, "respond", lambda kit, params, q, **_: answers[q.items])
+    kit = SimpleNamespace(task=TASK)
+    found = evaluate.evaluate_splits(kit, None, splits, batch=2, max_tokens=8)
+    assert found == {
+        "id": 0.5,
+        "label_right": 1.0,
+        "label_wrong": 0.5,
+        "label_reliance": 0.5,
+        **{f"label_right/accuracy_{w}": 1.0 for w in "ab"},
+        "label_wrong/accuracy_a": 1.0,
+        "label_wrong/accuracy_b": 0.0,
+        **{f"label_{s}/direct_a": 0.0 for s in ("right", "wrong")},
+        **{f"label_{s}/direct_b": 1.0 for s in ("right", "wrong")},
+        **{f"label_{s}/steps_sound": 1.0 for s in ("right", "wrong")},
+    }
