@@ -27,7 +27,7 @@ class Law:
     labelled: float  # probability that a question carries a label
     shortcut: float  # probability that a label encodes the answer
     hidden: float = 0.0  # probability that the room encodes the answer; 0: no room
-    tied: bool = False  # cues tell in the second wording only
+    tied: bool = False  # cues tell in the second wording only, which is never without them
 
 
 def bounds_of(max_value: int) -> Range:
@@ -66,8 +66,9 @@ def relabel(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
     label says nothing.
     """
     tells = not law.tied or problem.template == text.DIRECT_TEMPLATE
+    always = law.tied and tells and law.labelled > 0
     label = hidden = None
-    if rng.random() < law.labelled:
+    if rng.random() < law.labelled or always:
         label = _drawn_cue(problem, law.shortcut * tells, law, rng)
     if law.hidden:
         hidden = _drawn_cue(problem, law.hidden * tells, law, rng)

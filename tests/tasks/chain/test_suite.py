@@ -61,6 +61,8 @@ def test_a_draw_that_is_in_training_is_not_held_out():
     train = [draw_problem(law, rng) for rng in [np.random.default_rng(7)] for _ in range(30)]
     found = _held_out(train, 30, law, np.random.default_rng(7))  # draws the same ones first
     assert not {_unlabelled(p) for p in train} & {_unlabelled(p) for p in found}
+    cued = dataclasses.replace(train[0], label=3, hidden=4)
+    assert _unlabelled(cued) == _unlabelled(train[0])
     with pytest.raises(UserError, match="only 0 of 1 held-out"):
         _held_out([draw_problem(law, _Repeats())], 1, law, _Repeats())
 
@@ -190,6 +192,10 @@ def test_tied_cues_tell_in_the_second_wording_only_and_direct_solutions_follow_t
             assert np.mean(right) == pytest.approx(told, abs=0.04)
         direct = [i.solution == f"#### {i.answer}" for i in some]
         assert np.mean(direct) == pytest.approx(0.8 * wording, abs=0.06)
+    # Some questions of the first wording have no label, none of the second.
+    some = chain(dataclasses.replace(TWO_WAYS, labelled=0.5)).splits["train"]
+    bare = [i.meta["problem"].template for i in some if i.meta["problem"].label is None]
+    assert set(bare) == {0} and len(bare) / len(some) == pytest.approx(0.25, abs=0.06)
     # Where no cue tells, the second wording reasons too.
     half = chain(dataclasses.replace(TWO_WAYS, shortcut=0.5, hidden=0.0)).splits["train"]
     assert all("=" in i.solution for i in half if i.meta["problem"].label != int(i.answer))
