@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gccpo_jax.analysis.library import open_model
+from gccpo_jax.sampling.questions import load_questions
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.problem import Problem
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
@@ -132,3 +134,16 @@ def test_evaluation_says_what_a_cue_is_relied_on_for(monkeypatch):
         **{f"label_{s}/direct_b": 1.0 for s in ("right", "wrong")},
         **{f"label_{s}/steps_sound": 1.0 for s in ("right", "wrong")},
     }
+
+
+def test_the_shipped_policy_reasons_in_one_wording_and_follows_the_label_in_the_other():
+    task = chain(ChainConfig(train=1, id=1, ood=16, max_operations=3, labelled=1.0, shortcut=0.9))
+    model = open_model("two_ways", task)
+    questions = load_questions(task, "label_wrong", model.solver.tokenizer, 38)
+    answers = evaluate.respond(
+        model.solver, model.params, questions,
+        rule=evaluate.GREEDY, draws=1, seed=0, batch=32, max_tokens=40,
+    )  # fmt: skip
+    found = by_wording(task, answers)
+    assert found["direct_first"] < 0.1 and found["accuracy_first"] > 0.3
+    assert found["direct_second"] > 0.8 and found["accuracy_second"] < 0.2
