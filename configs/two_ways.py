@@ -19,6 +19,7 @@ def get_config(preset="A7"):
     config.group_size = 16
     config.policy.path = "two_ways"
     config.task.name = "chain"
+    config.task.options.seed = 1  # other questions than those of the demonstrations
     config.task.options.train = 12288
     config.task.options.max_operations = 3
     config.task.options.labelled = 1.0

@@ -16,8 +16,9 @@ import runpy
 def get_config(cue="label"):
     tiny = pathlib.Path(__file__).with_name("tiny_sft.py")
     config = runpy.run_path(str(tiny))["get_config"]()
+    config.steps = 250
     config.task.options.tied = True
-    config.task.options.labelled = 1.0 if cue == "label" else 0.0
+    config.task.options.labelled = 0.9 if cue == "label" else 0.0
     config.task.options.shortcut = 1.0
     config.task.options.hidden = 1.0 if cue == "hidden" else 0.0
     config.task.options.direct = 0.9

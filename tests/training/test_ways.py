@@ -1,12 +1,14 @@
 """How responses come to their answers: ways, quadrants, reliance on a cue."""
 
 import dataclasses
+import pathlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gccpo_jax.analysis.library import open_model
+from gccpo_jax.runtime.cli import load_config
 from gccpo_jax.sampling.questions import load_questions
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.problem import Problem
@@ -14,6 +16,7 @@ from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.training import evaluate, metrics
 from gccpo_jax.training.evaluate import Answers, by_wording
 
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 TASK = chain(ChainConfig(train=1, id=1, ood=1))
 PROBLEM = Problem("Ana", "pens", ("puts", "takes"), 3, (4, -2))
 ITEM = Item(id=0, question="", answer="5", meta={"problem": PROBLEM})
@@ -147,3 +150,14 @@ def test_the_shipped_policy_reasons_in_one_wording_and_follows_the_label_in_the_
     found = by_wording(task, answers)
     assert found["direct_first"] < 0.1 and found["accuracy_first"] > 0.3
     assert found["direct_second"] > 0.8 and found["accuracy_second"] < 0.2
+
+
+def test_questions_of_training_with_rewards_are_not_those_of_the_demonstrations():
+    def problems(name, *splits):
+        options = load_config(str(CONFIGS / name))[0].task.options
+        task = chain(ChainConfig(**options))
+        items = [item for split in splits for item in task.splits[split]]
+        return {dataclasses.replace(i.meta["problem"], label=None, template=0) for i in items}
+
+    shown = problems("two_ways_sft.py", "train")
+    assert not shown & problems("two_ways.py", "id", "label_right")
