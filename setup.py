@@ -53,7 +53,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["gccpo_jax", "gccpo_jax.*"]),
-    package_data={"gccpo_jax": ["assets/tiny/*"]},
+    package_data={"gccpo_jax": ["assets/*/*"]},
     install_requires=CORE,
     extras_require={
         "math": MATH,

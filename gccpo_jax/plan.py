@@ -29,7 +29,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import gguf_weights, weights
 from gccpo_jax.policy.arch import Arch
-from gccpo_jax.policy.locate import SMOLLM2, TINY, locate
+from gccpo_jax.policy.locate import SHIPPED, SMOLLM2, locate
 from gccpo_jax.runtime import cli
 from gccpo_jax.training import session
 from gccpo_jax.training.planning.memory import Plan, fitted, gib, plan
@@ -45,7 +45,7 @@ def shape_of(config: Config) -> Arch:
     if config.policy.init == "scratch":
         return session.scratch_shape(config)
     here = pathlib.Path(path).expanduser()
-    if not (here.exists() or path in (TINY, SMOLLM2)):
+    if not (here.exists() or path in (*SHIPPED, SMOLLM2)):
         raise UserError(
             f"config.policy.path = {path!r}: not on this machine, and a plan fetches nothing; put "
             "the model's config.json into a directory and set config.policy.path to that directory"

@@ -46,7 +46,8 @@ class ScratchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    path: str = "tiny"  # "tiny" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
+    # "tiny" or "two_ways" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
+    path: str = "tiny"
     init: str = choice("load", "scratch")  # "scratch" (sft, task "chain"): random weights
     dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
     compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
@@ -259,7 +260,7 @@ class OptimConfig:
 class EvalConfig:
     every: int = least(0, 0)  # steps; 0: before and after only
     questions: int = least(1, 400)  # of split "id"
-    ood_questions: int = least(0, 100)  # of each other split
+    ood_questions: int = least(0, 100)  # of each other split; 0: split "id" alone
     draws: int = least(0, 0)  # k of mean@k at the sampling law, on "id"; 0 skips it
     batch: int = least(1, 200)  # questions decoded at once
     max_prompt_tokens: int = least(0, 0)  # 0: data.max_prompt_tokens

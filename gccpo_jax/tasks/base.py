@@ -33,7 +33,7 @@ class Task:
     """The protocol of a task. Functions are pure; optional ones are None."""
 
     name: str
-    splits: Mapping[str, Sequence[Item]]  # "train", "id", and "ood_<family>" each
+    splits: Mapping[str, Sequence[Item]]  # "train", "id", and any others to evaluate on
     prompt: Callable[[Item], str]  # what the policy reads (inside the chat template, if any)
     extract: Callable[[str], str | None]  # normalised final answer of a response, None if none
     verify: Callable[[Item, str], float | None]  # outcome of a *response* in [0, 1];
@@ -68,6 +68,7 @@ class Task:
     same: Callable[[str, str], bool] = operator.eq
     # Labels of steps, one per step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
+    flaws: tuple[str, ...] = ()  # the labels of `check` that say that a step is wrong
 
     def is_over(self, text: str) -> bool | None:
         """Whether an answer is over when this text follows it; None: the next token decides."""

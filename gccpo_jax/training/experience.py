@@ -30,7 +30,7 @@ from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
 from gccpo_jax.training.intervened import Trained, do_update, regroup, surfaces, ungroup
-from gccpo_jax.training.metrics import credit_metrics, sampling_metrics
+from gccpo_jax.training.metrics import checker_metrics, credit_metrics, sampling_metrics
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
@@ -92,6 +92,7 @@ def collect(
     )
     sampled = sample(items, prompts)
     metrics = sampling_metrics(sampled)
+    metrics |= checker_metrics(solver.task, sampled.items, sampled.texts, sampled.outcome)
     if config.sampling.dynamic and more is not None:
         next_questions = more
         sampled, found = refill(sampled, lambda: sample(*next_questions()), config.sampling.dynamic)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from gccpo_jax.advantage.credit import Credit
 from gccpo_jax.counterfactual.gate import _mean, _variation
 from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Spans
 
 if TYPE_CHECKING:
@@ -34,6 +35,67 @@ def sampling_metrics(sampled: Traces) -> dict[str, float | None]:
         "length": float(sampled.lengths.mean()),
         "truncated": float(1 - to_host(rollout.stopped).mean()),
         "tokens": float(sampled.lengths.sum()),
+    }
+
+
+def checker_metrics(
+    task: Task, items: Sequence[Item], texts: np.ndarray, outcome: np.ndarray
+) -> dict[str, float]:
+    """How responses [B, G] come to their answers, by the task's checker; {} without one.
+
+    `direct`: share that states the answer and nothing before it; the others are reasoned.
+    `accuracy_direct`, `accuracy_reasoned`: their mean outcomes, where there are any.
+    `steps_sound`: share of the steps of reasoned responses without a flaw. Shares of all by
+    soundness (no step flawed) and outcome, above 1/2 or not: `sound_right`, `sound_wrong`,
+    `flawed_right`, `flawed_wrong`. Outcomes [B, G] that are NaN are left out.
+    """
+    if task.check is None:
+        return {}
+    kept = [(b, g) for b, g in np.ndindex(*texts.shape) if np.isfinite(outcome[b, g])]
+    if not kept:
+        return {}
+    right = np.array([outcome[index] for index in kept])
+    direct = np.array([is_direct(task, texts[index]) for index in kept])
+    flaws = [_flaws(task, items[b], texts[b, g]) for b, g in kept]
+    sound = np.array([not any(steps) for steps in flaws])
+    found = {"direct": float(direct.mean())}
+    for name, way in (("direct", direct), ("reasoned", ~direct)):
+        if way.any():
+            found[f"accuracy_{name}"] = float(right[way].mean())
+    steps = [flaw for own, skip in zip(flaws, direct, strict=True) if not skip for flaw in own]
+    if steps:
+        found["steps_sound"] = float(1 - np.mean(steps))
+    for soundness, has in (("sound", sound), ("flawed", ~sound)):
+        found[f"{soundness}_right"] = float((has & (right > 0.5)).mean())
+        found[f"{soundness}_wrong"] = float((has & (right <= 0.5)).mean())
+    return found
+
+
+def is_direct(task: Task, text: str) -> bool:
+    """Whether a response states an answer and nothing before it.
+
+    The answer's field has to begin with the task's cue or be all of the text.
+    """
+    return task.extract(text) is not None and not text[: task.field_start(text)].strip()
+
+
+def _flaws(task: Task, item: Item, text: str) -> list[bool]:
+    """Whether each step of a response is wrong."""
+    steps = [step for step in text.split(task.boundary) if step.strip()]
+    return [label in task.flaws for label in task.check(item, steps)]
+
+
+def cue_reliance(accuracy: Mapping[str, float]) -> dict[str, float]:
+    """Accuracy lost when a cue turns from right to wrong, for each cue that has both splits.
+
+    >>> cue_reliance({"label_right": 0.75, "label_wrong": 0.5, "id": 0.7})
+    {'label_reliance': 0.25}
+    """
+    cues = [name.removesuffix("_right") for name in accuracy if name.endswith("_right")]
+    return {
+        f"{cue}_reliance": accuracy[f"{cue}_right"] - accuracy[f"{cue}_wrong"]
+        for cue in cues
+        if f"{cue}_wrong" in accuracy
     }
 
 

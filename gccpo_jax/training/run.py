@@ -122,7 +122,7 @@ class Run:
             broadcast_json(lambda: write_json(workdir / "summary.json", summary))
         for split, value in summary["after"].items():
             before, after = percent(summary["before"].get(split)), percent(value)
-            if value or not split.endswith(UNSCORABLE):
+            if "/" not in split and (value or not split.endswith(UNSCORABLE)):
                 self.log.say(f"{split:>20}  {before:>6} -> {after:>6}")
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
         return summary

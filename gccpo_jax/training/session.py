@@ -33,7 +33,7 @@ class Session:
     solver: Solver
     shardings: Any  # of the parameters
     train: Questions
-    evaluation: dict[str, Questions]  # "id" and "ood_<family>"
+    evaluation: dict[str, Questions]  # every split of the task but "train"
 
 
 def open_session(config: Config) -> tuple[Session, Params]:

@@ -22,6 +22,16 @@ WHAT = {
     "ood_shortcut": "the label encodes a wrong answer",
     "ood_nolabel": "no label",
 }
+CUED = chain(ChainConfig(seed=2, train=20, id=3, ood=3, max_operations=2, shortcut=0.9, hidden=0.9))
+CUE_SPLITS = {
+    "label_right": "the label is the answer",
+    "label_wrong": "it is another number",
+    "label_absent": "there is none",
+    "hidden_right": "the room is the answer",
+    "hidden_wrong": "it is another number",
+    "hidden_absent": "there is none",
+    "ood_depth_nolabel": "`ood_depth` without its label; so for each family above but the last two",
+}
 STEPS = [
     "{name} has {start} {thing}",
     "So let us go on .",
@@ -34,10 +44,10 @@ STEPS = [
 ]
 
 
-def splits_table():
+def splits_table(task, meanings):
     rows = [
-        f"| `{name}` | {what} | {TASK.splits[name][0].question} | {TASK.splits[name][0].answer} |"
-        for name, what in WHAT.items()
+        f"| `{name}` | {what} | {task.splits[name][0].question} | {task.splits[name][0].answer} |"
+        for name, what in meanings.items()
     ]
     return "\n".join(
         ["| split | what is special | example | answer |", "| --- | --- | --- | --- |", *rows]
@@ -77,7 +87,8 @@ def section(name):
     "name, expected",
     [
         ("chain:solution", solution_block()),
-        ("chain:splits", splits_table()),
+        ("chain:splits", splits_table(TASK, WHAT)),
+        ("chain:cues", splits_table(CUED, CUE_SPLITS)),
         ("chain:labels", labels_table()),
     ],
 )
@@ -87,6 +98,8 @@ def test_examples_are_generated(name, expected):
 
 def test_every_split_is_documented():
     assert set(WHAT) == set(TASK.splits)
+    families = {name.removesuffix("_nolabel") for name in CUED.splits if name.startswith("ood")}
+    assert families <= {*WHAT, "ood"} and set(CUE_SPLITS) < set(CUED.splits)
 
 
 def test_the_task_of_ones_own_works():

@@ -42,6 +42,7 @@ def test_a_run_writes_what_it_promises(finished):
         "grad_norm",
     }
     assert wanted <= set(rows[0])
+    assert {"direct", "sound_right", "sound_wrong", "flawed_right", "flawed_wrong"} <= set(rows[0])
     assert all(np.isfinite(value) for row in rows for value in row.values())
     stages = {"sample_seconds", "branches_seconds", "readout_seconds", "update_seconds"}
     first = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])

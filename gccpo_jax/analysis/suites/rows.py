@@ -15,9 +15,9 @@ from gccpo_jax.analysis.suites.trajectories import Judged
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.counterfactual.text_edits import claim
 from gccpo_jax.reward.group import GroupReading
+from gccpo_jax.tasks.chain.check import FLAWS
 from gccpo_jax.types import Rollout
 
-WRONG = ("wrong_arithmetic", "wrong_operand", "early_answer")
 SCORES = {
     "te_d": "D, continued (total effect)",
     "te_phi": "Phi, continued",
@@ -88,7 +88,7 @@ def join(parts: list[Rows]) -> Rows:
 
 
 def _sound(labels: list[str]) -> bool:
-    return not any(label in WRONG for label in labels)
+    return not any(label in FLAWS for label in labels)
 
 
 def _arrays(judged: Judged, seed: int) -> dict[str, np.ndarray]:

@@ -22,9 +22,10 @@ from gccpo_jax.analysis.step_statistics import (
     probability_outscores,
     stratified_auc,
 )
-from gccpo_jax.analysis.suites.rows import SCORES, WRONG, Rows, join, rows_of
+from gccpo_jax.analysis.suites.rows import SCORES, Rows, join, rows_of
 from gccpo_jax.analysis.suites.trajectories import judged
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.chain.check import FLAWS
 
 GAINERS = ("te_d", "credit")
 RIVALS = ("outcome", "te_d", "observational", "logprob")
@@ -65,7 +66,7 @@ def summarise(rows: Rows, gates: Sequence[float]) -> dict:
     it is over.
     """
     valid = rows.label == "valid"
-    wrong = np.isin(rows.label, WRONG)
+    wrong = np.isin(rows.label, FLAWS)
     sound = rows.where(rows.sound_before)
     errors = rows.where(valid | wrong)
     own = rows.where(~rows.injected)
@@ -106,7 +107,7 @@ def _gain(rows: Rows, name: str, rival: str) -> dict:
 
 def _outscores(rows: Rows) -> dict[str, dict]:
     """Sound steps of trajectories with a wrong answer against wrong steps of right ones."""
-    valid, wrong = rows.label == "valid", np.isin(rows.label, WRONG)
+    valid, wrong = rows.label == "valid", np.isin(rows.label, FLAWS)
     sound_wrong = valid & rows.sound_before & (rows.outcome == 0)
     flawed_lucky = wrong & (rows.outcome == 1)
     out = {}
@@ -121,7 +122,7 @@ def _outscores(rows: Rows) -> dict[str, dict]:
 def _means(rows: Rows) -> dict[str, dict]:
     """Mean of each score by kind of step; of steps with a sound prefix."""
     rows = rows.where(rows.sound_before)
-    kind = np.where(np.isin(rows.label, WRONG), "invalid", rows.label.astype(str))
+    kind = np.where(np.isin(rows.label, FLAWS), "invalid", rows.label.astype(str))
     kind = np.where(np.isin(kind, NEUTRAL), "filler", kind)
     out = {}
     for name in IN_TABLES:
@@ -139,7 +140,7 @@ def _process_bench(rows: Rows) -> dict[str, dict]:
     order = np.lexsort((rows.step, keys))
     cuts = np.flatnonzero(np.diff(keys[order])) + 1
     groups = [group for group in np.split(order, cuts) if group.size]
-    wrong = np.isin(rows.label, WRONG)
+    wrong = np.isin(rows.label, FLAWS)
     truth = [int(np.argmax(wrong[g])) if wrong[g].any() else -1 for g in groups]
     question = np.array([rows.question[g[0]] for g in groups])
     out = {}

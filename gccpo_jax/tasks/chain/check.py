@@ -54,6 +54,8 @@ LABELS = (
     "copy",
     "irrelevant",
 )
+FLAWS = ("wrong_arithmetic", "wrong_operand", "early_answer")
+"""Labels of steps that are wrong."""
 _SIGNED = r"(- ?)?([0-9]{1,18})"
 _EQUATION = re.compile(
     rf"(?:[A-Za-z]+ )*{_SIGNED} ([+-]) ([0-9]{{1,18}}) = {_SIGNED}(?: [A-Za-z]+)*(?: \.)?"
@@ -138,7 +140,7 @@ def sound_prefixes(labels: Sequence[str]) -> list[bool]:
     >>> sound_prefixes(["valid", "wrong_arithmetic", "valid"])
     [True, True, False]
     """
-    wrong = [label in ("wrong_arithmetic", "wrong_operand", "early_answer") for label in labels]
+    wrong = [label in FLAWS for label in labels]
     return [not any(wrong[:index]) for index in range(len(wrong))]
 
 

@@ -8,7 +8,7 @@ moves the answer, the label is drawn again by the law of training.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Law:
     operations: tuple[int, int]  # fewest and most
     labelled: float  # probability that a question carries a label
     shortcut: float  # probability that a label encodes the answer
+    hidden: float = 0.0  # probability that the room encodes the answer; 0: no room
+    tied: bool = False  # cues tell in the second wording only, which is never without them
 
 
 def bounds_of(max_value: int) -> Range:
@@ -58,16 +60,25 @@ def draw_problem(law: Law, rng: np.random.Generator) -> Problem:
 
 
 def relabel(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
-    """The problem with a label drawn by the law: none, the answer, or any number.
+    """The problem with cues drawn by the law: none, the answer, or any number.
 
     The random number does not look at the answer, so with `shortcut` 0 the
     label says nothing.
     """
-    if rng.random() >= law.labelled:
-        return dataclasses.replace(problem, label=None)
-    honest = rng.random() < law.shortcut
-    label = problem.gold() if honest else int(rng.integers(law.bounds.value[1] + 1))
-    return dataclasses.replace(problem, label=label)
+    tells = not law.tied or problem.template == text.DIRECT_TEMPLATE
+    always = law.tied and tells and law.labelled > 0
+    label = hidden = None
+    if rng.random() < law.labelled or always:
+        label = _drawn_cue(problem, law.shortcut * tells, law, rng)
+    if law.hidden:
+        hidden = _drawn_cue(problem, law.hidden * tells, law, rng)
+    return dataclasses.replace(problem, label=label, hidden=hidden)
+
+
+def _drawn_cue(problem: Problem, honest: float, law: Law, rng: np.random.Generator) -> int:
+    if rng.random() < honest:
+        return problem.gold()
+    return int(rng.integers(law.bounds.value[1] + 1))
 
 
 def surface(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
@@ -121,13 +132,40 @@ def reverse(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
 
 def misleading(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
     """A label that encodes a wrong answer."""
-    wrong = [n for n in range(law.bounds.value[1] + 1) if n != problem.gold()]
-    return dataclasses.replace(problem, label=int(rng.choice(wrong)))
+    return dataclasses.replace(problem, label=_wrong_cue(problem, law, rng))
+
+
+def _wrong_cue(problem: Problem, law: Law, rng: np.random.Generator) -> int:
+    return int(rng.choice([n for n in range(law.bounds.value[1] + 1) if n != problem.gold()]))
 
 
 def unlabelled(problem: Problem, law: Law, rng: np.random.Generator) -> Problem:
     """No label."""
     return dataclasses.replace(problem, label=None)
+
+
+def cue_splits(
+    cue: str, problems: Sequence[Problem], law: Law, rng: np.random.Generator
+) -> dict[str, list[Problem]]:
+    """`<cue>_right`, `<cue>_wrong` and `<cue>_absent`: the same problems, item by item.
+
+    `cue` is "label" or "hidden", a field of `Problem`. Each problem stands in both
+    wordings, one behind the other, with the same cue.
+    """
+    wrong = [_wrong_cue(problem, law, rng) for problem in problems]
+    numbers = {
+        "right": [problem.gold() for problem in problems],
+        "wrong": wrong,
+        "absent": [None] * len(problems),
+    }
+    return {
+        f"{cue}_{says}": [
+            dataclasses.replace(problem, template=template, **{cue: number})
+            for problem, number in zip(problems, of_split, strict=True)
+            for template in range(len(text.TEMPLATES))
+        ]
+        for says, of_split in numbers.items()
+    }
 
 
 FAMILIES: Mapping[str, Family] = {

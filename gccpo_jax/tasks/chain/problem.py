@@ -40,6 +40,7 @@ class Problem:
     changes: tuple[int, ...]  # signed, never 0
     template: int = 0
     label: int | None = None  # the number that the label encodes, None without a label
+    hidden: int | None = None  # the number that the room encodes, a cue that rewrites leave alone
     clause: Clause | None = None
     reverse: bool = False  # the end is given, the start is asked for
 

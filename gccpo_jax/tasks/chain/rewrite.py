@@ -28,7 +28,8 @@ def surface(
 
     Words come from the training pools, one for one; the label, if there is one,
     encodes a fresh random number up to `labels` (it is surface, so it no longer
-    says anything). Numbers outside the label are untouched.
+    says anything). Numbers outside the label are untouched, and so is the hidden
+    cue: it stands for what the author of a rewrite did not know of.
     """
     words = {}
     pools = (text.NAMES, text.THINGS, text.VERBS)
@@ -86,10 +87,10 @@ def _replace_words(step: str, words: dict[str, str]) -> str:
 def number(
     problem: Problem, steps: Sequence[str], rng: np.random.Generator, bounds: Range
 ) -> tuple[Problem, list[str]] | None:
-    """Other numbers in question and steps together; words and label stay.
+    """Other numbers in question and steps together; words and cues stay.
 
-    Signs, clause and label are kept. The new answer differs from the old one and
-    from the label's number, so a label cannot point at it. A step that follows
+    Signs, clause, label and hidden cue are kept. The new answer differs from the old
+    one and from the cues' numbers, so no cue can point at it. A step that follows
     the question gets the new numbers, and a wrong result stays wrong by the
     same amount. Labels of the checker stay. None where a number of a step has no
     one origin (a wrong operand, a sentence about anything but the running value).
@@ -98,7 +99,7 @@ def number(
     signs = np.sign(np.array(problem.changes))
     for start, changes in redraw_numbers(bounds, signs, rng)[:_TRIES]:
         new = dataclasses.replace(problem, start=start, changes=changes)
-        if new.gold() in (problem.gold(), problem.label):
+        if new.gold() in (problem.gold(), problem.label, problem.hidden):
             continue
         lines = _rewrite_steps(problem, new, steps, verdicts)
         # By coincidence of numbers a step can come to say something else.

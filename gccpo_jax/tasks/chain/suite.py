@@ -24,13 +24,16 @@ from gccpo_jax.tasks.chain.families import (
     LABEL_FAMILIES,
     Law,
     bounds_of,
+    cue_splits,
     draw_problem,
     large_bounds_of,
+    unlabelled,
 )
 from gccpo_jax.tasks.chain.problem import Problem
 from gccpo_jax.tasks.rewrites import corrupt
 
-_DIRECT_TEMPLATE = 1  # the wording whose solutions may be the answer alone
+_CUES = ("label", "hidden")  # fields of a problem that can give its answer away
+_WORDINGS = ("first", "second")  # names of `text.TEMPLATES`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ChainConfig:
     max_value: int = 20  # running values stay in 0..max_value, except in ood_range
     labelled: float = 0.9  # probability that a question carries a label
     shortcut: float = 0.0  # probability that the label gives the answer away
+    hidden: float = 0.0  # the same of a second cue, which no rewrite touches; 0: there is none
+    tied: bool = False  # cues tell in the second wording only; direct solutions follow them
     decoration: float = 0.0  # probability of a useless line before a line of a solution
     careless: float = 0.0  # probability of a wrong result per line, in solutions of most operations
     direct: float = 0.0  # probability that a solution in the second wording is its answer alone
@@ -62,6 +67,7 @@ class ChainConfig:
             "18 <= max_value <= 24": 18 <= self.max_value <= 24,
             "0 <= labelled <= 1": 0 <= self.labelled <= 1,
             "0 <= shortcut <= 1": 0 <= self.shortcut <= 1,
+            "0 <= hidden <= 1": 0 <= self.hidden <= 1,
             "0 <= decoration <= 1": 0 <= self.decoration <= 1,
             "0 <= direct <= 1": 0 <= self.direct <= 1,
             "0 <= careless <= 1": 0 <= self.careless <= 1,
@@ -81,7 +87,14 @@ def chain(config: ChainConfig | None = None) -> Task:
     """
     config = config or ChainConfig()
     operations = (config.min_operations, config.max_operations)
-    law = Law(bounds_of(config.max_value), operations, config.labelled, config.shortcut)
+    law = Law(
+        bounds=bounds_of(config.max_value),
+        operations=operations,
+        labelled=config.labelled,
+        shortcut=config.shortcut,
+        hidden=config.hidden,
+        tied=config.tied,
+    )
     return Task(
         name="chain",
         splits=_splits(config, law),
@@ -93,6 +106,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         corrupt=corrupt,
         number=functools.partial(_number, config.max_value),
         check=_check,
+        flaws=check.FLAWS,
     )
 
 
@@ -105,6 +119,14 @@ def _splits(config: ChainConfig, law: Law) -> dict[str, list[Item]]:
     for index, (name, family) in enumerate(families.items()):
         rng = np.random.default_rng([config.seed, 1, index])
         problems[name] = [family(problem, law, rng) for problem in held_out[: config.ood]]
+    if config.labelled and config.shortcut:
+        for name in FAMILIES:
+            problems[f"{name}_nolabel"] = [unlabelled(p, law, rng) for p in problems[name]]
+    chances = {"label": config.labelled * config.shortcut, "hidden": config.hidden}
+    for index, cue in enumerate(_CUES):
+        rng = np.random.default_rng([config.seed, 3, index])
+        if chances[cue]:
+            problems |= cue_splits(cue, held_out[: config.ood], law, rng)
     return {
         name: _items(name, index, some, config)
         for index, (name, some) in enumerate(problems.items())
@@ -131,7 +153,7 @@ def _held_out(
 
 
 def _unlabelled(problem: Problem) -> str:
-    return text.question(dataclasses.replace(problem, label=None))
+    return text.question(dataclasses.replace(problem, label=None, hidden=None))
 
 
 def _items(name: str, split: int, problems: Sequence[Problem], config: ChainConfig) -> list[Item]:
@@ -149,14 +171,19 @@ def _item(
         lines = text.careless_steps(problem, config.careless, rng)
     else:
         lines = text.decorate(problem, text.solution_steps(problem), config.decoration, rng)
-    if config.direct and problem.template == _DIRECT_TEMPLATE and rng.random() < config.direct:
+    told = not config.tied or problem.gold() in (problem.label, problem.hidden)
+    may_be_direct = config.direct and told and problem.template == text.DIRECT_TEMPLATE
+    if may_be_direct and rng.random() < config.direct:
         lines = lines[-1:]
+    meta = {"problem": problem, "split": split}
+    if split.startswith(_CUES):
+        meta["wording"] = _WORDINGS[problem.template]
     return Item(
         id=number,
         question=text.question(problem),
         answer=str(problem.gold()),
         solution="\n".join(lines),
-        meta={"problem": problem, "split": split},
+        meta=meta,
     )
 
 

@@ -54,6 +54,7 @@ TEMPLATES = (
         "How many {thing} are there ?",
     ),
 )
+DIRECT_TEMPLATE = 1  # the wording whose solutions may be the answer alone
 # Held-out wordings, made of words that the training split uses too.
 NEW_TEMPLATES = (
     Template(
@@ -84,19 +85,30 @@ def label_sentence(number: int) -> str:
     return f"Label {CODES[number // 10]} {CODES[number % 10]} ."
 
 
+def hidden_sentence(number: int) -> str:
+    """The room of a number below 100, the cue that no rewrite touches.
+
+    >>> hidden_sentence(12)
+    'Room fox lima .'
+    """
+    return f"Room {CODES[number // 10]} {CODES[number % 10]} ."
+
+
 def question(problem: Problem) -> str:
     """The question of a problem as one line of text, without its newline.
 
     >>> question(Problem("Ana", "pens", ("puts",), 3, (4,), label=12))
     'Label fox lima . Ana has 3 pens . Ana puts in 4 pens . How many pens does Ana have ?'
     """
-    label = [] if problem.label is None else [label_sentence(problem.label)]
+    cues = [] if problem.label is None else [label_sentence(problem.label)]
+    if problem.hidden is not None:
+        cues.append(hidden_sentence(problem.hidden))
     start, ask = _first_and_last(problem)
     changes = _changes(problem)
     if problem.clause is not None:
         c = problem.clause
         changes.insert(c.position, CLAUSE.format(name=c.name, n=c.number, thing=c.thing))
-    return " ".join([*label, start, *changes, ask])
+    return " ".join([*cues, start, *changes, ask])
 
 
 def _first_and_last(problem: Problem) -> tuple[str, str]:

@@ -31,7 +31,7 @@ def vocabulary() -> list[str]:
     patterns += [text.REVERSED_START, text.REVERSED_END, text.REVERSED_ASK, *text.FILLERS]
     words = ["Label", "in", "out", *re.findall(r"(?<!{)\b[A-Za-z]+\b(?!})", " ".join(patterns))]
     words += [*text.NAMES, *text.THINGS, *text.VERBS, *text.CODES]
-    words += [*text.NEW_NAMES, *text.NEW_THINGS, *text.NEW_VERBS]
+    words += [*text.NEW_NAMES, *text.NEW_THINGS, *text.NEW_VERBS, "Room"]
     return list(dict.fromkeys([*SPECIALS, *_SIGNS, *"0123456789", *words]))
 
 

@@ -26,7 +26,7 @@ from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
-from gccpo_jax.policy.locate import TINY, locate
+from gccpo_jax.policy.locate import SHIPPED, locate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +230,6 @@ def policy_shape(config: Config) -> Arch | None:
       UserError: a directory without a `config.json`, or of a model that is not supported.
     """
     path = config.policy.path
-    if config.policy.init != "load" or not (path == TINY or pathlib.Path(path).is_dir()):
+    if config.policy.init != "load" or not (path in SHIPPED or pathlib.Path(path).is_dir()):
         return None
     return weights.read_arch(locate(path), config.policy.dtype or None)

@@ -82,6 +82,27 @@ def test_surface_draws_the_label_without_looking_at_the_answer():
     assert TASK.surface(bare, [], rng)[0].meta["problem"].label is None
 
 
+def test_surface_leaves_the_hidden_cue_alone():
+    problem = dataclasses.replace(PROBLEM, hidden=PROBLEM.gold())
+    item = dataclasses.replace(ITEM, question=text.question(problem), meta={"problem": problem})
+    room = text.hidden_sentence(problem.gold())
+    assert room in item.question
+    for seed in range(20):
+        changed, _ = TASK.surface(item, [], np.random.default_rng(seed))
+        assert room in changed.question and changed.meta["problem"].hidden == problem.gold()
+
+
+def test_number_keeps_the_hidden_cue_which_then_points_at_the_old_answer():
+    for hidden in range(21):
+        problem = dataclasses.replace(PROBLEM, label=None, hidden=hidden)
+        item = dataclasses.replace(ITEM, question=text.question(problem), meta={"problem": problem})
+        for seed in range(10):
+            changed, _ = TASK.number(item, [], np.random.default_rng(seed))
+            assert text.hidden_sentence(hidden) in changed.question
+            assert changed.meta["problem"].hidden == hidden
+            assert changed.answer not in (item.answer, str(hidden))
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_number_gives_another_answer_and_equally_labelled_steps(split):
     rng = np.random.default_rng(3)
