@@ -14,14 +14,18 @@ from gccpo_jax.config.sections import WARM_UP
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime.checkpoints import ACCURACY, damage, ranked
 from gccpo_jax.runtime.distributed import broadcast_json, is_first
-from gccpo_jax.runtime.log import RunLog, timed
+from gccpo_jax.runtime.log import timed
 from gccpo_jax.runtime.timing import traced
 from gccpo_jax.runtime.workdir import write_json, writing
 from gccpo_jax.sampling.questions import TrainBatches
-from gccpo_jax.training.evaluate import accuracy, evaluate_splits, in_words
+from gccpo_jax.training.evaluate import (
+    answer_questions,
+    greedy_outcomes,
+    in_words,
+    write_outcomes,
+)
 from gccpo_jax.training.run import Run
 from gccpo_jax.training.session import Session
-from gccpo_jax.types import Params
 
 
 def run_steps(
@@ -47,7 +51,7 @@ def run_steps(
         is_traced = 0 < step - run.first - WARM_UP <= config.log.profile and is_first()
         with traced(workdir / "profile", step, is_traced):
             metrics = take(step)
-        metrics |= evaluate_when_due(config, session, run, step)
+        metrics |= evaluate_when_due(config, session, run, workdir, step)
         run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
     return conclude(config, name, session, run, workdir, before)
 
@@ -59,29 +63,33 @@ def evaluate_before(
     file = workdir / "before.json"
     if known := broadcast_json(lambda: json.loads(file.read_text()) if file.exists() else None):
         return known
-    before = evaluate(config, session, run.state.params, run.log)
+    before = evaluate(config, session, run, workdir, 0)
     with writing("the evaluation", file):
         broadcast_json(lambda: write_json(file, before))
     return before
 
 
 def evaluate_when_due(
-    config: Config, session: Session, run: Run, step: int
+    config: Config, session: Session, run: Run, workdir: pathlib.Path, step: int
 ) -> dict[str, float | None]:
     """Metrics `eval/<split>` where `eval.every` asks for them; the last step has its own."""
     if not config.eval.every or step % config.eval.every or step == config.steps:
         return {}
     with run.watch("evaluate"):
-        found = evaluate(config, session, run.state.params, run.log)
+        found = evaluate(config, session, run, workdir, step)
     return {f"eval/{split}": value for split, value in found.items()}
 
 
 def evaluate(
-    config: Config, session: Session, params: Params, log: RunLog
+    config: Config, session: Session, run: Run, workdir: pathlib.Path, step: int
 ) -> dict[str, float | None]:
-    """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it."""
+    """Greedy accuracy of every split, and `id_mean@k` if `eval.draws` asks for it.
+
+    The outcome of every question is left in `evaluation/step_<n>.jsonl`.
+    """
     max_tokens = config.eval.max_tokens or config.sampling.max_tokens
-    found = evaluate_splits(
+    params = run.state.params
+    found = greedy_outcomes(
         session.solver,
         params,
         session.evaluation,
@@ -89,7 +97,7 @@ def evaluate(
         max_tokens=max_tokens,
     )
     if config.eval.draws:
-        measured = accuracy(
+        found[f"id_mean@{config.eval.draws}"] = answer_questions(
             session.solver,
             params,
             session.evaluation["id"],
@@ -99,9 +107,12 @@ def evaluate(
             batch=max(config.eval.batch // config.eval.draws, 1),
             max_tokens=max_tokens,
         )
-        found |= measured.named(f"id_mean@{config.eval.draws}")
-    log.say(f"accuracy  {in_words(found)}")
-    return found
+    write_outcomes(workdir, step, found)
+    means: dict[str, float | None] = {}
+    for split, one in found.items():
+        means |= one.accuracy.named(split)
+    run.log.say(f"accuracy  {in_words(means)}")
+    return means
 
 
 def conclude(
@@ -113,7 +124,7 @@ def conclude(
     before: dict[str, float | None],
 ) -> dict[str, Any]:
     """Evaluates the trained policy and writes what a finished run leaves; the summary."""
-    after = evaluate(config, session, run.state.params, run.log)
+    after = evaluate(config, session, run, workdir, config.steps)
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
     if config.checkpoint.keep_best:
         summary["best"] = best_checkpoint(config, run, workdir, after["id"])

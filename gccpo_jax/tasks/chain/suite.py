@@ -156,8 +156,13 @@ def _item(
         question=text.question(problem),
         answer=str(problem.gold()),
         solution="\n".join(lines),
-        meta={"problem": problem, "split": split},
+        meta={"problem": problem, "split": split, "template": _template(problem)},
     )
+
+
+def _template(problem: Problem) -> str:
+    """Wording and signs, as "1+-": what stays when names, things and numbers are drawn anew."""
+    return f"{problem.template}" + "".join("+" if n > 0 else "-" for n in problem.changes)
 
 
 def _rewritten(item: Item, problem: Problem) -> Item:
