@@ -161,8 +161,8 @@ def _item(
 
 
 def _template(problem: Problem) -> str:
-    """Wording and signs, as "1+-": what stays when names, things and numbers are drawn anew."""
-    return f"{problem.template}" + "".join("+" if n > 0 else "-" for n in problem.changes)
+    """Wording and signs, as "1/+-": what stays when names, things and numbers are drawn anew."""
+    return f"{problem.template}/" + "".join("+" if n > 0 else "-" for n in problem.changes)
 
 
 def _rewritten(item: Item, problem: Problem) -> Item:
