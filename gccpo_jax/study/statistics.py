@@ -107,11 +107,14 @@ def contrast(
 def standard_error(d: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
     """Standard error of the mean of d [S, N] over crossed seeds and clusters, and its freedom.
 
-        V = V_seeds + max(V_clusters - V_cells, 0)
+        V = max(V_seeds, V_cells) + max(V_clusters - V_cells, 0)
 
     with the variances that one would take from the seeds' means alone, from the clusters' means
     alone and from what is left of each cell: the residual is in all three, once each (Cameron,
-    Gelbach and Miller 2011). Degrees of freedom by Satterthwaite. A single seed says nothing of
+    Gelbach and Miller 2011). A few seeds' means may lie closer together than coins allow; the
+    first maximum keeps such luck out of the error. Degrees of freedom by Satterthwaite: S - 1,
+    T - 1 and (S - 1)(T - 1). A null is rejected at 5 % in 2 to 6 % of studies with five seeds
+    or more, whatever varies; with two in up to 12 %. A single seed says nothing of
     other seeds: then V = V_clusters, and the claim is about these two policies.
 
     Args:
@@ -131,11 +134,12 @@ def standard_error(d: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
     v_seeds = np.sum(of_seed**2) / (seeds * (seeds - 1))
     rest = part - part.mean(0) - share * of_seed[:, None]
     v_cells = more * np.sum(rest**2) / (seeds * (seeds - 1))
+    own, freedom = max((v_seeds, seeds - 1), (v_cells, (seeds - 1) * max(count - 1, 1)))
     beyond = max(v_clusters - v_cells, 0.0)
-    total = v_seeds + beyond
+    total = own + beyond
     if total < _NOTHING:
         return 0.0, seeds - 1.0
-    freedom = total**2 / (v_seeds**2 / (seeds - 1) + beyond**2 / max(count - 1, 1))
+    freedom = total**2 / (own**2 / freedom + beyond**2 / max(count - 1, 1))
     return float(np.sqrt(total)), float(freedom)
 
 
