@@ -131,9 +131,14 @@ def cell(study: Study, arm: str, seed: int, updates: int, start: str) -> Cell:
     fields = [f"seed={seed}", f"steps={updates}", f"eval.every={study.evaluate_every}"]
     fields += [f"policy.path={start}"] if start else []
     return _cell(
-        f"{arm}-seed{seed}-updates{updates}", "train", arm, seed,
-        f"{study.base}:{preset}", fields, [*study.changes.split(), *changes],
-    )  # fmt: skip
+        f"{arm}-seed{seed}-updates{updates}",
+        "train",
+        arm,
+        seed,
+        f"{study.base}:{preset}",
+        fields,
+        [*study.changes.split(), *changes],
+    )
 
 
 def start_cell(study: Study, seed: int) -> Cell:

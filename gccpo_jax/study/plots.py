@@ -125,9 +125,14 @@ def _cost(summary: Mapping) -> Any:
             middle, reach = _points([rows[family]])
             tokens = summary["cost"][comparison][arm]["tokens"] / 1e6
             axes.errorbar(
-                [tokens], middle, yerr=reach, fmt=marker, color=f"C{place}", capsize=3,
+                [tokens],
+                middle,
+                yerr=reach,
+                fmt=marker,
+                color=f"C{place}",
+                capsize=3,
                 label=f"{arm}, {comparison}",
-            )  # fmt: skip
+            )
     axes.set(xlabel="forward tokens, millions", ylabel=f"accuracy on {family}, %", xscale="log")
     axes.legend(fontsize=7)
     return figure

@@ -92,9 +92,10 @@ def _accuracies(results: Results, comparison: str) -> dict[str, dict[str, dict[s
             before = np.stack([results.scores[run][0][split] for run in runs])
             for name, where in _parts(results, split).items():
                 (a, b), templates = paired(
-                    after[:, where], before[:, where],
+                    after[:, where],
+                    before[:, where],
                     templates=np.array(results.templates[split])[where].tolist(),
-                )  # fmt: skip
+                )
                 rows[name] = {**_interval(_alone(a, templates)), "before": float(b.mean())}
         found[arm] = rows
     return found

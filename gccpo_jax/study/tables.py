@@ -73,14 +73,17 @@ def _contrast(rows: Mapping[str, Mapping]) -> str:
         ["family", "difference", "p", "p, Holm", "p, equal", "P(improvement)"],
         [
             [
-                f"`{family}`", percent(x, "+"), p_value(x["p"]), p_value(x["p_holm"]),
+                f"`{family}`",
+                percent(x, "+"),
+                p_value(x["p"]),
+                p_value(x["p_holm"]),
                 p_value(x["equivalence"]),
                 f"{x['probability_of_improvement']:.2f} [{x['probability_low']:.2f}, "
                 f"{x['probability_high']:.2f}]",
             ]
             for family, x in rows.items()
         ],
-    )  # fmt: skip
+    )
 
 
 def _accuracies(arms: Mapping[str, Mapping]) -> str:

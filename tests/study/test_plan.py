@@ -18,9 +18,11 @@ def study(**changes):
 
 def test_a_cell_is_a_command_that_makes_its_config():
     one = study(
-        arms={"A0": "A0", "fast": "A7 optim.lr=0.5"}, method="fast", evaluate_every=7,
+        arms={"A0": "A0", "fast": "A7 optim.lr=0.5"},
+        method="fast",
+        evaluate_every=7,
         changes="optim.lr=0.25 task.options.train=64",
-    )  # fmt: skip
+    )
     made = plan.cell(one, "fast", 3, 9, "runs/x/policy")
     config, _, _, resume = cli.parse("", list(made.words))
     assert config == made.config and not resume
@@ -36,8 +38,10 @@ def test_comparisons_are_the_method_against_rivals_and_the_pairs():
     arms = {name: name for name in ("A0", "A2", "A7", "A8")}
     one = study(arms=arms, rivals=("A0", "A2"), pairs=("A8-A0",))
     assert plan.comparisons(one) == {
-        "method-A0": ("A7", "A0"), "method-A2": ("A7", "A2"), "A8-A0": ("A8", "A0"),
-    }  # fmt: skip
+        "method-A0": ("A7", "A0"),
+        "method-A2": ("A7", "A2"),
+        "A8-A0": ("A8", "A0"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,13 @@ def get_config():
 def study(folder, *words):
     command = [sys.executable, "-m", "gccpo_jax.study", *words]
     return subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
 
 
 def finish(process):
