@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -168,9 +167,7 @@ def start(workdir: pathlib.Path, one: Cell) -> subprocess.Popen:
         words.append("--resume")
     with where.with_name(f"{where.name}.log").open("a", encoding="utf-8") as log:
         # A session of its own: Ctrl-C reaches the study, which asks its cells to end once.
-        return subprocess.Popen(
-            words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
-        )
+        return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Plans: what a cell's command line is, and what is refused before anything runs."""
 
+import runpy
+
 import pytest
 
 from gccpo_jax.errors import UserError
@@ -49,6 +51,14 @@ def test_comparisons_are_the_method_against_rivals_and_the_pairs():
 )
 def test_equal_tokens_are_as_many_updates_as_they_pay_for(budget, tokens, updates, expected):
     assert plan.matched_updates(budget, tokens, updates) == expected
+
+
+def test_the_plan_that_ships_confirms_on_seeds_that_the_search_has_not():
+    get_config = runpy.run_path(str(ROOT / "configs/study.py"))["get_config"]
+    search, confirm = (plan.freeze_study(get_config(p).to_dict()) for p in ("search", "confirm"))
+    assert confirm.confirms and not search.confirms
+    assert len(confirm.seeds) >= 5 and not {*search.seeds} & {*confirm.seeds}
+    assert {"A0", "A2", "A8"} <= set(confirm.rivals)
 
 
 REFUSED = {
