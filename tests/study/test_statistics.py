@@ -107,6 +107,15 @@ def test_the_spread_of_resamples_is_that_of_all_of_them():
     assert draws.var() == pytest.approx(variance, rel=0.03)
 
 
+def test_the_width_is_students():
+    rng = np.random.default_rng(9)
+    first, second, names = simulate(rng, 5, 24, 8, of_seeds=0.1, of_templates=0, effect=0.1)
+    found = statistics.contrast(first, second, names)
+    assert 4 <= found.freedom < 6
+    half = stats.t.ppf(0.975, found.freedom) * found.error
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.15)
+
+
 def test_one_seed_is_a_claim_about_two_policies():
     d = np.random.default_rng(3).normal(size=(1, 40))
     found = statistics.contrast(d, np.zeros_like(d), np.arange(40))
