@@ -18,8 +18,8 @@ import runpy
 def get_config(preset="A7"):
     c = runpy.run_path({str(ROOT / "configs/quickstart.py")!r})["get_config"](preset)
     c.batch_size, c.group_size, c.optim.micro_batch = 2, 4, 2
-    c.task.options.update(train=40, id=8, ood=8)
-    c.eval.questions, c.eval.ood_questions, c.eval.batch = 8, 8, 8
+    c.task.options.update(train=40, id=4, ood=4)
+    c.eval.questions, c.eval.ood_questions, c.eval.batch = 4, 4, 4
     return c
 """
 PLAN = """
@@ -28,7 +28,7 @@ from gccpo_jax.study.plan import default
 def get_config():
     s = default()
     s.base = str(pathlib.Path(__file__).with_name("base.py"))
-    s.seeds, s.updates, s.evaluate_every = (1, 2), 3, 1
+    s.seeds, s.updates, s.evaluate_every = (1, 2), 3, 2
     s.changes = "checkpoint.every=1 log.rollouts_every=0 log.tensorboard=false"
     s.primary = ("ood_shortcut", "ood_nolabel")
     return s
