@@ -90,6 +90,13 @@ def answer_questions(
     )
 
 
+def scored_accuracy(scores: np.ndarray) -> Accuracy:
+    """The accuracy of outcomes of any shape; NaN: unscorable."""
+    scored = scores[~np.isnan(scores)]
+    mean = float(scored.mean(dtype=np.float64)) if scored.size else None
+    return Accuracy(mean, 1 - scored.size / scores.size)
+
+
 def greedy_outcomes(
     solver: Solver, params: Params, splits: Mapping[str, Questions], *, batch: int, max_tokens: int
 ) -> dict[str, Outcomes]:
