@@ -39,6 +39,10 @@ SMOLLM2 = [
     # (its own dependencies are a chat program and llama.cpp, which are not needed).
 ]
 PLOTS = ["matplotlib>=3.8"]  # figures of docs/results and of the notebooks
+STUDY = [
+    "statsmodels>=0.14",  # exact McNemar test, Holm's steps
+    *PLOTS,
+]
 NOTEBOOKS = [
     "nbclient>=0.10",  # runs the notebooks, as CI does
     "ipykernel>=6.29",
@@ -62,11 +66,13 @@ setup(
         "smollm2": SMOLLM2,
         "notebooks": NOTEBOOKS,
         "plots": PLOTS,
+        "study": STUDY,
         "cuda": ["jax[cuda13]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "test": [
             *MATH,
             *SMOLLM2,
+            *STUDY,
             *NOTEBOOKS,
             "pytest>=8.0",
             "pytest-xdist>=3.5",  # a worker a core: most of a test is compilation, on one

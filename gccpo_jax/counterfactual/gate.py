@@ -9,7 +9,7 @@ from gccpo_jax import reward
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.tasks.base import Task
-from gccpo_jax.types import Array, Spans
+from gccpo_jax.types import Array, Candidates, Spans
 
 _variation = jax.jit(jax.vmap(reward.law_variation))  # [B, G, E, C + 1] and mask to [B]
 
@@ -45,3 +45,13 @@ def equivariance_metrics(follows: np.ndarray) -> dict[str, float]:
 
 def _mean(x: np.ndarray, where: np.ndarray) -> float:
     return float(x[where].mean()) if where.any() else 0.0
+
+
+def candidate_metrics(candidates: Candidates) -> dict[str, float]:
+    """Mean number of candidate answers of a question, and tokens of one scored readout of them."""
+    exists = to_host(candidates.exists)
+    lengths = to_host(candidates.mask).sum(-1) + 1  # with what ends it
+    return {
+        "candidates": float(exists.sum(-1).mean()),
+        "candidate_tokens": float((lengths * exists).sum(-1).mean()),
+    }

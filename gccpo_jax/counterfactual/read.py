@@ -168,6 +168,7 @@ def _laws(
         )
     metrics = {
         **metrics,
+        **gate.candidate_metrics(candidates),
         **gate.reader_metrics(solver.task, traces, places.spans, asked.factual, answers),
         **(gate.equivariance_metrics(follows) if section.equivariance_arms else {}),
         **kept,

@@ -4,6 +4,7 @@ config.json     the configuration of the newest command, written first
 lock            who runs in it; empty when nobody does
 metrics.jsonl   one line per step
 rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
+evaluation/     step_<n>.jsonl: the score of every held-out question, a line per split
 bad/            step_<n>.json: questions whose update was not finite
 checkpoints/    Orbax
 tensorboard/    event files
@@ -83,7 +84,7 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     if not started and others - {LOCK, _HELD}:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
-    if changed := _differences(theirs | {name: mine[name] for name in _FREE}, mine):
+    if changed := differences(theirs | {name: mine[name] for name in _FREE}, mine):
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
             "choose another --workdir or give the same config"
@@ -104,7 +105,7 @@ def _clear(workdir: pathlib.Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _differences(old: Any, new: Any, path: str = "config") -> str:
+def differences(old: Any, new: Any, path: str = "config") -> str:
     """The first few fields that differ, with both values."""
     found: list[str] = []
 

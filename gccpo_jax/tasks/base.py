@@ -25,6 +25,7 @@ class Item:
     question: str  # the question as text, before any chat template
     answer: str | None  # gold answer, normalised the way `extract` normalises; None: not known
     solution: str | None = None  # a worked solution in the task's own format (SFT target)
+    # The task's own; "template" is "<wording>/<what else stays when numbers are drawn anew>".
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

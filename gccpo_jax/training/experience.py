@@ -8,7 +8,7 @@ the host (`sampling/outcomes.py`). Nothing here keeps state: the result is a fun
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -23,6 +23,7 @@ from gccpo_jax.counterfactual.read import BatchReading, read
 from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.reward.group import GroupReading, transported_reward
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
@@ -31,6 +32,7 @@ from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
 from gccpo_jax.training.intervened import Trained, do_update, regroup, surfaces, ungroup
 from gccpo_jax.training.metrics import checker_metrics, credit_metrics, sampling_metrics
+from gccpo_jax.training.planning.tokens import budget
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
@@ -132,6 +134,7 @@ def collect(
     if judged is not None:
         process = judged_advantage(judged, sampled.tokens.shape[-1])
         advantage = advantage + config.reward.process_weight * process
+    metrics["forward_tokens"] = forward_tokens(config, sampled, spans, metrics)
     inside = length_mask(rollout.length, sampled.tokens.shape[-1])
     mask = inside & trains[..., None]
     trained = Trained(sampled.prompts, rollout.tokens, rollout.logp, advantage, mask)
@@ -160,6 +163,36 @@ def collect(
         credit=credit,
         metrics=metrics,
     )
+
+
+def forward_tokens(
+    config: Config, sampled: Traces, spans: Spans | None, metrics: Mapping[str, float]
+) -> float:
+    """Tokens that a policy read or wrote for the batch: what a study matches arms by.
+
+    Prompts, rollouts, branches and trajectories in other words as they were; answer laws by
+    the formulas of `planning/tokens.py` with the batch's mean sizes. The update's own pass is
+    left out: it costs the same per trajectory in every arm.
+    """
+    questions, trajectories = len(sampled.items), sampled.lengths.size
+    prompts = float(to_host(sampled.prompts.mask).sum())
+    asked = metrics.get("sampled_questions", questions) / questions
+    exact = ("tokens", "branch_tokens", "rewritten_tokens")
+    total = prompts * asked + sum(metrics.get(name, 0.0) for name in exact)
+    if spans is None or "candidates" not in metrics:
+        return total
+    count = max(metrics["candidates"], 1.0)
+    readings = budget(
+        config,
+        None,
+        steps=max(float(to_host(spans.mask).sum(-1).mean()), 1.0),
+        tokens=float(sampled.lengths.mean()),
+        prompt=prompts / questions,
+        branch=0.0,
+        answer=metrics["candidate_tokens"] / count,
+        candidates=count,
+    )
+    return total + readings.total.tokens * trajectories
 
 
 def _credited(

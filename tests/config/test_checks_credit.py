@@ -152,6 +152,9 @@ def test_a_group_of_one_is_refused():
         freeze(config)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+RUNS = [path for path in sorted((ROOT / "configs").glob("*.py")) if path.stem != "study"]  # a plan
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
 def test_shipped_configs_freeze(path):
     freeze(runpy.run_path(str(path))["get_config"]())

@@ -49,6 +49,35 @@ def test_a_run_writes_what_it_promises(finished):
     assert stages | {"tokens_per_second", "step_seconds"} <= set(first)
 
 
+def evaluation(workdir, step):
+    lines = (workdir / f"evaluation/step_{step:06d}.jsonl").read_text().splitlines()
+    return {row["split"]: row for row in map(json.loads, lines)}
+
+
+def test_the_outcome_of_every_question_is_kept(finished):
+    workdir, summary = finished
+    for step, when in ((0, "before"), (4, "after")):
+        found = evaluation(workdir, step)
+        means = {split: np.mean(row["scores"]) for split, row in found.items()}
+        assert means == pytest.approx({split: summary[when][split] for split in means})
+    shape = found["ood_shortcut"]
+    assert len(set(shape["items"])) == len(shape["scores"]) == 4
+    assert set(shape["scores"]) <= {0, 1}
+    # Item i of a family is item i of "id" with one thing changed, which is not the template.
+    assert shape["templates"] == found["id"]["templates"]
+    assert all(set(name.partition("/")[2]) <= set("+-") for name in shape["templates"])
+
+
+def test_forward_tokens_count_prompts_rollouts_branches_and_readings(finished):
+    for row in metrics(finished[0]):
+        seen = row["tokens"] + row["branch_tokens"]
+        # Two latent arms and the chain read at least 1.5 candidates of 2 tokens at each step.
+        assert row["forward_tokens"] > seen + 2 * row["candidates"] * 8 * 2
+        assert 1 <= row["candidates"] <= 6 and row["candidate_tokens"] >= 2 * row["candidates"]
+        # The surface arm reads every trajectory and its question once more.
+        assert row["forward_tokens"] > seen + row["tokens"] + 8 * 20
+
+
 def test_a_penalty_towards_the_reference_is_measured(finished):
     rows = metrics(finished[0])
     assert small().objective.beta > 0
@@ -181,6 +210,10 @@ def test_outcome_credit_needs_no_reading_and_evaluation_can_sample(tmp_path):
     summary = train.train_and_evaluate(small(**changes), "grpo", tmp_path / "grpo")
     row = metrics(tmp_path / "grpo")[0]
     assert "R" not in row and "accuracy" in row
+    # Two questions of 20 to 44 tokens, read once each; nothing beside the rollouts.
+    assert 40 <= row["forward_tokens"] - row["tokens"] <= 88
+    sampled = evaluation(tmp_path / "grpo", 1)["id_mean@2"]
+    assert set(sampled["scores"]) <= {0, 0.5, 1}
     assert 0 <= row["eval/id_mean@2"] <= 1 and "eval/ood_depth" in row
     assert "id_mean@2" in summary["before"] and "id_mean@2" in summary["after"]
     rollout = json.loads((tmp_path / "grpo/rollouts/step_000001.jsonl").read_text().splitlines()[0])

@@ -134,7 +134,7 @@ def plot_bars(
     path: pathlib.Path, title: str, axis: str, bars: Mapping[str, Mapping], reference: float
 ) -> None:
     """Horizontal bars with intervals, the highest on top, and a line at the chance level."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     names = [n for n, x in bars.items() if x["estimate"] is not None]
     names.sort(key=lambda n: bars[n]["estimate"])
     middle = [bars[n]["estimate"] for n in names]
@@ -150,7 +150,7 @@ def plot_bars(
     pyplot.close(figure)
 
 
-def _pyplot():
+def load_pyplot():
     try:
         import matplotlib
     except ImportError as error:

@@ -175,7 +175,7 @@ def _item(
     may_be_direct = config.direct and told and problem.template == text.DIRECT_TEMPLATE
     if may_be_direct and rng.random() < config.direct:
         lines = lines[-1:]
-    meta = {"problem": problem, "split": split}
+    meta = {"problem": problem, "split": split, "template": _template(problem)}
     if split.startswith(_CUES):
         meta["wording"] = _WORDINGS[problem.template]
     return Item(
@@ -185,6 +185,11 @@ def _item(
         solution="\n".join(lines),
         meta=meta,
     )
+
+
+def _template(problem: Problem) -> str:
+    """Wording and signs, as "1/+-": what stays when names, things and numbers are drawn anew."""
+    return f"{problem.template}/" + "".join("+" if n > 0 else "-" for n in problem.changes)
 
 
 def _rewritten(item: Item, problem: Problem) -> Item:

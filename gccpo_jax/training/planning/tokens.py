@@ -33,12 +33,12 @@ from gccpo_jax.policy.locate import SHIPPED, locate
 class Sizes:
     """Sizes of one trajectory; all positive, the branch may be 0."""
 
-    steps: int  # K, steps whose laws are read
-    tokens: int  # T
-    prompt: int  # q
+    steps: float  # K, steps whose laws are read
+    tokens: float  # T
+    prompt: float  # q
     branch: float  # h, mean tokens of a continued branch
-    candidates: int  # c
-    answer: int  # L, tokens of an answer, with the one that ends it
+    candidates: float  # c
+    answer: float  # L, tokens of an answer, with the one that ends it
 
     @property
     def step(self) -> float:
@@ -46,7 +46,7 @@ class Sizes:
         return self.tokens / self.steps
 
     @property
-    def scored(self) -> int:
+    def scored(self) -> float:
         """c L: tokens of one scored readout."""
         return self.candidates * self.answer
 
@@ -149,11 +149,12 @@ def budget(
     config: Config,
     arch: Arch | None,
     *,
-    steps: int,
-    tokens: int,
-    prompt: int,
+    steps: float,
+    tokens: float,
+    prompt: float,
     branch: float,
-    answer: int,
+    answer: float,
+    candidates: float | None = None,
 ) -> Budget:
     """Cost of `config` for trajectories of the given sizes.
 
@@ -162,10 +163,10 @@ def budget(
         `config.counterfactual`; nothing is read by a `credit.kind` without steps.
       arch: the policy's shape; None leaves FLOPs out.
       steps: K, macro-steps: no more than boundaries + 1 are read. tokens: T. prompt: q.
-      branch: h. answer: L.
+      branch: h. answer: L. candidates: c; None: the config's most.
     """
     c = config.counterfactual
-    s = Sizes(steps, tokens, prompt, branch, c.max_candidates, answer)
+    s = Sizes(steps, tokens, prompt, branch, candidates or c.max_candidates, answer)
     read, middle = prompt + s.end, prompt + tokens / 2  # mean contexts
     encode = (prompt + tokens) / 2
     grows = prompt + tokens - branch / 2  # a branch starts h before the end
