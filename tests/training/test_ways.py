@@ -77,7 +77,8 @@ def test_a_direct_answer_has_nothing_before_it(text, direct):
 
 
 def test_a_direct_answer_without_a_cue_is_the_answer_alone():
-    task = SimpleNamespace(cues=("#### ",), extract=lambda text: "5" if "5" in text else None)
+    find = lambda text: "5" if "5" in text else None  # noqa: E731
+    task = dataclasses.replace(TASK, extract=find, stated=None)
     assert metrics.is_direct(task, "5") and not metrics.is_direct(task, "it is 5")
 
 
