@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gccpo_jax.advantage import discounted_effects
+from gccpo_jax.reward import effects
 from gccpo_jax.steps import find_steps, merge_steps, read_boundaries, step_of_token
 from gccpo_jax.types import Spans
 from tests.helpers import oracles
@@ -72,25 +74,25 @@ def spans_of(count: int) -> Spans:
 @pytest.mark.parametrize("steps", range(E + 1))
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
 def test_boundaries_read(steps, count):
-    """The end and the boundary before the answer step always; the others are drawn."""
+    """The end always; before it the first ones, or those that a coin gives."""
+    keep = np.asarray(draw(jax.random.key(0), spans_of(steps), count, 1.0))
+    expected = (np.arange(E) < count) | (np.arange(E) == steps - 1)
+    np.testing.assert_array_equal(keep, expected & (np.arange(E) < steps))
     drawn = np.zeros(E, int)
     for seed in range(12):
-        keep = np.asarray(draw(jax.random.key(seed), spans_of(steps), count))
-        assert keep.sum() == min(steps, count + 1)
-        assert not keep[steps:].any()
-        if steps > 0:
-            assert keep[steps - 1]
-        if steps > 1 and count > 0:
-            assert keep[steps - 2]
+        keep = np.asarray(draw(jax.random.key(seed), spans_of(steps), count, 0.5))
+        assert keep.sum() <= min(steps, count + 1) and not keep[steps:].any()
+        assert steps == 0 or keep[steps - 1]
         drawn += keep
     if count == 2 and steps == E:
-        assert (drawn[: E - 2] > 0).all(), "every earlier boundary has its turn"
+        assert (drawn[: E - 1] > 0).all() and (drawn[: E - 1] < 12).all()
 
 
 def test_boundaries_do_not_depend_on_padding():
     longer = Spans(*(jnp.pad(x, (0, 3)) for x in vars(spans_of(4)).values()))
     key = jax.random.key(5)
-    np.testing.assert_array_equal(read_boundaries(key, longer, 2)[:E], draw(key, spans_of(4), 2))
+    found = read_boundaries(key, longer, 2, 0.5)[:E]
+    np.testing.assert_array_equal(found, draw(key, spans_of(4), 2, 0.5))
 
 
 @given(BOUNDARIES, LENGTHS, st.lists(st.booleans(), min_size=E, max_size=E))
@@ -114,3 +116,64 @@ def test_macro_steps_have_the_size_asked_for(size):
 def test_without_a_bound_on_tokens_steps_may_be_any_length():
     found = partial(find, max_steps=E)(jnp.zeros(T, bool), 9)
     assert pairs(found) == [(0, 9)]
+
+
+def value_of_one_more_step(rule, value, keys):
+    """Mean gradient of answering now against going on, where going on changes nothing.
+
+    One token a step, four steps at most; after each the policy answers with chance 1/2. The
+    state is `value`, whatever is written; Phi is a mean of two draws, the outcome one draw.
+    """
+
+    def trajectory(key):
+        stop, outcome, draws, coins = jax.random.split(key, 4)
+        stops = jax.random.bernoulli(stop, 0.5, (3,))
+        count = jnp.where(stops.any(), jnp.argmax(stops) + 1, 4)
+        index = jnp.arange(4)
+        steps = Spans(index, index + 1, index < count)
+        macro = merge_steps(steps, rule(coins, steps), 4)
+        phi = jax.random.bernoulli(draws, value, (4, 2)).mean(-1)
+        before = jnp.concatenate([jnp.array([0.5]), phi])[:-1]
+        effect = effects(before, jax.random.bernoulli(outcome, value).astype(float), macro.mask)
+        tokens = jnp.where(macro.mask, macro.end - macro.start, 0)
+        returns = discounted_effects(effect, tokens, lam=0.3, tokens_per_unit=0.0)
+        advantage = returns[jnp.minimum(step_of_token(macro, 4), 3)]
+        chose = index < jnp.minimum(count, 3)  # the fourth step has no choice
+        score = jnp.where(index == count - 1, 0.5, -0.5)
+        return jnp.sum(jnp.where(chose, advantage * score, 0.0))
+
+    return jax.vmap(trajectory)(keys)
+
+
+def ahead(key, steps):
+    """The rule that is not used: one boundary by key, and always the last before the answer."""
+    last = jnp.sum(steps.mask) - 1
+    index = jnp.arange(4)
+    noise = jnp.where(index < last - 1, jax.random.uniform(key, (4,)), jnp.inf)
+    return (index == jnp.argmin(noise)) & (index < last - 1) | (index >= last - 1) & steps.mask
+
+
+@pytest.mark.parametrize("value", [0.9, 0.1])
+def test_a_coin_per_boundary_does_not_bias_the_gradient_and_looking_ahead_does(value):
+    keys = jax.random.split(jax.random.key(0), 200_000)
+
+    def mean(rule):
+        found = jax.jit(lambda k: value_of_one_more_step(rule, value, k))(keys)
+        return float(found.mean()), float(found.std()) / len(keys) ** 0.5
+
+    for share in (0.5, 1.0):
+        got, error = mean(lambda k, s, p=share: read_boundaries(k, s, 2, p))
+        assert abs(got) < 4 * error
+    biased, error = mean(ahead)
+    assert abs(biased) > 10 * error
+
+
+def test_boundaries_are_chosen_from_the_past_only():
+    """Whatever comes after a step, it is read or not."""
+    for seed in range(20):
+        key = jax.random.key(seed)
+        kept = [np.asarray(draw(key, spans_of(n), 2, 0.6)) for n in (3, 4, 5)]
+        for shorter, longer in ((kept[0], kept[1]), (kept[1], kept[2])):
+            n = int(np.flatnonzero(shorter).max())  # the last step of the shorter one
+            np.testing.assert_array_equal(shorter[:n], longer[:n])
+            assert shorter[:n].sum() <= 2

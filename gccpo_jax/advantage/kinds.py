@@ -53,7 +53,7 @@ def credit_batch(
     *,
     rule: CreditConfig,
     max_other: float,
-    draws: int,
+    draws: int = 1,
 ) -> Credit:
     """Measures the steps of a batch and credits each group; jitted, [B, G, ...] in and out.
 
@@ -64,7 +64,7 @@ def credit_batch(
         R is 1, all Q are equal, the paper's robustness is 0.
       keys: [B, G], for `rule.control` "permuted" only; consumed.
       rule: the choices. max_other: more mass outside the candidates, and a law is unreadable.
-      draws: N, branches that each Phi is the mean of.
+      draws: N, branches that each Phi is the mean of; `pooled` and `shrink` read it.
     """
     check(**fields("reading", reading, outcome="B G"), **fields("rollout", rollout, tokens="B G T"))
     if reading.transported is not None:

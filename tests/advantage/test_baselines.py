@@ -164,3 +164,14 @@ def test_the_causal_weight_is_the_oracle_and_bounded(vectors):
     expected = oracle.causal_weight(*vectors.astype(float), 2.0)
     assert got == pytest.approx(expected, abs=1e-5)
     assert abs(got) <= 2 + 1e-5
+
+
+@pytest.mark.parametrize(
+    "rewards, expected",
+    [([1, 0, 0, 0], [3, -1, -1, -1]), ([1, 0, 0, 1], [1, -1, -1, 1]), ([0] * 4, [0] * 4)],
+)
+def test_maxrl_numbers(rewards, expected):
+    got = baselines.maxrl(jnp.float32(rewards), jnp.ones(4, bool))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    left_out = baselines.maxrl(jnp.float32([*rewards, 9]), jnp.array([1, 1, 1, 1, 0], bool))
+    np.testing.assert_allclose(left_out, [*expected, 0], atol=1e-6)

@@ -268,3 +268,31 @@ def test_equal_advantages_of_a_step_become_exactly_zero(value):
     assert not np.asarray(baselines.leave_one_out(same[:, 0], mask[:, 0])).any()
     np.testing.assert_array_equal(got[:, 0], 0)
     np.testing.assert_array_equal(got[:, 1], [np.float32(value)] + [0] * 7)
+
+
+def test_a_step_is_one_unit_where_none_is_given():
+    effects, tokens = jnp.array([0.2, -0.05, 0.75, 0.0]), jnp.array([10, 1, 300, 0])
+    got = discount(effects, tokens, lam=0.5, tokens_per_unit=0.0)
+    last = 0.75
+    np.testing.assert_allclose(got[:3], [0.2 + 0.5 * (-0.05 + 0.5 * last), 0.325, last], atol=1e-6)
+
+
+def test_a_pooled_return_counts_the_outcome_as_one_more_draw():
+    before, mask = jnp.array([0.1, 0.3, 0.25, 0.0]), jnp.array([1, 1, 1, 0], bool)
+    got = step_advantages.pooled_effects(before, jnp.float32(1.0), mask, draws=3)
+    np.testing.assert_allclose(got, [1.9 / 4 - 0.1, 1.75 / 4 - 0.3, 0.75, 0.0], atol=1e-6)
+
+
+def test_a_baseline_of_few_draws_is_pulled_to_the_others_mean():
+    before, reward = jnp.array([[0.5], [0.5]]), jnp.array([0.0, 1.0])
+    mask, where = jnp.ones((2, 1), bool), jnp.ones(2, bool)
+    got = step_advantages.shrunk_baseline(before, reward, mask, where, draws=2, weight=0.5)
+    np.testing.assert_allclose(got[:, 0], [-0.1, 0.1], atol=1e-6)  # b = (2 x .5 + .5 m)/2.5
+
+
+def test_unsure_tokens_carry_all_of_a_step():
+    logp = jnp.log(jnp.array([0.95, 0.5, 0.99, 0.2]))
+    step, mask = jnp.array([0, 0, 1, E]), jnp.array([1, 1, 1, 0], bool)
+    np.testing.assert_array_equal(
+        step_advantages.unsure_weights(logp, step, mask, E), [0.0, 1.0, 0.0, 0.0]
+    )

@@ -1,6 +1,7 @@
 """One scorer: what training measures is what the library scores, and what an analysis credits."""
 
 import types
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,13 @@ from gccpo_jax.advantage.kinds import credit_batch, credit_group
 from gccpo_jax.analysis.suites.rows import method_credit
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.reward import Family, Laws, Score, no_arms
-from gccpo_jax.types import Segment
+from gccpo_jax.reward.group import (
+    GroupReading,
+    measure,
+    transported_reading,
+    transported_reward,
+)
+from gccpo_jax.types import Segment, Spans
 from tests.helpers.groups import C, E, G, T, change, group
 
 B = 2
@@ -114,3 +121,45 @@ def test_the_first_value_is_the_one_that_was_read_or_the_mean_outcome(batch):
     np.testing.assert_allclose(found[1], reading.start[1], atol=1e-7)
     none = reward.measure(change(reading, start=None), spans, jnp.bool_(True), **RULE)
     np.testing.assert_allclose(none.value_before[..., 0], np.repeat(mean[:, None], G, 1), atol=1e-6)
+
+
+def test_a_transported_reward_is_right_for_a_reason_that_survives():
+    outcome = jnp.array([1.0, 1.0, 1.0, 0.0])
+    moved, scorable = jnp.array([0.9, 0.1, jnp.nan, 0.8]), jnp.ones(4, bool)
+    got = transported_reward(outcome, moved, scorable, kappa=1.0)
+    np.testing.assert_allclose(got, [0.9, 0.1, 0.5, 0.0], atol=1e-6)  # no rewrite: the mean
+    half = transported_reward(outcome, moved, scorable, kappa=0.5)
+    np.testing.assert_allclose(half, [0.95, 0.55, 0.75, 0.0], atol=1e-6)
+    np.testing.assert_array_equal(transported_reward(outcome, moved, scorable, kappa=0.0), outcome)
+    nowhere = transported_reward(outcome, jnp.full(4, jnp.nan), scorable, kappa=1.0)
+    np.testing.assert_array_equal(nowhere, outcome)
+
+
+def test_transported_effects_start_from_the_others_and_end_in_the_reward():
+    """Phi^do .3 before any step, .4 and .9 after; o 1, o^do .9: effects .1, .5, 0."""
+    empty = jnp.zeros((2, 3, 3)).at[..., -1].set(1.0)
+    none = partial(no_arms, shape=(2, 3), entries=3)
+    reading = GroupReading(
+        outcome=jnp.array([1.0, 1.0]),
+        scorable=jnp.ones(2, bool),
+        value=jnp.array([[0.4, 0.9, jnp.nan]] * 2),
+        factual=empty,
+        nuisance=none(Family.NUISANCE),
+        content=none(Family.CONTENT),
+        energy=jnp.zeros((2, 3)),
+        equivariance=jnp.full(2, jnp.nan),
+        transported=jnp.array([0.9, 0.3]),
+        step_robustness=jnp.array([[0.5, jnp.nan, 1.0], [1.0, 1.0, 1.0]]),
+    )
+    read = transported_reading(reading, kappa=1.0)
+    np.testing.assert_allclose(read.start, [0.3, 0.9], atol=1e-6)  # of two, the other's
+    spans = Spans(
+        *(jnp.asarray(x) for x in (np.tile([0, 2, 4], (2, 1)), np.tile([2, 4, 6], (2, 1)))),
+        jnp.ones((2, 3), bool),
+    )
+    batch = jax.tree.map(lambda x: x[None], (read, spans))
+    options = dict(gate_answer=True, max_other=0.2)
+    found = measure(*batch, jnp.bool_(False), gate=False, gate_by="robustness", **options)
+    np.testing.assert_allclose(found.effect[0, 0], [0.1, 0.5, 0.0], atol=1e-6)
+    gated = measure(*batch, jnp.bool_(False), gate=True, gate_by="step", **options)
+    np.testing.assert_allclose(gated.gated[0, 0], [0.05, 0.5, 0.0], atol=1e-6)  # NaN: the median
