@@ -40,7 +40,7 @@ from gccpo_jax.errors import UserError
 _FREE = ("log", "mesh")
 """Sections that a run may change when it resumes: what it shows, and where it computes."""
 
-LOCK, _HELD = "lock", ".lock"
+LOCK, HELD = "lock", ".lock"
 """Who runs in the directory, and the file that the operating system locks for it."""
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # some network file systems
@@ -81,7 +81,7 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
         ) from error
     started = file.exists()
     others = {path.name for path in workdir.iterdir() if not _SCRATCH.fullmatch(path.name)}
-    if not started and others - {LOCK, _HELD}:
+    if not started and others - {LOCK, HELD}:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
     if changed := differences(theirs | {name: mine[name] for name in _FREE}, mine):
@@ -164,7 +164,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
       UserError: another process holds it; names its pid and host.
     """
     holder = workdir / LOCK
-    lock = filelock.FileLock(workdir / _HELD, blocking=False, fallback_to_soft=False)
+    lock = filelock.FileLock(workdir / HELD, blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout:

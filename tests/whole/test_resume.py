@@ -12,7 +12,7 @@ import pytest
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.checkpoints import complete
-from gccpo_jax.runtime.workdir import LOCK, claim_workdir
+from gccpo_jax.runtime.workdir import HELD, LOCK, claim_workdir
 from tests.helpers.processes import lines, start
 from tests.helpers.runs import metrics, small
 
@@ -148,7 +148,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_exactly(tmp_path):
     assert files(part) == files(whole)
     names = [{path.name for path in (run / "checkpoints").iterdir()} for run in (part, whole)]
     assert names[0] == names[1] == {str(STEPS), str(STEPS - 1)}
-    hidden = [path.name for path in part.rglob(".*")]
+    hidden = [path.name for path in part.rglob(".*") if path.name != HELD]
     assert not hidden, "left over by the killed"
 
 
@@ -156,7 +156,7 @@ def test_a_process_that_was_killed_at_once_does_not_keep_a_run_from_starting(tmp
     for name in (LOCK, ".probe-12", ".config.json-12"):
         (tmp_path / name).touch()
     with claim_workdir(tmp_path, small(), resume=False):
-        assert {path.name for path in tmp_path.iterdir()} == {LOCK, "config.json"}
+        assert {path.name for path in tmp_path.iterdir()} == {LOCK, HELD, "config.json"}
 
 
 def test_a_file_of_somebody_else_does(tmp_path):
@@ -177,4 +177,4 @@ def test_what_a_killed_process_had_not_finished_is_cleared(tmp_path):
         (tmp_path / name).touch()
     with claim_workdir(tmp_path, small(), resume=True):
         left = {path.name for path in tmp_path.rglob("*")}
-    assert left == {LOCK, "config.json", "rollouts", *stays}
+    assert left == {LOCK, HELD, "config.json", "rollouts", *stays}
