@@ -109,14 +109,7 @@ def credit_group(
     )
     if rule.kind == "gated_gae":
         return gated_gae(reading, scores, spans, rollout, keys, rule=rule, draws=draws)
-    kinds = {
-        "additive": additive,
-        "selective": selective,
-        "four_corner": four_corner,
-        "paper": paper,
-        "l2t": l2t,
-    }
-    return kinds[rule.kind](reading, scores, spans, rollout, rule=rule)
+    return KINDS[rule.kind](reading, scores, spans, rollout, rule=rule)
 
 
 def gated_gae(
@@ -294,3 +287,13 @@ def _mapped_back(
         step_advantage=jax.vmap(adv.to_steps)(per_token, spans),
         advantage=per_token,
     )
+
+
+KINDS = {
+    "additive": additive,
+    "selective": selective,
+    "four_corner": four_corner,
+    "paper": paper,
+    "l2t": l2t,
+}
+"""Kinds of credit beside the default; a new one is a function, a row here and a name in config."""

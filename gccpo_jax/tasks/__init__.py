@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +11,35 @@ from typing import Any
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
 
-__all__ = ["Item", "Task", "load_task"]
+__all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task"]
 
-FILE_TASKS = "chain, gsm8k, math"
-NAMES = ("chain", "gsm8k", "math", "reasoning_gym:<data set>")
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Where a task lives; its module is imported when it is asked for."""
+
+    module: str  # in this room; has `of_splits({name: items}) -> Task` if `bare`
+    function: str  # that makes it
+    options: str = ""  # what its options are fields or arguments of; "": the function
+    files: bool = False  # its first arguments are training and held-out files
+    named: bool = False  # its first argument is what comes after the colon of its name
+    bare: bool = True  # it can read questions from elsewhere
+
+
+TASKS = {
+    "chain": Row("chain.suite", "chain", options="ChainConfig"),
+    "gsm8k": Row("gsm8k", "gsm8k", files=True),
+    "math": Row("open_math", "math", files=True),
+    "reasoning_gym": Row("reasoning_gym", "reasoning_gym", named=True, bare=False),
+}
+"""A task is a new file and a row here."""
 
 
 def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) -> Task:
     """A task by its name.
 
     Args:
-        name: "chain", "gsm8k", "math" or "reasoning_gym:<data set>".
+        name: a row of `TASKS`, with what it is about after a colon: "reasoning_gym:<data set>".
         path: training questions, for the tasks that read files.
         eval_path: held-out questions, for the tasks that read files.
         **options: the task's own: the fields of `ChainConfig`, or the arguments
@@ -32,27 +51,20 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
     >>> load_task("chain", train=100, id=10, ood=10).name
     'chain'
     """
-    kind, _, dataset = name.partition(":")
-    if kind in ("chain", "reasoning_gym") and (path or eval_path):
+    kind, _, about = name.partition(":")
+    row = TASKS.get(kind)
+    if row is None or row.named != bool(about):
+        names = (f"{key}:<data set>" if each.named else key for key, each in TASKS.items())
+        raise UserError(f"there is no task {name!r}; there are {', '.join(names)}")
+    if not row.files and (path or eval_path):
         raise UserError(f"task {name!r} makes its questions itself; leave data.path empty")
-    match kind, bool(dataset):
-        case "chain", False:
-            from gccpo_jax.tasks.chain.suite import ChainConfig, chain
-
-            return chain(ChainConfig(**_checked(name, ChainConfig, options)))
-        case "gsm8k", False:
-            from gccpo_jax.tasks.gsm8k import gsm8k
-
-            return gsm8k(path, eval_path, **_checked(name, gsm8k, options))
-        case "math", False:
-            from gccpo_jax.tasks.open_math import math
-
-            return math(path, eval_path, **_checked(name, math, options))
-        case "reasoning_gym", True:
-            from gccpo_jax.tasks.reasoning_gym import reasoning_gym
-
-            return reasoning_gym(dataset, **_checked(name, reasoning_gym, options))
-    raise UserError(f"there is no task {name!r}; there are {', '.join(NAMES)}")
+    module = importlib.import_module(f"{__name__}.{row.module}")
+    make = getattr(module, row.function)
+    options = _checked(name, getattr(module, row.options or row.function), options)
+    if row.options:
+        return make(getattr(module, row.options)(**options))
+    first = [path, eval_path] if row.files else [about]
+    return make(*first, **options)
 
 
 def bare_task(name: str) -> Task:
@@ -61,20 +73,11 @@ def bare_task(name: str) -> Task:
     Raises:
         UserError: an unknown name, or a task that cannot do without its questions.
     """
-    match name:
-        case "chain":
-            from gccpo_jax.tasks.chain.suite import ChainConfig, chain
-
-            return dataclasses.replace(chain(ChainConfig(train=1, id=1, ood=1)), splits={})
-        case "gsm8k":
-            from gccpo_jax.tasks.gsm8k import of_splits
-
-            return of_splits({})
-        case "math":
-            from gccpo_jax.tasks.open_math import of_splits
-
-            return of_splits({})
-    raise UserError(f"there is no task {name!r} for files of questions; there are {FILE_TASKS}")
+    row = TASKS.get(name)
+    if row is None or not row.bare:
+        names = ", ".join(key for key, each in TASKS.items() if each.bare)
+        raise UserError(f"there is no task {name!r} for files of questions; there are {names}")
+    return importlib.import_module(f"{__name__}.{row.module}").of_splits({})
 
 
 def _checked(name: str, target: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.dynamic_sampling import refill
 from gccpo_jax.training.intervened import Trained, do_update, regroup, surfaces, ungroup
 from gccpo_jax.training.metrics import checker_metrics, credit_metrics, sampling_metrics
-from gccpo_jax.training.planning.tokens import budget
+from gccpo_jax.training.planning.tokens import REWRITTEN, budget
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
@@ -192,7 +192,8 @@ def forward_tokens(
         answer=metrics["candidate_tokens"] / count,
         candidates=count,
     )
-    return total + readings.total.tokens * trajectories
+    laws = sum(row.tokens for row in readings.rows[1:] if row.name != REWRITTEN)
+    return total + laws * trajectories
 
 
 def _credited(

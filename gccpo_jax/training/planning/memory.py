@@ -14,6 +14,7 @@ import jax
 from jax.sharding import AbstractMesh
 
 from gccpo_jax.config import Config
+from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.update import keeps_average, optimizer_of
 from gccpo_jax.policy import model
@@ -71,11 +72,12 @@ def plan(config: Config, arch: Arch) -> Plan:
     add(sampled.name, sampled.work - caches, caches)
     if config.sampling.dynamic:  # beside the first round another one, and the two merged
         add("refill", 2 * caches, caches)
-    if config.credit.of_steps:
-        other = 0
+    if config.reads_steps:
+        other, c = 0, config.counterfactual
+        copies = {stages.READER: 1, stages.REWRITTEN: len(FAMILIES[c.transport]) * c.transport_arms}
         for found in stages.readings(share, prompt, rollout):
             add(found.name, found.work, caches, other)
-            other += caches if found.name == stages.READER else 0
+            other += caches * copies.get(found.name, 0)
     if config.objective.beta > 0:
         found = stages.reference(share)
         add(found.name, found.work, batch)

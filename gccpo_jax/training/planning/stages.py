@@ -20,6 +20,7 @@ from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS, SWAP, Intervention
 from gccpo_jax.counterfactual.readers import branch_slots
 from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
+from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.objective.update import keeps_average, make_update, optimizer_of, policy_loss_fn
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
@@ -38,6 +39,7 @@ CUE = 4
 
 Shape = jax.ShapeDtypeStruct
 READER = "caches of another reader"
+REWRITTEN = "caches in other words"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,16 +173,29 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         sites = _sites(batch, group, count, 1)
         return Stage(name, run, (*cache, sites, tapes, share.stop, *stops))
 
-    each, shards = f.boundaries * f.draws, c.mesh.data * c.mesh.fsdp
-    slots = branch_slots(c.batch_size * group, each, shards)
-    if f.value == "continued" and slots:
-        sizes = dict(rule=rule, max_tokens=f.branch_tokens or limit, limit=limit, slots=slots)
-        tapes = keys(batch, group, f.boundaries, f.draws)
-        sites = _sites(batch, group, f.boundaries, 1)
-        run = partial(queue_branches, policy, **sizes)
-        yield Stage("branches", run, (*cache, sites, tapes, share.stop))
+    def values(batch: int, count: int, caches: tuple) -> Stage:
+        shards = c.mesh.data * c.mesh.fsdp
+        sizes = dict(rule=rule, max_tokens=f.branch_tokens or limit, limit=limit)
+        tapes, sites = keys(batch, group, count, f.draws), _sites(batch, group, count, 1)
+        if slots := branch_slots(batch * shards * group, count * f.draws, shards):
+            run = partial(queue_branches, policy, **sizes, slots=slots)
+            return Stage("branches", run, (*caches, sites, tapes, share.stop))
+        noise = Tape(tapes, floats(batch, group, f.draws, 0, share.arch.vocab_size))
+        run = partial(continue_branches, policy, **sizes)
+        return Stage("branches", run, (*caches, sites, noise, share.stop))
+
+    if rewrites := len(FAMILIES[f.transport]) * f.transport_arms:
+        count = batch * rewrites
+        read = partial(encode_responses, policy, rule=rule)
+        prompts = _questions(share, count, c.data.max_prompt_tokens)[0]
+        given = (ints(count, group, limit), ints(count, group), share.stop)
+        yield Stage(REWRITTEN, read, (params, prompts, *given))
+        there, written = jax.eval_shape(read, params, prompts, *given)
+        yield values(count, steps, (params, there, written.segment))
     elif f.value == "continued":
-        yield branches("branches", f.boundaries, f.draws, f.branch_tokens or limit)
+        yield values(batch, f.boundaries, cache)
+    if not c.reads_laws:
+        return
     if f.reader != "policy":
         read = partial(encode_responses, policy, rule=rule)
         prompts = _questions(share, batch, c.data.max_prompt_tokens)[0]
@@ -241,7 +256,7 @@ def update(share: Share) -> Stage:
     """One optimizer update: gradients in float32, those of a micro-batch, activations."""
     c, params = share.config, share.params
     optimizer = optimizer_of(c.optim, c.steps)
-    micro_batch = c.optim.micro_batch or c.batch_size
+    micro_batch = c.optim.micro_batch or c.batch_size  # whole groups, in one wording or several
     run = make_update(
         policy_loss_fn(c.objective, c.sampling, share.policy),
         optimizer,
@@ -272,7 +287,7 @@ def of_step(share: Share) -> dict[str, Stage]:
     c = share.config
     first, prompt, rollout = sampling(share)
     found = [evaluation(share), first]
-    if c.credit.of_steps:
+    if c.reads_steps:
         found += readings(share, prompt, rollout)
     if c.objective.beta > 0:
         found.append(reference(share))

@@ -24,9 +24,13 @@ import pathlib
 
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
+from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.locate import SHIPPED, locate
+
+REWRITTEN = "in other words"
+"""The row of trajectories that are rewritten and encoded, whose tokens a run counts itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +181,17 @@ def budget(
         return Row(name, count, decoded, count / tokens, cost)
 
     rows = [row("rollout", True, (tokens, middle))]
-    if config.credit.of_steps:
-        phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
+    phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
+    rewrites = len(FAMILIES[c.transport]) * c.transport_arms
+    if rewrites:  # encoded once, and continued after each macro-step, the last one included
+        moved = rewrites * (prompt + tokens)
+        rows.append(row(REWRITTEN, False, (moved, encode)))
+        rows.append(row("Phi, in other words", True, (rewrites * (phi + s.branch), grows)))
+    elif config.credit.of_steps:
+        rows.append(row("Phi, continued", True, (phi, grows)))
+    if config.reads_laws:
         again = 0.0 if c.reader == "policy" else prompt / config.group_size + tokens
         rows += [
-            row("Phi, continued", True, (phi, grows)),
             row("readout chain", False, (chain(s), read)),
             row("delete", False, (0, read)),
         ]
