@@ -5,7 +5,7 @@ wrong and takes it away.
 
 Command   python -m gccpo_jax.train --config configs/two_ways.py
           python -m gccpo_jax.train --config configs/two_ways.py:A0      (GRPO; docs/presets.md)
-Hardware  two CPU cores, minutes
+Hardware  two CPU cores; A0 about three minutes
 """
 
 from gccpo_jax import presets

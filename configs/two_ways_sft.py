@@ -6,7 +6,8 @@ that it gives away.
 
 Command   python -m gccpo_jax.sft --config configs/two_ways_sft.py
           python -m gccpo_jax.sft --config configs/two_ways_sft.py:hidden   (the cue is the room)
-Hardware  two CPU cores, about four minutes
+Hardware  two CPU cores, five to eight minutes
+Expect    label right 86 %, wrong 34 %, absent 35 % (docs/two_ways.md)
 """
 
 import pathlib
