@@ -38,13 +38,18 @@ def test_every_kind_runs_with_what_it_needs(kind):
 def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(field):
     named = {
         "token_weights": "surprise", "baseline": "zscore", "pass_k": 2, "control": "inverted",
-        "step_term": "non_causal", "gate_by": "equivariance",
+        "step_term": "non_causal", "gate_by": "equivariance", "pooled": True,
     }  # fmt: skip
     value = named.get(field.name, CHANGED.get(type(field.default)))
     for kind in KINDS:
         config = config_of(kind, **{f"credit.{field.name}": value})
         if field.name == "gate_by":
             config.counterfactual.equivariance_arms = 1
+        if field.name == "kappa" and kind in field.metadata["kinds"]:
+            config.counterfactual.transport = "surface"
+            config.counterfactual.boundaries = 2 if kind == "gated_gae" else 0
+        if field.name == "pooled" and kind in field.metadata["kinds"]:
+            config.credit.gate = False
         if field.name == "pass_k" and kind in field.metadata["kinds"]:
             config.credit.baseline = "pass_at_k"
         if kind in field.metadata["kinds"]:
