@@ -154,16 +154,12 @@ def test_a_full_stop_at_the_end_ends_a_number():
 
 def test_what_pauses_an_answer_is_found_in_the_vocabulary(tmp_path):
     tokenizer = load_tokenizer(make_tokenizer(tmp_path))
+    policy = dataclasses.replace(bigram.POLICY, vocab_size=tokenizer.vocab_size)
     task = dataclasses.replace(bare_task("chain"), ends=bare_task("gsm8k").ends)
-    asked = make_solver(dataclasses.replace(bigram.POLICY, vocab_size=100), task, tokenizer).field
+    asked = make_solver(policy, task, tokenizer).field
     piece = {text: tokenizer.encode(text)[0] for text in (".", "3", "\n", "pens")}
     assert int(asked.pause) == piece["."]
     for text, at_once, after in [(".", False, True), ("3", False, False), ("\n", True, True)]:
         ends = bool(asked.ends[piece[text]]), bool(asked.ends_after[piece[text]])
         assert ends == (at_once, after), text
-    assert (
-        make_solver(
-            dataclasses.replace(bigram.POLICY, vocab_size=100), bare_task("chain"), tokenizer
-        ).field.pause
-        is None
-    )
+    assert make_solver(policy, bare_task("chain"), tokenizer).field.pause is None
