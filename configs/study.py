@@ -13,24 +13,21 @@ Command   python -m gccpo_jax.study --config configs/study.py:search --jobs 2
 
 from gccpo_jax.study.plan import default
 
-ARMS = {  # what another name trains: a preset, and fields that it changes
-    "A0": "A0",
-    "A2": "A2",
-    "A7": "A7",
-    "A8": "A8",
-    "A9": "A9",
-    "A10": "A10",
-}
+ARMS = (
+    *("A0", "A2", "A7", "A8", "A9", "A10"),  # GRPO, controls of the credit, placebos
+    *("A14", "A14e", "A14n", "A15", "A15s"),  # effects in other words
+    "spo_mask",
+)
 
 
 def get_config(phase="search"):
     study = default()
     study.base = "configs/two_ways.py"
     study.sft = "configs/two_ways_sft.py"
-    study.arms = ARMS
-    study.method = "A7"
-    study.rivals = ("A0", "A2", "A8")
-    study.pairs = ("A9-A0", "A10-A0")
+    study.arms = {arm: arm for arm in ARMS}  # or {"name": "A14e optim.do_share=0.5"}
+    study.method = "A14e"
+    study.rivals = ("A0", "A2", "A8", "spo_mask")
+    study.pairs = ("A15s-A15", "A7-A9", "A7-A10")
     study.seeds = (1, 2)
     study.updates = 60
     study.evaluate_every = 20

@@ -83,7 +83,6 @@ def respond(
     """
     texts, scores = [], []
     root = jax.random.key(seed)
-    scores = []
     for items, prompts, weight in eval_batches(questions, batch):
         keys = noise.question_keys(root, noise.EVALUATION_STEP, prompts.ids)
         _, rollout = sample(
