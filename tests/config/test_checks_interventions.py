@@ -39,7 +39,10 @@ def test_what_is_asked_for_can_be_had(changes):
         ({"counterfactual.transport": "surface", "credit.kind": "l2t"}, "reads no such values"),
         (MOVED | {"counterfactual.value": "scored"}, "continued branches on shared tapes"),
         (MOVED | {"counterfactual.shared_noise": False}, "continued branches on shared tapes"),
-        ({"counterfactual.transport": "surface", "credit.kind": "outcome"}, "boundaries = 2: .* set it to 0"),
+        (
+            {"counterfactual.transport": "surface", "credit.kind": "outcome"},
+            "boundaries = 2: .* set it to 0",
+        ),
         ({"counterfactual.transport_arms": 3}, "transport is 'none'; leave it at 2"),
         ({"credit.kappa": 0.5}, "transport is 'none'; leave it at 1.0"),
         ({"credit.gate_by": "step"}, "and a transport"),
