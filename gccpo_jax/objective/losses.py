@@ -6,6 +6,8 @@ add both, and the division comes last, so a split batch equals the whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -24,7 +26,48 @@ from gccpo_jax.objective.reductions import reduce_tokens
 from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array, record
 
-LOSSES = ("ppo", "gspo", "gspo_token", "cispo")
+Gain = Callable[..., tuple[Array, Array]]
+"""From `logp`, the tokens' log-ratio, `advantage` and `mask` [N, T] and the clips by name to the
+gain J [N, T], which is maximised, and where its ratio is bounded [N, T] bool."""
+
+
+def clipped(ratio_of: Callable[[Array, Array], Array]) -> Gain:
+    """The clipped surrogate of a ratio: `ratio_of(log-ratio of tokens, mask)`."""
+
+    def gain(
+        logp: Array,
+        token: Array,
+        advantage: Array,
+        mask: Array,
+        *,
+        clip_low: float,
+        clip_high: float,
+        dual_clip: float,
+        ratio_cap: float,
+    ) -> tuple[Array, Array]:
+        log_ratio, clips = ratio_of(token, mask), (clip_low, clip_high, dual_clip)
+        surrogate = clipped_surrogate(log_ratio, advantage, *clips)
+        return surrogate, clip_is_active(log_ratio, advantage, *clips)
+
+    return gain
+
+
+def cispo(
+    logp: Array, token: Array, advantage: Array, mask: Array, *, ratio_cap: float, **clips: float
+) -> tuple[Array, Array]:
+    """CISPO: the bounded ratio as a constant weight of A log pi."""
+    chosen = jnp.where(mask, bounded_logp(logp), 0.0)
+    gain = capped_weight(token, ratio_cap) * advantage * chosen
+    return gain, safe_ratio(token) > ratio_cap
+
+
+LOSSES: dict[str, Gain] = {
+    "ppo": clipped(lambda token, mask: token),
+    "gspo": clipped(sequence_log_ratio),
+    "gspo_token": clipped(sequence_token_log_ratio),
+    "cispo": cispo,
+}
+"""Objectives of the policy ratio; a new one is a function, a row here and a name in config."""
 
 
 @record
@@ -103,17 +146,10 @@ def policy_loss(
     )
     advantage = jnp.where(mask, advantage, 0.0)
     token = jnp.where(mask, logp - behaviour_logp, 0.0)
-    if loss == "cispo":
-        chosen = jnp.where(mask, bounded_logp(logp), 0.0)
-        gain = capped_weight(token, ratio_cap) * advantage * chosen
-        clipped = safe_ratio(token) > ratio_cap
-    elif loss in LOSSES:
-        log_ratio = _ratio_of(loss, token, mask)
-        clips = (clip_low, clip_high, dual_clip)
-        gain = clipped_surrogate(log_ratio, advantage, *clips)
-        clipped = clip_is_active(log_ratio, advantage, *clips)
-    else:
+    if loss not in LOSSES:
         raise ValueError(f"loss {loss!r}: choose one of {', '.join(LOSSES)}")
+    clips = dict(clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip, ratio_cap=ratio_cap)
+    gain, bounded = LOSSES[loss](logp, token, advantage, mask, **clips)
     if weight is not None:
         gain = jax.lax.stop_gradient(jnp.where(mask, weight, 0.0)) * gain
     penalty = jnp.zeros_like(gain)
@@ -124,16 +160,7 @@ def policy_loss(
     if entropy_bonus > 0:
         gain = gain + entropy_bonus * entropy
     total, denominator = reduce_tokens(-gain, mask, reduction, max_tokens)
-    return Loss(total, denominator, *_log(token, mask, penalty, clipped))
-
-
-def _ratio_of(loss: str, token: Array, mask: Array) -> Array:
-    match loss:
-        case "gspo":
-            return sequence_log_ratio(token, mask)
-        case "gspo_token":
-            return sequence_token_log_ratio(token, mask)
-    return token
+    return Loss(total, denominator, *_log(token, mask, penalty, bounded))
 
 
 def _log(log_ratio: Array, mask: Array, penalty: Array, clipped: Array) -> list[Array]:

@@ -63,7 +63,7 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
     options = _checked(name, getattr(module, row.options or row.function), options)
     if row.options:
         return make(getattr(module, row.options)(**options))
-    first = [path, eval_path] if row.files else [about]
+    first = [path, eval_path] if row.files else [about] if row.named else []
     return make(*first, **options)
 
 
