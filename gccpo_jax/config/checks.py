@@ -229,7 +229,7 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
     nuisance, content = sum(cf.arms_of("nuisance").values()), sum(cf.arms_of("content").values())
     no_nuisance, no_content = (_none(cf.arms_of(family)) for family in ("nuisance", "content"))
     term = c.credit.step_term
-    signed = term in ("gated", "observational")
+    signed = term in ("gated", "observational", "prover")
     gates = kind in ("gated_gae", "additive") and c.credit.gate and term == "gated"
     needs_q = kind in ("selective", "four_corner") or term == "selectivity"
     named = f"config.credit.kind = {kind!r}" + ("" if signed else f", step_term {term!r}")
