@@ -63,7 +63,8 @@ def contrast(
     error (`standard_error`), and the ends are their quantiles at Phi(t) with t the quantile of
     Student's law (Hesterberg 2015, "What teachers should know about the bootstrap": expanded
     percentiles). The shape is the bootstrap's, the width is right for five seeds. p and
-    `equivalence` are of the same error and degrees of freedom.
+    `equivalence` are of the same error and degrees of freedom, and an end is never nearer than
+    Student's interval has it: where 0 is outside, p is below 1 - level.
 
     Args:
       first: scores [S, N] in [0, 1]; row s is of one seed, column i of one item.
@@ -88,12 +89,13 @@ def contrast(
     spread = draws.std()
     if spread:
         draws = estimate + (draws - draws.mean()) * (error / spread)
-    tail = stats.norm.cdf(stats.t.ppf((1 - level) / 2, freedom))
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    t = stats.t.ppf((1 + level) / 2, freedom)
+    low, high = np.quantile(draws, [stats.norm.cdf(-t), stats.norm.cdf(t)])
+    low, high = min(low, estimate - t * error), max(high, estimate + t * error)
     return Contrast(
         estimate=estimate,
-        low=float(low),
-        high=float(high),
+        low=float(max(low, -1.0)),
+        high=float(min(high, 1.0)),
         p=float(2 * stats.t.sf(_ratio(abs(estimate), error), freedom)),
         equivalence=float(stats.t.sf(_ratio(MARGIN - abs(estimate), error), freedom)),
         error=error,

@@ -39,6 +39,7 @@ def test_the_interval_covers_and_a_null_is_rejected_as_often_as_said(
     ]
     covered = np.mean([c.low <= effect <= c.high for c in found])
     assert 0.90 <= covered <= 0.997
+    assert all(c.p < 0.05 for c in found if not c.low <= 0 <= c.high)
     estimates = np.array([c.estimate for c in found])
     assert abs(estimates.mean() - effect) < 4 * estimates.std() / np.sqrt(STUDIES)
     rejected = np.mean([c.p < 0.05 for c in found])

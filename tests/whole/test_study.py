@@ -56,7 +56,7 @@ def finish(process):
 def kill(process, workdir):
     """The study and the cells that it was running, at once, as when a machine goes down."""
     process.kill()
-    process.wait()
+    process.communicate()
     for lock in workdir.glob("cells/*/lock"):
         with contextlib.suppress(ValueError, ProcessLookupError):  # empty: nobody runs there
             os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
