@@ -122,7 +122,7 @@ def _steps() -> Target:
 
         def segment(low, high, boundary, length, key):
             found = find_steps(boundary, length, max_steps=most, min_tokens=low, max_tokens=high)
-            macro = merge_steps(found, read_boundaries(key, found, 3), most)
+            macro = merge_steps(found, read_boundaries(key, found, 3, 0.5), most)
             return found, macro, step_of_token(found, longest)
 
         cut = [jax.jit(partial(segment, *sizes)) for sizes in ((1, 0), (2, 0), (4, 1))]

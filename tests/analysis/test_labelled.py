@@ -120,7 +120,7 @@ def test_blank_lines_count_and_a_byte_order_mark_does_not(file):
         ({"label": "1"}, r"'label' is '1' \(str\)"),
         ({"label": {"steps": []}}, r"'label' is \{'steps': \[\]\} \(dict\)"),
         ({"labels": [1, 1, 1]}, "both 'label' and 'labels'"),
-        ({"label": [1, -1]}, "2 entries in 'label' for 3 steps; expected one a step"),
+        ({"label": [1, -1]}, "2 entries in 'label' for 3 steps; expected one per step"),
         ({"label": []}, "0 entries in 'label' for 3 steps"),
         ({"label": [1, 2, 1]}, r"'label\[1\]' is 2 \(int\); expected .*numbers 1, 0, -1"),
         ({"label": [1, True, 0]}, "expected entries of one kind instead of bool, int"),

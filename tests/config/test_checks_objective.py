@@ -38,7 +38,7 @@ def config_of(loss, **changes):
 
 def test_the_config_offers_what_there_is():
     kl = next(f for f in FIELDS if f.name == "kl")
-    assert tuple(RATIO_LOSSES.split()) == LOSSES and REDUCTIONS == KNOWN
+    assert tuple(RATIO_LOSSES.split()) == tuple(LOSSES) and REDUCTIONS == KNOWN
     assert kl.metadata["expected"] == "one of " + ", ".join(map(repr, ESTIMATORS))
 
 

@@ -77,7 +77,8 @@ def test_a_refilled_batch_is_that_of_one_device(one, shape):
     assert many.metrics == one.metrics
     np.testing.assert_array_equal(many.texts, one.texts)
     np.testing.assert_array_equal(many.outcome, one.outcome)
-    for name in ("prompts", "rollout", "advantage", "mask"):
+    for name in ("prompts", "rollout", "advantage"):
         jax.tree.map(np.testing.assert_array_equal, getattr(many, name), getattr(one, name))
+    jax.tree.map(np.testing.assert_array_equal, vars(many.trained), vars(one.trained))
     for x in (many.prompts.tokens, many.rollout.tokens, many.advantage):
         assert x.sharding.shard_shape(x.shape)[0] == B // np.prod(shape), "questions stay split"
