@@ -1,4 +1,4 @@
-"""Masked reductions, safe in value and in gradient when nothing is selected.
+"""Masked reductions, safe in value and in gradient when nothing is selected; what is finite.
 
 `where` selects; what it leaves out may hold anything finite or not, since it is
 replaced *before* the arithmetic (a NaN times a zero mask would still be NaN, and
@@ -6,6 +6,8 @@ so would its gradient).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,3 +61,9 @@ def masked_median(x: Array, where: Array, fallback: float) -> Array:
     high = jnp.clip(count // 2, 0, order.size - 1)
     safe = jnp.where(jnp.isfinite(order), order, 0.0)
     return jnp.where(count > 0, 0.5 * (safe[low] + safe[high]), fallback)
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Whether every number of every leaf is finite: [] bool."""
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()

@@ -98,6 +98,12 @@ def fraction(default: float) -> Any:
     return field(default, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
 
+def moment(default: float) -> Any:
+    """The decay of a moving average that starts at 0 and is divided by 1 - decay^n."""
+    valid = "from 0 to 1 - 2**-24: float32 rounds what is above to 1, and 1 - 1 divides by 0"
+    return field(default, lambda x: 0 <= x <= 1 - 2**-24, valid)
+
+
 def is_day(text: str) -> bool:
     """Whether a text is a day as YYYY-MM-DD."""
     try:

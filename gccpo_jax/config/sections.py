@@ -20,6 +20,7 @@ from gccpo_jax.config.fields import (
     fraction,
     is_day,
     least,
+    moment,
     only,
     section,
 )
@@ -243,9 +244,9 @@ class OptimConfig:
     lr: float = above(0, 1e-3)  # peak learning rate
     warmup: int = least(0, 0)  # updates of linear warm-up
     decay: str = choice("constant", "linear", "cosine")  # after warm-up, to 0 at the end
-    b1: float = fraction(0.9)
-    b2: float = fraction(0.99)
-    eps: float = above(0, 1e-8)
+    b1: float = moment(0.9)
+    b2: float = moment(0.99)
+    eps: float = field(1e-8, lambda x: x >= 2**-126, "at least 2**-126: float32 knows no less")
     weight_decay: float = least(0, 0.0)
     clip_norm: float = least(0, 1.0)  # global gradient norm; 0 does not clip
     epochs: int = least(1, 1)  # mu: optimizer updates on each batch of rollouts

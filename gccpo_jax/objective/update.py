@@ -24,7 +24,7 @@ from gccpo_jax.config import (
     OptimConfig,
     SamplingConfig,
 )
-from gccpo_jax.masked import safe_divide
+from gccpo_jax.masked import all_finite, safe_divide
 from gccpo_jax.objective.losses import Loss, gvpo_loss, negative_log_likelihood, policy_loss
 from gccpo_jax.policy.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.policy.token_law import Rule, behaviour_rule
@@ -214,8 +214,8 @@ def make_update(
 ) -> Callable[[TrainState, UpdateBatch], tuple[TrainState, dict[str, Array]]]:
     """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated.
 
-    An update that is not finite (`is_finite`) is skipped: the state stays as it is and
-    the metric `skipped` is 1.
+    An update that is not finite (`is_finite`), or whose new state is not, is skipped: the state
+    stays as it is and the metric `skipped` is 1.
     A state with an average keeps `ema` of it and adds 1 - `ema` of the new parameters.
     `shardings` is a `TrainState` of shardings for the result (see `sharding.py`).
     """
@@ -224,8 +224,15 @@ def make_update(
         grads, loss = gradient(loss_fn, state.params, batch, micro_batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average is not None:
+            average = jax.tree.map(
+                lambda old, new: ema * old + (1 - ema) * new.astype(jnp.float32), average, params
+            )
+        new = TrainState(params, opt_state, state.step + 1, average)
         norm = optax.tree.norm(grads)
-        finite = is_finite(loss, norm, batch)
+        # A finite gradient is not enough: the optimizer divides and multiplies.
+        finite = is_finite(loss, norm, batch) & all_finite(new)
         metrics = {
             "loss": safe_divide(loss.total, loss.denominator),
             "kl": safe_divide(loss.kl, loss.tokens),
@@ -236,12 +243,6 @@ def make_update(
             "update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0),
             "skipped": 1.0 - finite,
         }
-        average = state.average
-        if average is not None:
-            average = jax.tree.map(
-                lambda old, new: ema * old + (1 - ema) * new.astype(jnp.float32), average, params
-            )
-        new = TrainState(params, opt_state, state.step + 1, average)
         return choose(finite, new, state), metrics
 
     out = None if shardings is None else (shardings, None)

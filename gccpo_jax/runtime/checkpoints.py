@@ -20,6 +20,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.masked import all_finite
+from gccpo_jax.runtime.distributed import broadcast_json
 from gccpo_jax.runtime.workdir import writing
 from gccpo_jax.types import TrainState
 
@@ -67,8 +69,14 @@ class Checkpoints:
         `accuracy` on held-out questions is kept with it, None if they were not asked.
 
         Raises:
-          UserError: this one, or the one before it, could not be written.
+          UserError: this one, or the one before it, could not be written; or the state is not
+            finite, and nothing could go on from it.
         """
+        if not all_finite(state):
+            raise UserError(
+                f"step {step}: the training state is not finite and was not saved; start anew "
+                "with another policy.path or a lower optim.lr"
+            )
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(_as_tree(state)), position=ocp.args.JsonSave(position)
         )
@@ -77,12 +85,20 @@ class Checkpoints:
             self._manager.save(step, args=arguments, metrics=metrics)
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state saved at `step`, placed as `like` is, and the data position."""
+        """The state saved at `step`, placed as `like` is, and the data position.
+
+        Raises:
+          UserError: it is not finite; it is kept aside, so that the one before it is the newest.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_tree(like))
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore()
         )
         found = self._manager.restore(step, args=arguments)
+        if not all_finite(found["state"]):
+            folder = self._directory / str(step)
+            line = broadcast_json(lambda: _set_aside(folder, "it is not finite"))
+            raise UserError(f"{folder}: {line}; --resume again goes on from the one before it")
         return TrainState(**found["state"]), found["position"]
 
     def accuracies(self) -> dict[int, float | None]:

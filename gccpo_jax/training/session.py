@@ -10,6 +10,7 @@ import jax
 
 from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
+from gccpo_jax.masked import all_finite
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.chat_template import Template
@@ -56,6 +57,11 @@ def open_session(config: Config) -> tuple[Session, Params]:
         arch, params = weights.load(
             config.policy.path, config.policy.dtype or None, partial(_shardings, mesh)
         )
+        if not all_finite(params):
+            raise UserError(
+                f"config.policy.path = {config.policy.path!r}: some weights are not finite, no "
+                "update can mend them; take another file"
+            )
     check_vocab(arch, tokenizer)
     _check_context(config, arch)
     tokenizer.template.check(tokenizer.backend, task.chat, task.system)

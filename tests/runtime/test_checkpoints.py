@@ -1,5 +1,6 @@
 """Checkpoints: restored bit by bit, and one that is damaged is never taken for a whole one."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from gccpo_jax.runtime.checkpoints import (
     set_damaged_aside,
 )
 from gccpo_jax.training.loop import best_checkpoint
-from gccpo_jax.training.run import Run
+from gccpo_jax.training.run import Run, last_good
 from tests.helpers.checkpoints import restored, state
 from tests.helpers.runs import metrics, small
 
@@ -60,6 +61,31 @@ def test_whole_checkpoints_are_left_alone(copy):
     step, found, position = restored(copy)
     assert step == 3 and position == {"position": 3}
     jax.tree.map(np.testing.assert_array_equal, found, state(3))
+
+
+def not_finite(step):
+    found = state(step)
+    params = {**found.params, "b": found.params["b"].at[1].set(np.nan)}
+    return dataclasses.replace(found, params=params)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(copy):
+    checkpoints = Checkpoints(copy, keep=2)
+    with pytest.raises(UserError, match="step 4: the training state is not finite and was not"):
+        checkpoints.save(4, not_finite(4), {})
+    checkpoints.close()
+    assert [path.name for path in complete(copy)] == ["2", "3"]
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_the_last_good_one(copy, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("gccpo_jax.runtime.checkpoints.all_finite", lambda _: True)
+        checkpoints = Checkpoints(copy, keep=3)
+        checkpoints.save(4, not_finite(4), {})
+        checkpoints.close()
+    with pytest.raises(UserError, match=r"checkpoint 4 is damaged \(it is not finite\)"):
+        restored(copy)
+    assert last_good(copy) == str(copy / "3") and restored(copy)[0] == 3
 
 
 def test_the_checksums_are_those_of_sha256sum(copy):

@@ -120,6 +120,24 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_skipped(batch):
     assert_same(state.params, toy.PARAMS)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"b1": 1.0},  # 0 / 0 in the bias correction
+        {"b2": 1.0},
+        {"lr": 1e38, "weight_decay": 1e10},  # the update itself overflows
+    ],
+)
+def test_an_update_that_is_not_finite_under_a_finite_gradient_is_skipped(batch, options):
+    optimizer = make_optimizer(**({"lr": 0.02, "steps": 9} | options))
+    params = jax.tree.map(jnp.copy, toy.PARAMS)
+    state = TrainState(params, optimizer.init(params), jnp.int32(0))
+    state, found = make_update(LOSS, optimizer, micro_batch=2)(state, batch)
+    assert np.isfinite(float(found["grad_norm"]))
+    assert float(found["skipped"]) == 1 and float(found["update_norm"]) == 0
+    assert_same(state.params, toy.PARAMS)
+
+
 def test_the_questions_at_fault_are_found(batch):
     is_good = partial(IS_GOOD, toy.PARAMS)
     assert bad_questions(is_good, poisoned(batch, "advantage", jnp.nan)) == [2]

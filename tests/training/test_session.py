@@ -1,9 +1,10 @@
-"""What is checked when a run is opened: the chat template's part."""
+"""What is checked when a run is opened: the chat template, the weights."""
 
 import pytest
 
 from gccpo_jax.config import default, freeze
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy import weights
 from gccpo_jax.training.session import open_session
 
 
@@ -15,3 +16,15 @@ def test_fields_of_a_chat_template_are_refused_where_there_is_none(field, value)
     config.data[field] = value
     with pytest.raises(UserError, match=f"config.data.*{field}"):
         open_session(freeze(config))
+
+
+def test_weights_that_are_not_finite_are_refused(monkeypatch):
+    load = weights.load
+
+    def damaged(*arguments):
+        arch, params = load(*arguments)
+        return arch, params | {"norm": params["norm"].at[3].set(float("inf"))}
+
+    monkeypatch.setattr(weights, "load", damaged)
+    with pytest.raises(UserError, match="config.policy.path = 'tiny': some weights are not finite"):
+        open_session(freeze(default()))
