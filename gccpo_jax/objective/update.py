@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -84,7 +85,8 @@ def make_optimizer(
     """AdamW with linear warm-up, then constant, linear or cosine decay to 0 at `steps`.
 
     `clip_norm` bounds the global gradient norm first; 0 leaves gradients as they are.
-    Weight decay acts on matrices only (not on norms, biases).
+    Weight decay leaves norms and biases alone, whose names say that they are. Moments are float32
+    from the start, whatever the dtype of the parameters: sums of small numbers.
     """
     length = max(steps - warmup, 1)
     after = {
@@ -98,15 +100,19 @@ def make_optimizer(
         rise = optax.linear_schedule(lr / warmup, lr, max(warmup - 1, 1))
         schedule = optax.join_schedules([rise, after], [warmup])
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity()
-    return optax.chain(
-        clip, optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=_is_matrix)
-    )
+    adamw = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=_decays)
+    chain = optax.chain(clip, adamw)
+    wide = partial(jax.tree.map, lambda x: x.astype(jnp.float32))
+    return optax.GradientTransformation(lambda params: chain.init(wide(params)), chain.update)
 
 
-def _is_matrix(params: Params) -> Any:
-    """True on leaves with at least two axes besides the stacked layers."""
+def _decays(params: Params) -> Any:
+    """False on the leaves whose names end in "norm" or "bias".
+
+    Not by their axes: the bias of a projection has two, heads and head.
+    """
     return jax.tree_util.tree_map_with_path(
-        lambda path, x: x.ndim - ("layers" in jax.tree_util.keystr(path)) >= 2, params
+        lambda path, _: not path[-1].key.endswith(("norm", "bias")), params
     )
 
 

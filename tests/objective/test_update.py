@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from gccpo_jax.objective.reductions import REDUCTIONS
 from gccpo_jax.objective.update import gradient, make_optimizer, make_update, sft_loss
+from gccpo_jax.policy import model
+from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.policy.token_law import Rule, entropy, log_law
 from gccpo_jax.types import TrainState, UpdateBatch
@@ -173,19 +176,24 @@ def test_schedules():
     assert all(a > b for a, b in zip(cosine[2:], cosine[3:], strict=False))
 
 
-def test_weight_decay_leaves_norms_and_biases_alone():
+FAMILIES = {
+    "bias": {"qkv_bias": True, "out_bias": True},  # Qwen2, and a Llama with biases
+    "norm": {"qk_norm": True, "tied": False},  # Qwen3
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weight_decay_leaves_norms_and_biases_alone(family):
+    """Every leaf of a decoder, by its definition: matrices alone have inputs to be scaled by."""
+    arch = Arch(6, 8, 2, 2, 1, 4, 8, **FAMILIES[family])
     optimizer = make_optimizer(lr=0.1, steps=10, weight_decay=0.5)
-    params = {
-        "embed": jnp.ones((3, 2)),
-        "layers": {"norm": jnp.ones((4, 3)), "w": jnp.ones((4, 3, 3))},
-    }
-    updates, _ = optimizer.update(
-        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
-    )
-    assert not np.asarray(updates["layers"]["norm"]).any()
-    assert (np.asarray(updates["layers"]["w"]) < 0).all() and (
-        np.asarray(updates["embed"]) < 0
-    ).all()
+    params = jax.tree.map(jnp.ones_like, model.init(arch, jax.random.key(0)))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    moved = traverse_util.flatten_dict(updates, sep="/")
+    assert any(name.endswith(family) for name in moved)
+    for name, leaf in model.layout(arch).items():
+        assert np.asarray(moved[name] != 0).all() == (leaf.std > 0), name
 
 
 def test_gradients_are_clipped_by_their_global_norm():

@@ -6,12 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gccpo_jax.objective.update import gradient, make_optimizer, make_update, rl_loss
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime.checkpoints import Checkpoints
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.types import Prompts, TrainState, UpdateBatch
@@ -99,3 +101,28 @@ def test_a_small_update_is_not_rounded_away(params):
     copy = jax.tree.map(jnp.copy, params)  # the update donates its state
     assert moved(NARROW, rounded(params)) < 0.1
     assert moved(WIDE, copy, "bfloat16") > 0.9
+
+
+def test_moments_of_narrow_weights_are_float32_from_the_start(params, tmp_path):
+    """One compilation; and a state that was saved goes on bit by bit."""
+    policy, optimizer = model.make_policy(NARROW), make_optimizer(lr=0.01, steps=3)
+    batch = batch_of(sampled(policy, rounded(params), 0))
+    update = make_update(rl_loss(policy, rule=Rule(1.0), max_tokens=T), optimizer, micro_batch=1)
+
+    def start():
+        copy = rounded(params)
+        return TrainState(copy, optimizer.init(copy), jnp.int32(0))
+
+    before = start()
+    dtypes = [x.dtype for x in jax.tree.leaves(before)]
+    state = update(before, batch)[0]
+    assert [x.dtype for x in jax.tree.leaves(state)] == dtypes
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    checkpoints.save(1, state, {})
+    state = update(state, batch)[0]
+    assert update._cache_size() == 1
+    resumed = checkpoints.restore(1, start())[0]
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, update(resumed, batch)[0], state)
+    moments = optax.tree.get(state.opt_state, "nu")
+    assert {x.dtype for x in jax.tree.leaves(moments)} == {jnp.dtype("float32")}
