@@ -16,6 +16,7 @@ CORE = [
     "scipy>=1.12",  # intervals of proportions and means, rank correlation
     "flax>=0.12",  # flat names of parameter trees (weights in and out)
     "optax>=0.2.5",  # AdamW, clipping, schedules
+    "tensorstore",  # of Orbax: reads the manifest of a checkpoint back
     "orbax-checkpoint>=0.11.20",  # atomic, asynchronous, sharded checkpoints
     "ml-collections>=1.0",  # config files: a mutable, locked nested dict
     "grain>=0.2.10",  # input order as a function of seed and position

@@ -29,6 +29,7 @@ from gccpo_jax.analysis.suites.tables import interval, table
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.runtime.progress import Bar
+from gccpo_jax.runtime.workdir import output_path
 
 _FIELDS = ("phi", "D", "R", "S", "Q", "other", "deletion", "logp", "entropy")
 _JUDGED = ("D", "phi", "R", "Q", "logp")
@@ -42,7 +43,7 @@ def analyse_file(a: argparse.Namespace, settings: Settings, template: Template) 
         text that does not fit into the model's context.
     """
     rows = read_labelled(a.data)[: a.questions or None]
-    out = pathlib.Path(a.out)
+    out = output_path(a.out)
     done = _started(out, a.resume)
     model = open_model(a.model, a.task, template=template)
     queries = [_query(model, number, row) for number, row in enumerate(rows)]

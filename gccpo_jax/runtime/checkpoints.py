@@ -3,7 +3,7 @@
 The newest stay, and those with the best held-out accuracy. Orbax publishes a checkpoint by
 renaming its folder, so half a checkpoint is never taken for a whole one; but a bit that flips
 later in the arrays would be restored without an error. So checksums lie beside the files, in a
-form that `sha256sum -c` reads.
+form that `sha256sum -c` reads; they are written once all arrays are found in the manifest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.masked import all_finite
@@ -160,7 +162,23 @@ def complete(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _seal_unfinished(directory: pathlib.Path) -> None:
     for unfinished in directory.glob("*.orbax-checkpoint-tmp*"):
+        if lost := missing(unfinished / "state"):
+            raise OSError(f"{unfinished.name} is not complete: {lost} cannot be read back")
         seal(unfinished)
+
+
+def missing(folder: pathlib.Path) -> str | None:
+    """The first array that the folder's description lists and its manifest does not hold, if any.
+
+    Checksums say that files stay as they were written, not that all were.
+    """
+    described = json.loads((folder / "_METADATA").read_text(encoding="utf-8"))["tree_metadata"]
+    arrays = [row for row in described.values() if not row["value_metadata"]["skip_deserialize"]]
+    names = [".".join(str(k["key"]) for k in row["key_metadata"]) for row in arrays]
+    base = {"driver": "file", "path": f"{folder.absolute()}/"}
+    stored = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result().list().result()
+    held = {key.decode().rpartition("/")[0] for key in stored}
+    return next((name for name in names if name not in held), None)
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import pathlib
 import runpy
 import shlex
@@ -33,7 +34,7 @@ from gccpo_jax.config.fields import field_type
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime import distributed
 from gccpo_jax.runtime.signals import Preempted
-from gccpo_jax.runtime.workdir import default_workdir
+from gccpo_jax.runtime.workdir import check_place, default_workdir, output_path
 
 Run = Callable[[Config, str, pathlib.Path, bool], Any]
 """(config, its name, workdir, resume) -> what the caller may use"""
@@ -106,7 +107,8 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
         set_field(config, path, text)
     if known.profile is not None:
         config.log.profile = known.profile
-    workdir = pathlib.Path(known.workdir) if known.workdir else default_workdir(name)
+    workdir = output_path(known.workdir) if known.workdir else default_workdir(name)
+    check_place(workdir)
     return freeze(config), name, workdir, known.resume
 
 
@@ -161,6 +163,7 @@ def load_config(source: str) -> tuple[Any, str]:
     Raises:
       UserError: no such file, no `get_config`, or an error inside it (with its line).
     """
+    source = os.path.expanduser(source)
     file, argument = source, ()
     if not pathlib.Path(source).is_file() and ":" in source:
         file, _, text = source.rpartition(":")

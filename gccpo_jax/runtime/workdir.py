@@ -54,6 +54,39 @@ def default_workdir(name: str) -> pathlib.Path:
     return pathlib.Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def output_path(text: str) -> pathlib.Path:
+    """The path on this machine that the user gave for what is written, `~` expanded.
+
+    Raises:
+      UserError: an address such as `gs://bucket`, or a `~` of nobody's.
+    """
+    if "://" in text:
+        raise UserError(
+            f"{text}: expected a path on this machine; mount the bucket, or copy the folder there "
+            "when the run has ended"
+        )
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text}: {error}") from None
+
+
+def check_place(workdir: pathlib.Path) -> None:
+    """Refuses a place in which Orbax would not find its own files, or another run's.
+
+    Raises:
+      UserError: characters that it takes for a pattern, or a `~` that nobody expanded.
+    """
+    place = str(workdir.absolute())
+    if found := sorted(set(place) & set("*?[")):
+        raise UserError(
+            f"--workdir {workdir}: {' '.join(found)} in {place} would be taken for a pattern of "
+            "file names by checkpoints; choose another name"
+        )
+    if workdir.parts[:1] and workdir.parts[0].startswith("~"):
+        raise UserError(f"{workdir}: ~ is not expanded here; give workdir.expanduser()")
+
+
 @contextlib.contextmanager
 def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
@@ -62,10 +95,11 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     `_FREE` when it resumes.
 
     Raises:
-      UserError: it cannot be written, it holds another configuration, it holds a run
-        and `resume` was not asked for, there is nothing to resume, or another process
-        runs in it.
+      UserError: it cannot be a run's (`check_place`) or be written, it holds another
+        configuration, it holds a run and `resume` was not asked for, there is nothing to resume,
+        or another process runs in it.
     """
+    check_place(workdir)
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
     file = workdir / "config.json"
     if resume and not file.exists():

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.runtime.workdir import output_path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         a = _parse(argv)
         if a.tables:
-            make_tables(pathlib.Path(a.tables), pathlib.Path(a.out))
+            make_tables(pathlib.Path(a.tables).expanduser(), output_path(a.out))
         else:
             run(a.config, a.workdir, a.jobs)
     except UserError as error:
@@ -63,12 +64,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def run(source: str, workdir: str | None, jobs: int) -> None:
     """Runs the cells of a plan and gathers their results; says what they took."""
     from gccpo_jax.runtime.cli import load_config
+    from gccpo_jax.runtime.workdir import check_place
     from gccpo_jax.study.plan import load
     from gccpo_jax.study.results import gather
     from gccpo_jax.study.run import run_study
 
     study = load(source)
-    where = pathlib.Path(workdir or f"runs/{load_config(source)[1]}")
+    where = output_path(workdir or f"runs/{load_config(source)[1]}")
+    check_place(where)
     begun = time.monotonic()
     file = gather(study, where, run_study(study, where, jobs))
     print(f"took {(time.monotonic() - begun) / 60:.1f} minutes")

@@ -20,6 +20,7 @@ from gccpo_jax.runtime.checkpoints import (
     NewestAndBest,
     complete,
     damage,
+    missing,
     set_damaged_aside,
 )
 from gccpo_jax.training.loop import best_checkpoint
@@ -61,6 +62,22 @@ def test_whole_checkpoints_are_left_alone(copy):
     step, found, position = restored(copy)
     assert step == 3 and position == {"position": 3}
     jax.tree.map(np.testing.assert_array_equal, found, state(3))
+
+
+def test_a_save_that_is_not_complete_is_never_sealed(tmp_path):
+    """Orbax takes the brackets for a pattern and merges nothing: there is no manifest."""
+    checkpoints = Checkpoints(tmp_path / "exp[1]", keep=2)
+    checkpoints.save(1, state(1), {})
+    with pytest.raises(UserError, match="not complete: .* cannot be read back"):
+        checkpoints.close()
+    assert complete(tmp_path / "exp[1]") == [] and not list(tmp_path.rglob(NAME))
+
+
+def test_what_a_manifest_lacks_is_named(copy):
+    assert missing(copy / "3" / "state") is None
+    described = copy / "3" / "state" / "_METADATA"
+    described.write_text(described.read_text().replace('"key": "w"', '"key": "u"'))
+    assert missing(copy / "3" / "state") == "params.u"
 
 
 def not_finite(step):

@@ -165,3 +165,20 @@ def test_scratch_needs_a_tokenizer_of_the_tasks_own(capsys, tmp_path):
         "--workdir", str(tmp_path / "run"), command=sft.fine_tune,
     )  # fmt: skip
     assert code == 2 and "scratch" in said
+
+
+def test_the_home_folder_is_one_for_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plain(tmp_path)
+    _, name, workdir, _ = cli.parse("", ["--config", "~/plain.py", "--workdir", "~/run"])
+    assert (name, workdir) == ("plain", tmp_path / "run")
+
+
+@pytest.mark.parametrize("workdir", ["gs://bucket/run", "runs/exp[1]"])
+def test_a_workdir_that_cannot_be_written_or_read_back_is_refused(
+    capsys, tmp_path, monkeypatch, workdir
+):
+    monkeypatch.chdir(tmp_path)
+    code, said = run(capsys, "--config", QUICKSTART, "--workdir", workdir)
+    assert code == 2 and said.startswith("error: ") and workdir in said
+    assert said.count("\n") == 1 and not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.runtime.workdir import LOCK, claim_workdir, locked
+from gccpo_jax.runtime.workdir import LOCK, claim_workdir, locked, output_path
 from tests.helpers.processes import environment
 from tests.helpers.runs import small
 
@@ -100,3 +100,25 @@ def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
     with claim_workdir(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
         kept = json.loads((tmp_path / "config.json").read_text())
         assert (kept["log"]["rollouts"], kept["mesh"]["data"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("exp[1]", "["), ("a*/run", "*"), ("what?", "?"), ("~/run", "expanduser")]
+)
+def test_a_place_that_would_not_be_found_again_is_refused(tmp_path, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    where = type(tmp_path)(name)
+    with (
+        pytest.raises(UserError, match=re.escape(says)),
+        claim_workdir(where, small(), resume=False),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_are_expanded_once_and_addresses_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert output_path("~/run") == tmp_path / "run"
+    for text in ("gs://bucket/run", "s3://bucket", "~nobody-of-this-name/run"):
+        with pytest.raises(UserError, match=re.escape(text)):
+            output_path(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from gccpo_jax.analysis.suites.tables import lucky_guess_table, plot_bars, step_
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.progress import Bar
+from gccpo_jax.runtime.workdir import output_path
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
@@ -67,7 +67,7 @@ def run_suite(a: argparse.Namespace, settings_of: Callable[..., Settings], typed
 
     `typed` is the command as it was given; the page names it.
     """
-    out = pathlib.Path(a.out or "docs/results")
+    out = output_path(a.out or "docs/results")
     started = time.monotonic()
     if a.suite == "chain":
         page = _chain(a, settings_of(a, CHAIN))

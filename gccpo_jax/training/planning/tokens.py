@@ -241,6 +241,7 @@ def policy_shape(config: Config) -> Arch | None:
       UserError: a directory without a `config.json`, or of a model that is not supported.
     """
     path = config.policy.path
-    if config.policy.init != "load" or not (path in SHIPPED or pathlib.Path(path).is_dir()):
+    here = path in SHIPPED or pathlib.Path(path).expanduser().is_dir()
+    if config.policy.init != "load" or not here:
         return None
     return weights.read_arch(locate(path), config.policy.dtype or None)
