@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from typing import TYPE_CHECKING
 
 from gccpo_jax.config.sections import WARM_UP
@@ -18,6 +19,7 @@ def check_combinations(c: Config) -> None:
     Raises:
       UserError: names the field, its value and what is valid.
     """
+    check_unread(c, c, "config")
     _refuse(sizes(c))
     check_ignored(c.credit, "config.credit", "kind")
     if c.credit.of_steps:
@@ -26,7 +28,6 @@ def check_combinations(c: Config) -> None:
     _refuse(interventions_on_questions(c))
     _refuse(process_reward(c))
     _refuse(objective(c))
-    _refuse(measured(c))
     check_ignored(c.objective, "config.objective", "loss")
 
 
@@ -190,11 +191,6 @@ def process_reward(c: Config) -> list[tuple[bool, str]]:
             "use it, only 'outcome' and 'gated_gae'; leave it at ''",
         ),
         (
-            not shaping.process and shaping.process_weight != type(shaping).process_weight,
-            f"config.reward.process_weight = {shaping.process_weight}: there is no reward.process; "
-            f"leave it at {type(shaping).process_weight}",
-        ),
-        (
             bool(shaping.process) and c.objective.loss == "gvpo" and not curates,
             f"config.reward.process = {shaping.process!r}: objective.loss 'gvpo' reads rewards, "
             "not advantages; leave it at '', or curate (process_use 'curate')",
@@ -209,16 +205,6 @@ def process_reward(c: Config) -> list[tuple[bool, str]]:
             curates and not 2 <= shaping.keep < c.group_size,
             f"config.reward.keep = {shaping.keep}: process_use 'curate' expects at least 2 and "
             f"less than group_size = {c.group_size}",
-        ),
-        (
-            shaping.keep > 0 and not curates,
-            f"config.reward.keep = {shaping.keep}: only process_use 'curate' uses it (is "
-            f"{shaping.process_use!r}); leave it at 0",
-        ),
-        (
-            curates and shaping.process_weight != type(shaping).process_weight,
-            f"config.reward.process_weight = {shaping.process_weight}: process_use 'curate' adds "
-            f"no stream; leave it at {type(shaping).process_weight}",
         ),
     ]
 
@@ -345,20 +331,37 @@ def objective(c: Config) -> list[tuple[bool, str]]:
     ]
 
 
-def measured(c: Config) -> list[tuple[bool, str]]:
-    """What is decided by a number that is not measured."""
-    return [
-        (
-            c.checkpoint.keep_best > 0 and c.eval.every == 0,
-            f"config.checkpoint.keep_best = {c.checkpoint.keep_best}: nothing says which "
-            "checkpoint is the best, eval.every is 0; set it, or leave keep_best at 0",
-        ),
-        (
-            c.log.kl_alarm > 0 and c.objective.beta == 0,
-            f"config.log.kl_alarm = {c.log.kl_alarm}: no KL is measured, objective.beta is 0; "
-            "leave it at 0, or set beta",
-        ),
-    ]
+def check_unread(c: Config, section: object, path: str, conditions: tuple = ()) -> None:
+    """Refuses a field that was changed although another field's value keeps it from being read.
+
+    Walks a section and those inside it; the conditions of a section (`fields.only_if`) hold for
+    all of its fields.
+
+    Raises:
+      UserError: names the field, its value, the other field and its value.
+    """
+    untouched = type(section)()
+    for field in dataclasses.fields(section):
+        place = f"{path}.{field.name}"
+        value, start = getattr(section, field.name), getattr(untouched, field.name)
+        needs = (*conditions, *field.metadata.get("only_if", ()))
+        if dataclasses.is_dataclass(value):
+            check_unread(c, value, place, needs)
+        elif value != start:
+            for other, values in needs:
+                chosen = operator.attrgetter(other)(c)
+                if chosen not in values if values else not chosen:
+                    raise UserError(
+                        f"{place} = {value!r}: {_unread(other, chosen, values)} "
+                        f"leave it at {start!r}"
+                    )
+
+
+def _unread(other: str, chosen: object, values: tuple) -> str:
+    """That a field is not read, in words."""
+    if values:
+        return f"config.{other} {chosen!r} does not use it, only {', '.join(map(repr, values))};"
+    return f"nothing uses it while config.{other} is {chosen!r}; set that, or"
 
 
 def check_ignored(section: object, path: str, key: str) -> None:

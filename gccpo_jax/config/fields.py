@@ -132,6 +132,24 @@ def only(kinds: str, default: Any) -> Any:
     )
 
 
+def only_if(other: str, default: Any, *values: Any) -> Any:
+    """A field or section that is read under some values of another field only.
+
+    Args:
+      other: path of that field in the config, such as "reward.verifier".
+      default: the default, a field or a section; may have a condition already: both must hold.
+      values: of `other`; without any, every one but "", 0 and False.
+    """
+    if not isinstance(default, dataclasses.Field):
+        default = dataclasses.field(default=default)
+    conditions = (*default.metadata.get("only_if", ()), (other, values))
+    return dataclasses.field(
+        default=default.default,
+        default_factory=default.default_factory,
+        metadata={**default.metadata, "only_if": conditions},
+    )
+
+
 def section(cls: type) -> Any:
     """A nested dataclass at its defaults."""
     return dataclasses.field(default_factory=cls)

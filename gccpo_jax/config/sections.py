@@ -22,6 +22,7 @@ from gccpo_jax.config.fields import (
     least,
     moment,
     only,
+    only_if,
     section,
 )
 
@@ -48,12 +49,12 @@ class ScratchConfig:
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
     # "tiny" or "two_ways" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
-    path: str = "tiny"
+    path: str = only_if("policy.init", "tiny", "load")
     init: str = choice("load", "scratch")  # "scratch" (sft, task "chain"): random weights
     dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
     compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
     remat: bool = False  # recompute layers in the backward pass: less memory, more time
-    scratch: ScratchConfig = section(ScratchConfig)
+    scratch: ScratchConfig = only_if("policy.init", section(ScratchConfig), "scratch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,16 +208,22 @@ class RewardConfig:
     length_penalty: float = field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
     # "package.module:function" in place of the task's, see tasks/checking/user.py
     verifier: str = ""
-    verifier_seconds: float = above(0, 60.0)  # for one response; past it, it is unscorable
-    verifier_gib: float = above(0, 4.0)  # memory of its process, GiB
+    # For one response; past it, it is unscorable.
+    verifier_seconds: float = only_if("reward.verifier", above(0, 60.0))
+    verifier_gib: float = only_if("reward.verifier", above(0, 4.0))  # memory of its process, GiB
     # "package.module:function" that scores steps, see training/process_reward.py; "": none
     process: str = ""
-    process_seconds: float = above(0, 60.0)  # for one response; past it, it is not judged
-    process_gib: float = above(0, 4.0)  # memory of its process, GiB
+    # For one response; past it, it is not judged.
+    process_seconds: float = only_if("reward.process", above(0, 60.0))
+    process_gib: float = only_if("reward.process", above(0, 4.0))  # memory of its process, GiB
     # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
     process_use: str = choice("advantage", "curate")
-    process_weight: float = least(0, 1.0)  # of its advantage beside the credit's
-    keep: int = least(0, 0)  # trajectories of a group that PROF's filter keeps; 0: not asked for
+    # Of its advantage beside the credit's.
+    process_weight: float = only_if(
+        "reward.process_use", only_if("reward.process", least(0, 1.0)), "advantage"
+    )
+    # Trajectories of a group that PROF's filter keeps; 0: not asked for.
+    keep: int = only_if("reward.process_use", least(0, 0), "curate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +279,8 @@ class EvalConfig:
 class CheckpointConfig:
     every: int = least(0, 50)  # steps; 0 saves at the end only
     keep: int = least(1, 3)  # newest checkpoints kept
-    keep_best: int = least(0, 0)  # and this many of the best on split "id", see eval.every; 0: none
+    # And this many of the best on split "id", as eval.every finds them; 0: none.
+    keep_best: int = only_if("eval.every", least(0, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,10 +293,11 @@ class MeshConfig:
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
     rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
-    rollouts: int = least(1, 2)  # questions per rollout file
+    rollouts: int = only_if("log.rollouts_every", least(1, 2))  # questions per rollout file
     tensorboard: bool = True
     profile: int = least(0, 0)  # steps traced, after the first two of a process; 0: none
-    kl_alarm: float = least(0, 0.0)  # a warning where metric `kl` is above; 0: none
+    # A warning where metric `kl` is above; 0: none.
+    kl_alarm: float = only_if("objective.beta", least(0, 0.0))
     entropy_alarm: float = least(0, 0.0)  # a warning where metric `entropy` is below; 0: none
 
 

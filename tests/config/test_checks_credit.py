@@ -119,7 +119,7 @@ def test_an_option_is_read_by_the_kinds_that_say_so_and_refused_by_the_others(fi
             {"reward.process": "a:b", "reward.process_use": "curate", "reward.keep": 8},
             "less than group_size = 8",
         ),
-        ("outcome", {"reward.keep": 2}, "only process_use 'curate'"),
+        ("outcome", {"reward.keep": 2}, "process_use 'advantage' does not use it, only 'curate'"),
         ("outcome", {"reward.process": "a:b", "objective.loss": "gvpo"}, "reads rewards"),
     ],
 )
@@ -140,7 +140,11 @@ def test_a_kind_without_its_readings_is_refused(kind, change, words):
         ("gtpo", {"reward.length_penalty": 0.1}, "'gtpo' does not use it, only 'outcome'"),
         ("outcome", {"credit.baseline": "pass_at_k", "reward.overlong": 8}, "right and wrong only"),
         ("paper", {"reward.process": "a:b"}, "'paper' does not use it, only 'outcome' and"),
-        ("outcome", {"reward.process_weight": 0.5}, "there is no reward.process"),
+        (
+            "outcome",
+            {"reward.process_weight": 0.5},
+            "while config.reward.process is ''",
+        ),
         ("outcome", {"sampling.dynamic": -1}, "at least 0"),
         ("gtpo", {"credit.entropy_floor": 0.0}, "above 0"),
     ],
