@@ -7,6 +7,9 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
+INTERRUPTED = "interrupted"
+"""What a command says that Ctrl-C ended."""
+
 _LONGEST = 4000  # characters of a message
 
 
@@ -49,10 +52,13 @@ def blame(path: pathlib.Path, advice: str) -> Iterator[None]:
 
 
 def exit_code(action: Callable[[], object]) -> int:
-    """Runs a command: 0, or 2 and one line on stderr for a mistake of the user's."""
+    """Runs a command: 0; 2 and one line on stderr for a mistake of the user's; 130 for Ctrl-C."""
     try:
         action()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
     return 0

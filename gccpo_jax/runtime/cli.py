@@ -31,7 +31,7 @@ import jax
 
 from gccpo_jax.config import Config, freeze
 from gccpo_jax.config.fields import field_type
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import INTERRUPTED, UserError
 from gccpo_jax.runtime import distributed
 from gccpo_jax.runtime.signals import Preempted
 from gccpo_jax.runtime.workdir import check_place, default_workdir, output_path
@@ -59,6 +59,9 @@ def main(run: Run, description: str, argv: Sequence[str]) -> int:
         if distributed.is_first():
             print(f"{end}; go on with: {resume_command(arguments[2])}", file=sys.stderr)
         return end.exit_code
+    except KeyboardInterrupt:  # while it starts; once steps run, a signal ends one in good order
+        print(f"{INTERRUPTED} before the first step", file=sys.stderr)
+        return distributed.end(130, INTERRUPTED)
     except BaseException as error:
         if jax.distributed.is_initialized():  # or the others would wait for this one
             traceback.print_exc()

@@ -92,7 +92,7 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
     `config.json` holds the configuration of the newest command, which may change the sections
-    `_FREE` when it resumes.
+    `_FREE` when it resumes, and have more steps where their number decides nothing else.
 
     Raises:
       UserError: it cannot be a run's (`check_place`) or be written, it holds another
@@ -118,7 +118,8 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     if not started and others - {LOCK, HELD}:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
-    if changed := differences(theirs | {name: mine[name] for name in _FREE}, mine):
+    free = _FREE if config.steps == theirs["steps"] else (*_FREE, *_extended(workdir, theirs, mine))
+    if changed := differences(theirs | {name: mine[name] for name in free}, mine):
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
             "choose another --workdir or give the same config"
@@ -130,6 +131,24 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
         if theirs != mine or not started:
             write_json(file, mine)
         yield
+
+
+def _extended(workdir: pathlib.Path, theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+    """["steps"] if a run may get as many as `mine` asks for.
+
+    Raises:
+      UserError: there are more, and the learning rates of the first ones would be others.
+    """
+    decay, steps = theirs["optim"]["decay"], theirs["steps"]
+    if mine["steps"] < steps:
+        return []
+    if decay != "constant":
+        raise UserError(
+            f"{workdir}: config.steps = {mine['steps']}, and {steps} there: with optim.decay "
+            f"{decay!r} every learning rate depends on the number of steps; choose another "
+            "--workdir, or start from policy.path = the policy of this run"
+        )
+    return ["steps"]
 
 
 def _clear(workdir: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import INTERRUPTED, UserError
 from gccpo_jax.runtime.workdir import output_path
 
 
@@ -35,6 +35,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
     except Interrupted as end:
         print(end, file=sys.stderr)
         return end.exit_code

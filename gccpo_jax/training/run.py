@@ -74,6 +74,8 @@ class Run:
             flags.append(metrics["skipped"])
         meanwhile()
         found = {key: float(value) for key, value in metrics.items()}
+        if not config.objective.beta:  # nothing is compared with the reference
+            found.pop("kl", None)
         found["skipped"] = float(sum(map(float, flags)))
         if not found["skipped"]:
             self.skipped = 0

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gccpo_jax import sft, train
+from gccpo_jax.errors import exit_code
 from gccpo_jax.runtime import cli
 from tests.helpers.paths import ROOT
 
@@ -182,3 +183,19 @@ def test_a_workdir_that_cannot_be_written_or_read_back_is_refused(
     code, said = run(capsys, "--config", QUICKSTART, "--workdir", workdir)
     assert code == 2 and said.startswith("error: ") and workdir in said
     assert said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_a_run_starts_is_one_line(capsys, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    workdir = str(tmp_path / "run")
+    code, said = run(capsys, "--config", QUICKSTART, "--workdir", workdir, command=interrupted)
+    assert (code, said) == (130, "interrupted before the first step\n")
+
+
+def test_ctrl_c_in_another_command_is_one_line(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert (exit_code(interrupted), capsys.readouterr().err) == (130, "interrupted\n")

@@ -122,3 +122,28 @@ def test_paths_are_expanded_once_and_addresses_refused(tmp_path, monkeypatch):
     for text in ("gs://bucket/run", "s3://bucket", "~nobody-of-this-name/run"):
         with pytest.raises(UserError, match=re.escape(text)):
             output_path(text)
+
+
+def test_a_finished_run_may_have_more_steps_where_learning_rates_stay(tmp_path):
+    def again(**changes):
+        with claim_workdir(tmp_path, small(optim__warmup=2, **changes), resume=True):
+            return json.loads((tmp_path / "config.json").read_text())["steps"]
+
+    with claim_workdir(tmp_path, small(optim__warmup=2), resume=False):
+        pass
+    assert again(steps=7) == 7 and again(steps=7) == 7
+    with pytest.raises(UserError, match="config.steps: 7 there, 4 here"):
+        again(steps=4)
+    with pytest.raises(UserError, match="config.seed: 0 there, 5 here"):
+        again(steps=9, seed=5)
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+def test_a_schedule_that_ends_keeps_its_steps(tmp_path, decay):
+    with claim_workdir(tmp_path, small(optim__decay=decay), resume=False):
+        pass
+    with pytest.raises(
+        UserError, match=f"config.steps = 7, and 4 there.*{decay}.* depends on the number"
+    ):
+        with claim_workdir(tmp_path, small(optim__decay=decay, steps=7), resume=True):
+            pass

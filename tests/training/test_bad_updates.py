@@ -20,7 +20,7 @@ from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.log import RunLog
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.bad_updates import bad_questions, describe_bad, explain_skip
-from gccpo_jax.training.run import Run
+from gccpo_jax.training.run import Run, headline
 from gccpo_jax.types import TrainState
 from tests.helpers import toy
 from tests.helpers.runs import metrics, small
@@ -190,6 +190,14 @@ def test_so_many_in_a_row_end_the_run(batch, tmp_path):
     run = run_of([1] * 50, tmp_path, said)
     c = small(optim__epochs=2, optim__max_skipped=0)
     assert sum(run.learn(c, step, bad, ITEMS)["skipped"] for step in range(5)) == 10, "0: never"
+
+
+@pytest.mark.parametrize(("beta", "shown"), [(0.1, "loss 0.5000  kl 0.2500"), (0.0, "loss 0.5000")])
+def test_no_kl_is_shown_where_none_is_measured(batch, tmp_path, beta, shown):
+    run = run_of([], tmp_path, [])
+    run.update = lambda state, _: (state, {"skipped": 0.0, "loss": 0.5, "kl": 0.25})
+    found = run.learn(small(objective__beta=beta), 1, batch, ITEMS)
+    assert ("kl" in found) == (beta > 0) and headline(found) == shown
 
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):

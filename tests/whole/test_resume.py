@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from gccpo_jax import sft
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.checkpoints import complete
 from gccpo_jax.runtime.workdir import HELD, LOCK, claim_workdir
@@ -150,6 +151,21 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_exactly(tmp_path):
     assert names[0] == names[1] == {str(STEPS), str(STEPS - 1)}
     hidden = [path.name for path in part.rglob(".*") if path.name != HELD]
     assert not hidden, "left over by the killed"
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_is_given_more_steps_is_the_longer_run(tmp_path):
+    options = {"sampling__max_tokens": 48, "eval__ood_questions": 0, "optim__warmup": 3}
+    for name, steps in (("part", 2), ("part", 4), ("whole", 4)):
+        resume = (tmp_path / name).exists()
+        sft.fine_tune(small(steps=steps, **options), "sft", tmp_path / name, resume=resume)
+    ours, theirs = (
+        [{k: v for k, v in row.items() if "/" not in k} for row in metrics(tmp_path / name)]
+        for name in ("part", "whole")
+    )
+    assert ours == theirs
+    for name in ("summary.json", "policy/model.safetensors", "config.json"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_process_that_was_killed_at_once_does_not_keep_a_run_from_starting(tmp_path):
