@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import operator
 import shlex
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 from gccpo_jax.analysis import files
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites import run
-from gccpo_jax.config.fields import is_day
+from gccpo_jax.config.fields import is_day, least
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy.chat_template import DATE, Template
 from gccpo_jax.runtime.cli import Parser
@@ -54,7 +55,8 @@ FLAGS = {
     "max_step_tokens": ("segmentation.max_tokens", "longer steps are split; 0 never"),
 }
 """Option to its field of `Settings`, and its help."""
-_POSITIVE = ("max_tokens", "draws", "max_steps", "min_step_tokens")
+_LEAST = {"seed": 0, "temperature": 0, "max_tokens": 1, "audit_arms": 0}
+"""Least values of the options that are no field of the config."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,12 +103,17 @@ def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:
     """
     asked: dict[str, dict[str, Any]] = {"": {}, "counterfactual": {}, "segmentation": {}}
     for name, (path, _) in FLAGS.items():
-        value, low = getattr(arguments, name), 1 if name in _POSITIVE else 0
+        value = getattr(arguments, name)
         if value is None:
             continue
-        if value < low or value != value:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {low}")
         section, _, field = path.rpartition(".")
+        of = getattr(default, section) if section else default
+        check = (
+            least(_LEAST[field], None) if of is default else type(of).__dataclass_fields__[field]
+        )
+        if not (math.isfinite(value) and check.metadata["valid"](value)):
+            expected = check.metadata["expected"]
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected {expected}")
         asked[section][field] = value
     own = asked.pop("")
     sections = {s: dataclasses.replace(getattr(default, s), **new) for s, new in asked.items()}
@@ -137,9 +144,9 @@ def run_command(argv: Sequence[str]) -> None:
       UserError: arguments that do not go together, or what the analysis itself refuses.
     """
     a = parser().parse_args(argv)
-    for name in ("group", "batch"):
-        if getattr(a, name) < 1:
-            raise UserError(f"--{name} {getattr(a, name)}: expected at least 1")
+    for name, low in {"group": 1, "batch": 1, "questions": 0, "injected": 0}.items():
+        if getattr(a, name) < low:
+            raise UserError(f"--{name} {getattr(a, name)}: expected at least {low}")
     if a.suite and a.data:
         raise UserError("--suite makes its own questions; leave --data out")
     if a.suite and (a.template or a.date != DATE):

@@ -209,6 +209,54 @@ def test_the_command_writes_results_that_can_be_resumed(tmp_path, capsys):
     assert file.read_text() == whole
 
 
+LEAST = {
+    "seed": 0,
+    "temperature": 0.0,
+    "max_tokens": 1,
+    "draws": 1,
+    "latent_arms": 0,
+    "latent_sigma": 0.0,
+    "surface_arms": 0,
+    "corrupt_arms": 0,
+    "equivariance_arms": 0,
+    "audit_arms": 0,
+    "max_candidates": 2,
+    "max_answer_tokens": 2,
+    "max_steps": 1,
+    "min_step_tokens": 1,
+    "max_step_tokens": 0,
+}
+
+
+def flags_of(values):
+    return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+
+
+def test_every_option_runs_at_its_least_value(tmp_path):
+    assert set(LEAST) == set(command.FLAGS)
+    data, out = write(tmp_path / "rows.jsonl", ROWS), tmp_path / "out"
+    args = ["--data", data, "--out", str(out), "--questions=0", "--group=1", "--batch=3"]
+    assert command.main([*args, *flags_of(LEAST)]) == 0
+    assert json.loads((out / "summary.json").read_text())["trajectories"] == 3
+
+
+@pytest.mark.parametrize("name", [*LEAST, "questions", "group", "batch", "injected"])
+def test_every_option_below_its_least_value_is_refused(capsys, name):
+    low = LEAST.get(name, {"group": 1, "batch": 1}.get(name, 0)) - 1
+    args = ["--data", "nowhere.jsonl", "--out", "nowhere", *flags_of({name: low})]
+    assert command.main(args) == 2
+    said = capsys.readouterr().err
+    assert f"--{name.replace('_', '-')} {low}: expected" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["latent_sigma", "temperature"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_scale_that_is_no_number_is_refused(capsys, name, value):
+    args = ["--data", "nowhere.jsonl", "--out", "nowhere", *flags_of({name: value})]
+    assert command.main(args) == 2
+    assert f"{value}: expected" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "row, message",
     [

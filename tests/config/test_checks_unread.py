@@ -22,9 +22,12 @@ def conditional(section, path="", conditions=()):
 
 CONDITIONAL = {place: rest for place, *rest in conditional(Config())}
 SET = {  # conditions that are values of no list
-    "reward.verifier": "module:function", "reward.process": "module:function",
-    "log.rollouts_every": 5, "objective.beta": 0.5, "eval.every": 5,
-}  # fmt: skip
+    "reward.verifier": "module:function",
+    "reward.process": "module:function",
+    "log.rollouts_every": 5,
+    "objective.beta": 0.5,
+    "eval.every": 5,
+}
 WITH = {"reward.keep": {"reward.process": "module:function", "credit.kind": "outcome"}}
 CHANGED = {str: "other", int: 2, float: 0.75}
 
