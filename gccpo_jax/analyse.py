@@ -108,12 +108,10 @@ def settings_of(arguments: argparse.Namespace, default: Settings) -> Settings:
             continue
         section, _, field = path.rpartition(".")
         of = getattr(default, section) if section else default
-        check = (
-            least(_LEAST[field], None) if of is default else type(of).__dataclass_fields__[field]
-        )
-        if not (math.isfinite(value) and check.metadata["valid"](value)):
-            expected = check.metadata["expected"]
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected {expected}")
+        found = {row.name: row.metadata for row in dataclasses.fields(of)}[field]
+        check = found or least(_LEAST[field], None).metadata
+        if not (math.isfinite(value) and check["valid"](value)):
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected {check['expected']}")
         asked[section][field] = value
     own = asked.pop("")
     sections = {s: dataclasses.replace(getattr(default, s), **new) for s, new in asked.items()}

@@ -131,15 +131,18 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen) -> None:
 
 def steps_done(workdir: pathlib.Path) -> int:
     file = workdir / "metrics.jsonl"
-    return file.read_text().count("\n") if file.exists() else 0
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return sum('"step": 0' not in line for line in lines)
 
 
 def metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without times, NaN made equal to itself."""
+    """The steps of metrics.jsonl without times, NaN made equal to itself."""
     file = workdir / "metrics.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     timed = ("_seconds", "_per_second")
-    return [{k: repr(v) for k, v in row.items() if not k.endswith(timed)} for row in rows]
+    return [
+        {k: repr(v) for k, v in row.items() if not k.endswith(timed)} for row in rows if row["step"]
+    ]
 
 
 def saved(workdir: pathlib.Path) -> list[pathlib.Path]:

@@ -19,7 +19,9 @@ from gccpo_jax.runtime.workdir import write_text, writing
 
 
 class RunLog:
-    """Appends a line per step, flushed at once; a killed run keeps every line it finished.
+    """Appends a line per step, and one before the first, flushed at once.
+
+    A killed run keeps every line it finished.
 
     Fields that hold times end in `_seconds` or `_per_second`; nothing else depends
     on the clock. A number that is not finite (the loss of a skipped update) is
@@ -53,22 +55,33 @@ class RunLog:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
         sys.stdout.flush()
 
+    def start(self, metrics: dict[str, Any]) -> None:
+        """Writes what is known before the first step, as step 0.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        self._write(0, metrics)
+
     def step(self, step: int, metrics: dict[str, Any], headline: str) -> None:
         """Writes the metrics of one step (counted from 1).
 
         Raises:
           UserError: they could not be written.
         """
+        self._write(step, metrics)
+        if self._live:
+            self._live.update(self._bar, completed=step, headline=headline)
+        else:
+            self.say(f"step {step}/{self._steps}  {headline}")
+
+    def _write(self, step: int, metrics: dict[str, Any]) -> None:
         with writing("metrics", self._path):
             self._path.stat()  # a file that was deleted can be written to while it is open
             self._file.write(_line(step, metrics))
             self._file.flush()
             if self._board:
                 self._board.step(step, metrics)
-        if self._live:
-            self._live.update(self._bar, completed=step, headline=headline)
-        else:
-            self.say(f"step {step}/{self._steps}  {headline}")
 
     def close(self) -> None:
         if self._live:
@@ -83,6 +96,8 @@ class Silent:
     """The log of the other processes: nothing."""
 
     def say(self, text: str) -> None: ...
+
+    def start(self, metrics: dict[str, Any]) -> None: ...
 
     def step(self, step: int, metrics: dict[str, Any], headline: str) -> None: ...
 
@@ -113,7 +128,8 @@ def _keep_steps(path: pathlib.Path, last: int) -> None:
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("}\n")]
-    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= last))
+    # A run that starts anew writes what was before the first step again.
+    write_text(path, "".join(line for line in whole if last and json.loads(line)["step"] <= last))
 
 
 def timed(metrics: dict[str, float], laps: dict[str, float], start: float) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 config.json     the configuration of the newest command, written first
 lock            who runs in it; empty when nobody does
-metrics.jsonl   one line per step
+metrics.jsonl   one line per step, and one before the first
 rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
 evaluation/     step_<n>.jsonl: the score of every held-out question, a line per split
 bad/            step_<n>.json: questions whose update was not finite

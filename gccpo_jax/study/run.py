@@ -102,7 +102,8 @@ def folder(workdir: pathlib.Path, one: Cell) -> pathlib.Path:
 def tokens_of(workdir: pathlib.Path, one: Cell) -> np.ndarray:
     """Forward tokens [updates] up to and with each update of a finished cell."""
     lines = (folder(workdir, one) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return np.cumsum([json.loads(line)["forward_tokens"] for line in lines])
+    rows = [json.loads(line) for line in lines]
+    return np.cumsum([row["forward_tokens"] for row in rows if row["step"]])
 
 
 def run_cells(name: str, cells: Sequence[Cell], workdir: pathlib.Path, jobs: int) -> None:
@@ -191,7 +192,8 @@ def _failure(workdir: pathlib.Path, one: Cell, code: int) -> UserError:
 
 def _updates_done(workdir: pathlib.Path, one: Cell) -> int:
     file = folder(workdir, one) / "metrics.jsonl"
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    return sum(b'"step": 0' not in line for line in lines)
 
 
 def _work(one: Cell) -> float:

@@ -47,14 +47,22 @@ def run_steps(
       Preempted: a signal asked for the end.
     """
     before = evaluate_before(config, session, run, workdir)
+    after = None
+    if not run.first:
+        run.log.start(_named(before))
     for step in range(run.first + 1, config.steps + 1):
         start = time.perf_counter()
         is_traced = 0 < step - run.first - WARM_UP <= config.log.profile and is_first()
         with traced(workdir / "profile", step, is_traced):
             metrics = take(step)
-        metrics |= evaluate_when_due(config, session, run, workdir, step)
+        if step == config.steps or (config.eval.every and step % config.eval.every == 0):
+            with run.watch("evaluate"):
+                after = evaluate(config, session, run, workdir, step)
+            metrics |= _named(after)
         run.finish_step(config, step, timed(metrics, run.watch.lap(), start), batches)
-    return conclude(config, name, session, run, workdir, before)
+    if after is None:  # a run that was finished, or ended before it had a summary
+        after = evaluate(config, session, run, workdir, config.steps)
+    return conclude(config, name, session, run, workdir, before, after)
 
 
 def evaluate_before(
@@ -70,14 +78,8 @@ def evaluate_before(
     return before
 
 
-def evaluate_when_due(
-    config: Config, session: Session, run: Run, workdir: pathlib.Path, step: int
-) -> dict[str, float | None]:
-    """Metrics `eval/<split>` where `eval.every` asks for them; the last step has its own."""
-    if not config.eval.every or step % config.eval.every or step == config.steps:
-        return {}
-    with run.watch("evaluate"):
-        found = evaluate(config, session, run, workdir, step)
+def _named(found: dict[str, float | None]) -> dict[str, float | None]:
+    """An evaluation as metrics `eval/<split>`."""
     return {f"eval/{split}": value for split, value in found.items()}
 
 
@@ -119,9 +121,9 @@ def conclude(
     run: Run,
     workdir: pathlib.Path,
     before: dict[str, float | None],
+    after: dict[str, float | None],
 ) -> dict[str, Any]:
-    """Evaluates the trained policy and writes what a finished run leaves; the summary."""
-    after = evaluate(config, session, run, workdir, config.steps)
+    """Writes what a finished run leaves; the summary."""
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
     if config.checkpoint.keep_best:
         summary["best"] = best_checkpoint(config, run, workdir, after["id"])

@@ -39,8 +39,10 @@ def environment():
 
 
 def lines(workdir):
+    """Steps in metrics.jsonl that are done."""
     file = workdir / "metrics.jsonl"
-    return file.read_text().count("\n") if file.exists() else 0
+    done = file.read_text().split("\n")[:-1] if file.exists() else []
+    return sum('"step": 0' not in line for line in done)
 
 
 def wait_for(condition, process, seconds=120):

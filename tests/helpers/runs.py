@@ -40,7 +40,7 @@ def small(**changes):
 
 
 def metrics(workdir):
-    """The lines of metrics.jsonl without the fields that hold times."""
+    """The steps of metrics.jsonl without the fields that hold times."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     timed = ("_seconds", "_per_second")
-    return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows]
+    return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows if row["step"]]

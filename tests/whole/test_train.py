@@ -45,7 +45,13 @@ def test_a_run_writes_what_it_promises(finished):
     assert {"direct", "sound_right", "sound_wrong", "flawed_right", "flawed_wrong"} <= set(rows[0])
     assert all(np.isfinite(value) for row in rows for value in row.values())
     stages = {"sample_seconds", "branches_seconds", "readout_seconds", "update_seconds"}
-    first = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
+    written = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
+    before, first, *_, last = written
+    named = {
+        name: {f"eval/{k}": v for k, v in summary[name].items()} for name in ("before", "after")
+    }
+    assert before == {"step": 0} | named["before"] and named["after"].items() <= last.items()
+    assert not any(name.startswith("eval/") for name in first)
     assert stages | {"tokens_per_second", "step_seconds"} <= set(first)
 
 
