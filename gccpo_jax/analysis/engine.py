@@ -144,7 +144,9 @@ def analyse_traces(
         ),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
-        gate=reader_metrics(solver.task, traces, spans, laws.factual, answers)["reader_gate"],
+        gate=reader_metrics(solver.task, traces, spans, laws.factual, candidates, answers)[
+            "reader_gate"
+        ],
         decoded=values.tokens,
     )
 

@@ -169,7 +169,9 @@ def _laws(
     metrics = {
         **metrics,
         **gate.candidate_metrics(candidates),
-        **gate.reader_metrics(solver.task, traces, places.spans, asked.factual, answers),
+        **gate.reader_metrics(
+            solver.task, traces, places.spans, asked.factual, candidates, answers
+        ),
         **(gate.equivariance_metrics(follows) if section.equivariance_arms else {}),
         **kept,
     }

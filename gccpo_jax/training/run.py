@@ -97,8 +97,8 @@ class Run:
         Raises:
           Preempted: a signal asked for the end; the step is saved.
         """
-        warnings = alarms(config.log, step, metrics)
-        if config.log.kl_alarm or config.log.entropy_alarm:
+        warnings = alarms(config.log, step, metrics, config.counterfactual.min_gate)
+        if config.log.kl_alarm or config.log.entropy_alarm or "reader_gate" in metrics:
             metrics = {**metrics, "alarms": float(len(warnings))}
         self.log.step(step, metrics, headline(metrics))
         for line in warnings:
