@@ -72,6 +72,8 @@ class Run:
         for _ in range(config.optim.epochs):
             self.state, metrics = self.update(self.state, batch)
             flags.append(metrics["skipped"])
+            if batch.fresh is not None:
+                batch = dataclasses.replace(batch, fresh=jnp.zeros_like(batch.fresh))
         meanwhile()
         found = {key: float(value) for key, value in metrics.items()}
         found["skipped"] = float(sum(map(float, flags)))
