@@ -216,7 +216,7 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
             yield _variants(share, row, arms, steps)
             continue
         if row.writes:
-            yield branches(f"{row.name}, decoded", steps, arms, limit, (share.stop,))
+            yield branches(f"{row.name}, decoded", steps, arms, limit, (share.stop, ints(*rows)))
         sites = _sites(*rows, arms + 1, wide)
         if row is SWAP:
             asked = (ints(batch, c.data.max_prompt_tokens), prompt, ints(batch, group, limit))
