@@ -34,7 +34,10 @@ FLAGS = {
     "max_tokens": ("max_tokens", "tokens of a sampled trajectory, or of a branch from a given one"),
     "draws": ("counterfactual.draws", "continued branches a boundary"),
     "latent_arms": ("counterfactual.latent_arms", "latent disturbances a step"),
-    "latent_sigma": ("counterfactual.latent_sigma", "their scale, relative to the step's RMS"),
+    "latent_sigma": (
+        "counterfactual.latent_sigma",
+        "their scale, relative to a channel's RMS over the step",
+    ),
     "surface_arms": ("counterfactual.surface_arms", "rewrites in other words, if the task can"),
     "corrupt_arms": ("counterfactual.corrupt_arms", "corrupted numbers a step, if the task can"),
     "equivariance_arms": (

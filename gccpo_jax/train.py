@@ -7,6 +7,7 @@ before the first step, and the working directory is claimed last.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from functools import partial
@@ -15,10 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gccpo_jax.config import Config
+from gccpo_jax.config import Config, ObjectiveConfig
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
+from gccpo_jax.objective.ratios import MIN_LOGP
 from gccpo_jax.objective.update import policy_loss_fn
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
@@ -33,7 +35,7 @@ from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.planning.memory import fitted
 from gccpo_jax.training.rollout_files import write_rollouts
 from gccpo_jax.training.run import Run, open_run
-from gccpo_jax.training.session import Session, open_session
+from gccpo_jax.training.session import Session, is_narrow, open_session
 from gccpo_jax.types import Params, Prompts, UpdateBatch
 
 
@@ -52,6 +54,7 @@ def train_and_evaluate(
     )
     session, params = open_session(config)
     check_task(config, session)
+    check_cap(config, session)
     fitting = fitted(config, session.arch)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
@@ -83,6 +86,9 @@ def train_and_evaluate(
             with run.watch("update"):
                 anchor = reference if config.objective.beta > 0 else None
                 batch = update_batch(experience, anchor, reference_logp)
+                if is_narrow(config, session.arch):
+                    again = run.state.params if config.optim.epochs > 1 else None
+                    batch = sampled_apart(batch, again, reference_logp)
                 show = partial(show_rollouts, config, workdir, step, experience, session)
                 metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
             return experience.metrics | metrics
@@ -137,6 +143,16 @@ def check_task(config: Config, session: Session) -> None:
             )
 
 
+def check_cap(config: Config, session: Session) -> None:
+    """Refuses a cap of what is 1 in float32."""
+    cap = config.objective.sampler_cap
+    if cap != ObjectiveConfig().sampler_cap and not is_narrow(config, session.arch):
+        raise UserError(
+            f"config.objective.sampler_cap = {cap}: the policy computes in float32, where sampling "
+            "and update agree; leave it at its default, or set policy.compute = 'bfloat16'"
+        )
+
+
 def update_batch(
     experience: Experience, reference: Params | None, reference_logp: Any
 ) -> UpdateBatch:
@@ -156,6 +172,22 @@ def update_batch(
         reference_logp=base,
         advantage=trained.advantage,
         reward=experience.reward,
+    )
+
+
+def sampled_apart(batch: UpdateBatch, params: Params | None, logp: Any) -> UpdateBatch:
+    """The batch with the sampler's log-probabilities beside those of the update's kind.
+
+    `params`: what sampled, to be read again for updates after the first; None: there are none.
+    A token that the law excludes when it is read again keeps what sampling recorded.
+    """
+    old = batch.behaviour_logp
+    if params is not None:
+        read = logp(params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+        old = jnp.where(read > MIN_LOGP, read, old)
+    fresh = jnp.ones_like(batch.prompt_mask[:, 0])
+    return dataclasses.replace(
+        batch, behaviour_logp=old, sampler_logp=batch.behaviour_logp, fresh=fresh
     )
 
 

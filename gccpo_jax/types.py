@@ -151,6 +151,10 @@ class UpdateBatch:
     reference_logp: Array  # [B, G, T] f32   of the reference policy; unused when beta is 0
     advantage: Array  # [B, G, T] f32
     reward: Array | None = None  # [B, G] f32  read by a loss of whole groups (GVPO) only
+    # Where computing is narrower than float32 sampling and update disagree about one policy: what
+    # sampling recorded. Then `behaviour_logp` is of the update's kind, for updates after the first.
+    sampler_logp: Array | None = None  # [B, G, T] f32
+    fresh: Array | None = None  # [B] bool    the parameters are still those that sampled
 
 
 @record

@@ -69,6 +69,8 @@ def credit_batch(
     check(**fields("reading", reading, outcome="B G"), **fields("rollout", rollout, tokens="B G T"))
     if reading.transported is not None:
         reading = jax.vmap(partial(transported_reading, kappa=rule.kappa))(reading)
+    if rule.kind not in BESIDE_OUTCOME:
+        reading = dataclasses.replace(reading, final=None)
     scores = measure(
         reading, spans, use_gate, gate=rule.gate, gate_answer=rule.gate_answer,
         gate_by=rule.gate_by, max_other=max_other,
@@ -255,8 +257,9 @@ def l2t(
 ) -> Credit:
     """`credit="l2t"`: Learning to Think (arXiv 2505.10425) without its compression penalty.
 
-    The step reward is the progress D_k; the answer step is compared with the outcome itself. The
-    penalty (g . dtheta)^2 is `process_supervision.compression`: the paper does not say which
+    The step reward is the progress D_k; the last one is to the reading after its step where values
+    are read at once, and to the outcome where branches are continued. The penalty
+    (g . dtheta)^2 is `process_supervision.compression`: the paper does not say which
     displacement dtheta is meant inside one rollout, so none is made up here.
     """
     mask = existing(reading, spans)
@@ -297,3 +300,7 @@ KINDS = {
     "l2t": l2t,
 }
 """Kinds of credit beside the default; a new one is a function, a row here and a name in config."""
+
+BESIDE_OUTCOME = ("additive", "l2t")
+"""Kinds whose effects stand beside the outcome: they end at the reading after the last step, where
+there is one (MRT, L2T: J_K - J_{K-1}). In the others the last effect is what the outcome adds."""

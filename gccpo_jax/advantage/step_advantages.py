@@ -24,15 +24,19 @@ def discounted_effects(gated: Array, tokens: Array, *, lam: float, tokens_per_un
 
         A_k = sum_{j >= k} lam^{(tokens of steps k+1..j) / t0} d~_j
 
-    The decay is per token, so splitting a step changes nothing. lam = 1 with no gate
-    telescopes to o - Phi_{k-1}; lam = 0 is pure step credit. GAE (arXiv 1506.02438)
-    with Phi as the critic and steps as time.
+    lam = 1 with no gate telescopes to o - Phi_{k-1}; lam = 0 is pure step credit. GAE
+    (arXiv 1506.02438) with Phi as the critic and steps as time.
+    The decay is per token, so a piece without effect, cut off the front of a step, changes
+    no other advantage. Where both pieces have an effect, what comes first is discounted
+    by fewer tokens and earlier advantages move, except at lam = 1.
 
     Args:
       gated: [E] d~, 0 on padding. tokens: [E] tokens of each step, 0 on padding.
       lam: in [0, 1]. tokens_per_unit: t0, tokens over which the decay is `lam`; 0: one step.
     Example: Phi (.1, .3, .25), o = 1, R (.5, .8, -), tokens (10, 20, 10), t0 = 10,
       answer step not gated: (.80, .70, .75) at lam 1, (.60625, .625, .75) at lam .9.
+      Effects (.1, .5), tokens (10, 20), t0 10, lam .5: A_1 = .1 + .5 / 4 = .225; with the last
+      step in halves of effect .25 each it is .1 + .25 / 2 + .25 / 4 = .2875.
     """
     units = tokens.astype(jnp.float32) / tokens_per_unit if tokens_per_unit else tokens > 0
     decay = jnp.float32(lam) ** units

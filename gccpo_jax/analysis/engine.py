@@ -18,13 +18,12 @@ from gccpo_jax import reward
 from gccpo_jax.analysis.audit import audit
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual import readers
-from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.gate import reader_metrics
 from gccpo_jax.counterfactual.places import Places, boundary_sites, starts_of
-from gccpo_jax.counterfactual.read import arms_of, ask
+from gccpo_jax.counterfactual.read import arms_of, ask, law_before
 from gccpo_jax.counterfactual.step_edits import delete
 from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.sampling import noise
@@ -144,7 +143,9 @@ def analyse_traces(
         ),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
-        gate=reader_metrics(solver.task, traces, spans, laws.factual, answers)["reader_gate"],
+        gate=reader_metrics(solver.task, traces, spans, laws.factual, candidates, answers)[
+            "reader_gate"
+        ],
         decoded=values.tokens,
     )
 
@@ -186,24 +187,11 @@ def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> d
 
 def _laws(asked: Asked) -> reward.Laws:
     """All scored laws [B, G, ...] of the trajectories."""
-    seen, spans, factual = asked.reader, asked.places.spans, asked.factual
-    solver = seen.solver
-    first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
-    before, _ = latent_laws(
-        solver.policy,
-        seen.params,
-        *seen.cache,
-        first,
-        seen.traces.keys,
-        solver.field,
-        asked.candidates,
-        jnp.float32(0),
-        arms=0,
-    )
+    spans, factual = asked.places.spans, asked.factual
     arms, _ = arms_of(asked)
     gold = jnp.where(jnp.asarray(asked.candidates.exists)[:, 0], 0, -1)
     return reward.Laws(
-        before=before[:, :, 0],
+        before=law_before(asked),
         factual=factual,
         mask=spans.mask,
         gold=jnp.broadcast_to(gold[:, None], spans.mask.shape[:2]),

@@ -101,7 +101,7 @@ class CounterfactualConfig:
     draws: int = least(1, 2)  # N: continued branches per boundary
     branch_tokens: int = least(0, 0)  # token limit of a branch; 0: as the response
     latent_arms: int = arms("nuisance", 2)  # P of `latent`
-    latent_sigma: float = least(0, 0.3)  # noise scale relative to the step's RMS
+    latent_sigma: float = least(0, 0.3)  # noise scale relative to a channel's RMS over the step
     surface_arms: int = arms("nuisance", 1)  # P of `surface`; needs a task with surface rewrites
     equivalent_arms: int = arms("nuisance", 0)  # resamples; the same result counts for R
     corrupt_arms: int = arms("content", 0)  # P of `corrupt`, for S; needs a task that can corrupt
@@ -244,6 +244,10 @@ class ObjectiveConfig:
     kl_correction: bool = only(RATIO_LOSSES, False)  # weigh the estimate by the policy ratio
     entropy_bonus: float = only(RATIO_LOSSES, least(0, 0.0))  # weight of the law's entropy
     reduction: str = only(RATIO_LOSSES, choice(*REDUCTIONS))  # see reductions.reduce_tokens
+    # Largest weight of a token for pi_old / pi_sampler, where they differ: computing in bfloat16.
+    sampler_cap: float = only(
+        RATIO_LOSSES, field(2.0, lambda c: c == 0 or c >= 1, "0 (off) or at least 1")
+    )
 
 
 @dataclasses.dataclass(frozen=True)

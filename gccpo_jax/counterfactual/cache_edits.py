@@ -33,11 +33,12 @@ def latent_noise_at(key: Array, t: Array, shape: tuple[int, ...]) -> Array:
 def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment:
     """do(H += sigma RMS(H) eps) on the keys and values of one step (family: nuisance).
 
-        k'[l, t] = k[l, t] + sigma RMS_l(k[span]) eps[l, t],   eps ~ N(0, 1),  l < L
+        k'[l, h, t, c] = k[l, h, t, c] + sigma RMS(k[l, h, span, c]) eps,   eps ~ N(0, 1),  l < L
 
-    and the same for v, for t in the step and every layer below the last. No token is
-    read again: the edited cache is what a later readout attends to. The scale is
-    relative to the step's own RMS, so inflated norms buy nothing.
+    and the same for v, for t in the step and every layer l, head h and channel c below the
+    last layer. No token is read again: the edited cache is what a later readout attends to.
+    The scale is the channel's own RMS over the step's tokens, so inflated norms buy nothing and
+    a few channels with large numbers (keys have such) do not drown the others in noise.
 
     Args:
       segment: [L, K, T, D]. span: [T] bool, the step's tokens.
@@ -56,8 +57,8 @@ def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment
 
     def edit(x: Array, eps: Array) -> Array:
         x32 = x.astype(jnp.float32)
-        power = masked_mean(x32**2, jnp.broadcast_to(where, x.shape), axis=(1, 2, 3))
-        rms = jnp.sqrt(power)[:, None, None, None]
+        power = masked_mean(x32**2, jnp.broadcast_to(where, x.shape), axis=2)
+        rms = jnp.sqrt(power)[:, :, None]
         return jnp.where(where & below_last, x32 + sigma * rms * eps, x32).astype(x.dtype)
 
     return Segment(edit(segment.k, noise[0]), edit(segment.v, noise[1]), span & segment.mask)

@@ -81,11 +81,14 @@ def read(
     if laws:
         found, metrics = _laws(writer, reader, places, section, segmentation, watch, metrics)
     with watch("branches"):  # their endings are checked while the device reads laws
+        start, final = None, None
         if values is not None:
             value, outcome, metrics["branch_tokens"] = values()
         else:
-            value, outcome = _scored_values(found, places.spans), None
-            metrics["branch_tokens"] = 0.0
+            trusted = metrics["reader_gate"] >= section.min_gate
+            max_other = section.max_other if trusted else -1.0
+            value, start, final = map(jnp.asarray, scored_values(found, places.spans, max_other))
+            outcome, metrics["branch_tokens"] = None, 0.0
     reading = GroupReading(
         outcome=jnp.asarray(np.nan_to_num(traces.outcome)),
         scorable=jnp.asarray(traces.scorable),
@@ -95,6 +98,8 @@ def read(
         content=found.content,
         energy=_energy(reader.traces.rollout.segment, places.read_spans),
         equivariance=jnp.asarray(found.equivariance, jnp.float32),
+        start=start,
+        final=final,
     )
     if moved is not None:
         rho = transport.step_robustness(writer, places, moved)
@@ -116,6 +121,7 @@ class Laws:
     content: Arms
     equivariance: np.ndarray  # [B, G]
     has_gold: np.ndarray  # [B] bool  the gold answer is a candidate
+    before: Array | None = None  # [B, G, C + 1]  before the first step, for scored values only
 
 
 def unread(spans: Spans, candidates: int) -> Laws:
@@ -169,12 +175,34 @@ def _laws(
     metrics = {
         **metrics,
         **gate.candidate_metrics(candidates),
-        **gate.reader_metrics(solver.task, traces, places.spans, asked.factual, answers),
+        **gate.reader_metrics(
+            solver.task, traces, places.spans, asked.factual, candidates, answers
+        ),
         **(gate.equivariance_metrics(follows) if section.equivariance_arms else {}),
         **kept,
     }
     has_gold = to_host(candidates.exists)[:, 0]
-    return Laws(asked.factual, nuisance, content, follows, has_gold), metrics
+    before = law_before(asked) if section.value == "scored" else None
+    return Laws(asked.factual, nuisance, content, follows, has_gold, before), metrics
+
+
+def law_before(asked: Asked) -> Array:
+    """Answer laws [B, G, C + 1] before the first step, read as those after steps are."""
+    seen, spans = asked.reader, asked.places.spans
+    first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
+    before, _ = latent_laws(
+        seen.solver.policy,
+        seen.params,
+        *seen.cache,
+        first,
+        seen.traces.keys,
+        seen.solver.field,
+        asked.candidates,
+        jnp.float32(0),
+        arms=0,
+        blocks=seen.solver.shards,
+    )
+    return before[:, :, 0]
 
 
 def ask(
@@ -270,13 +298,30 @@ def begin_values(
     return values
 
 
-def _scored_values(found: Laws, spans: Spans) -> np.ndarray:
-    """P(gold) after each macro-step but the last; NaN where there is no gold to look for."""
-    following = np.concatenate(
-        [to_host(spans.mask)[..., 1:], np.zeros((*spans.mask.shape[:-1], 1), bool)], -1
-    )
-    known = following & found.has_gold[:, None, None]
-    return np.where(known, to_host(found.factual)[..., 0], np.nan).astype(np.float32)
+def scored_values(
+    found: Laws, spans: Spans, max_other: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(gold), read at once, of each trajectory: all immediate readouts, the first as well.
+
+    An unreadable law (more than `max_other` outside the candidates) takes the value of the
+    nearest readable one before it, or of the first after it: its steps share one effect. A
+    trajectory without a readable law, or a gold answer to look for, is NaN.
+
+    Returns:
+      After each macro-step but the last [B, G, E] (NaN elsewhere), before the first [B, G], and
+      after the last [B, G].
+    """
+    mask = to_host(spans.mask)
+    laws = np.concatenate([to_host(found.before)[:, :, None], to_host(found.factual)], 2)
+    exists = np.concatenate([np.ones((*mask.shape[:2], 1), bool), mask], -1)
+    known = exists & found.has_gold[:, None, None] & (laws[..., -1] <= max_other)
+    place = np.maximum.accumulate(np.where(known, np.arange(known.shape[-1]), -1), -1)
+    place = np.where(place < 0, known.argmax(-1)[..., None], place)
+    value = np.take_along_axis(np.where(known, laws[..., 0], np.nan), place, -1)
+    value = value.astype(np.float32)
+    following = np.concatenate([mask[..., 1:], np.zeros_like(mask[..., :1])], -1)
+    final = np.take_along_axis(value, mask.sum(-1)[..., None], -1)[..., 0]
+    return np.where(following, value[..., 1:], np.float32(np.nan)), value[..., 0], final
 
 
 @jax.jit

@@ -119,11 +119,21 @@ def _own_steps(tokens: Array, spans: Spans, width: int) -> Edits:
     return jax.vmap(jax.vmap(lambda t, s: identity(t, s, width)))(tokens, spans)
 
 
-def resample(seen: Seen, spans: Spans, *, arms: int, min_tokens: int, limit: int) -> Edits:
+def resample(
+    seen: Seen,
+    spans: Spans,
+    *,
+    arms: int,
+    min_tokens: int,
+    limit: int,
+    most_tokens: int = 0,
+    inside: Spans | None = None,
+) -> Edits:
     """Each step once more from the policy, `arms` times: same prefix, fresh step noise.
 
     A resample ends as a step does: with a boundary token once it has `min_tokens`
-    tokens, a stop token, or the response's token limit.
+    tokens, with `most_tokens` (0: never), a stop token, or the response's token limit. Macro-steps
+    are written anew with as many steps as they have of those `inside` them.
     """
     solver, traces = seen.solver, seen.traces
     group, steps = spans.mask.shape[1:]
@@ -138,12 +148,22 @@ def resample(seen: Seen, spans: Spans, *, arms: int, min_tokens: int, limit: int
         tapes,
         solver.stop,
         solver.boundary,
+        None if inside is None else steps_within(inside, spans),
         rule=traces.rule,
         max_tokens=limit,
         limit=limit,
         min_tokens=min_tokens,
+        most_tokens=most_tokens,
     )
     return text_edits.trim(Edits(found.tokens, found.length, found.length > 0, Family.BASELINE))
+
+
+@jax.jit
+def steps_within(steps: Spans, spans: Spans) -> Array:
+    """How many of the steps [B, G, E'] begin in each macro-step [B, G, E], at least 1."""
+    begins = steps.start[..., None, :]
+    inside = (begins >= spans.start[..., None]) & (begins < spans.end[..., None])
+    return jnp.maximum(jnp.sum(inside & steps.mask[..., None, :], -1, dtype=jnp.int32), 1)
 
 
 @jax.jit
@@ -183,8 +203,16 @@ def swapped(asked: Asked, arms: int) -> Edits:
 def equivalents(asked: Asked, arms: int) -> Edits:
     """Resamples that state what the step stated (family: nuisance)."""
     seen, spans = asked.writer, asked.places.read_spans
-    least = asked.segmentation.min_tokens
-    fresh = resample(seen, spans, arms=arms, min_tokens=least, limit=asked.limit)
+    sizes = asked.segmentation
+    fresh = resample(
+        seen,
+        spans,
+        arms=arms,
+        min_tokens=sizes.min_tokens,
+        limit=asked.limit,
+        most_tokens=sizes.max_tokens,
+        inside=asked.places.steps,
+    )
     own = own_steps(seen.traces, spans)
     return text_edits.equivalent(seen.solver.tokenizer, fresh, own, seen.solver.task)
 

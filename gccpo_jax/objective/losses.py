@@ -81,6 +81,8 @@ class Loss:
     clipped: Array  # []  tokens whose clipped branch is active (CISPO: whose weight is bounded)
     ratio: Array  # []  policy ratio
     drift: Array  # []  k3 estimate of KL(behaviour || policy), nats
+    # []  |log pi_old - log pi_sampler|, nats; None where they are one number
+    mismatch: Array | None = None
 
 
 @shaped(

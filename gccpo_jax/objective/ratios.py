@@ -129,7 +129,8 @@ def sampler_correction(
 
     They multiply the objective outside of PPO's min, whose w is pi / pi_old: for `weight` of
     `losses.policy_loss`. Do not use them where pi_sampler itself serves as pi_old, as in
-    `train.py`: sampler and update are one engine there, and w corrects already.
+    `train.py` under float32: w corrects already. Under bfloat16 they are read apart there
+    (`update.old_logp`), and `objective.sampler_cap` is the `high` of "token_truncate".
     Args: log-probabilities [..., T] under one law (temperature, top-k, top-p) and of the
       parameters that sampled; `low`, `high` >= 0. Masked tokens get 0.
     Example: trainer (-1, -1, -1), sampler (-1, -2, -.5): token_truncate at 2 is

@@ -25,8 +25,9 @@ from gccpo_jax.config import (
     OptimConfig,
     SamplingConfig,
 )
-from gccpo_jax.masked import all_finite, safe_divide
+from gccpo_jax.masked import all_finite, masked_sum, safe_divide
 from gccpo_jax.objective.losses import Loss, gvpo_loss, negative_log_likelihood, policy_loss
+from gccpo_jax.objective.ratios import MIN_LOGP, sampler_correction
 from gccpo_jax.policy.logprobs import token_logp, token_logp_and_entropy
 from gccpo_jax.policy.token_law import Rule, behaviour_rule
 from gccpo_jax.shapes import check, fields
@@ -121,12 +122,15 @@ def rl_loss(
     *,
     rule: Rule,
     entropy_bonus: float = 0.0,
+    sampler_cap: float = 0.0,
     chunk: int = 1024,
     **options: Any,
 ) -> LossFn:
     """`losses.policy_loss` on a batch, as a function of the parameters.
 
     `options` are those of `policy_loss`. Entropies are computed for a bonus > 0 only.
+    `sampler_cap`: largest weight of a token for pi_old / pi_sampler (`sampler_correction`,
+    "token_truncate"), in a batch with `sampler_logp`; 0 for none.
     """
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
@@ -138,18 +142,46 @@ def rl_loss(
             entropy = rows(entropy)
         else:
             logp = token_logp(*inputs, rule=rule, chunk=chunk)
-        return policy_loss(
+        old, weight = old_logp(logp, batch), None
+        if batch.sampler_logp is not None and sampler_cap:
+            given = (old, batch.sampler_logp, batch.mask)
+            weight = rows(sampler_correction(*given, "token_truncate", sampler_cap))
+        found = policy_loss(
             rows(logp),
-            rows(batch.behaviour_logp),
+            rows(old),
             rows(batch.reference_logp),
             rows(batch.advantage),
             rows(batch.mask),
             entropy,
+            weight,
             entropy_bonus=entropy_bonus,
             **options,
         )
+        return _with_mismatch(found, old, batch)
 
     return loss
+
+
+def old_logp(logp: Array, batch: UpdateBatch) -> Array:
+    """Log-probabilities [B, G, T] of the policy that sampled, as the update computes them.
+
+    In a batch with `sampler_logp`: at its first update the stop-gradient of `logp` itself, so
+    that every ratio is exactly 1, and `behaviour_logp` at later ones (and where the law by the
+    update's rounding excludes a token that was sampled). Else what sampling recorded.
+    """
+    if batch.sampler_logp is None:
+        return batch.behaviour_logp
+    own = jax.lax.stop_gradient(logp)
+    use = batch.fresh[:, None, None] & (own > MIN_LOGP)
+    return jnp.where(use, own, batch.behaviour_logp)
+
+
+def _with_mismatch(loss: Loss, old: Array, batch: UpdateBatch) -> Loss:
+    """The loss with the sum of |log pi_old - log pi_sampler| over tokens, where both are known."""
+    if batch.sampler_logp is None:
+        return loss
+    apart = jnp.abs(old - batch.sampler_logp)
+    return dataclasses.replace(loss, mismatch=masked_sum(apart, batch.mask))
 
 
 def group_loss(policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024) -> LossFn:
@@ -157,7 +189,9 @@ def group_loss(policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024) -
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
         logp = token_logp(policy, params, *_texts(batch), rule=rule, chunk=chunk)
-        return gvpo_loss(logp, batch.behaviour_logp, batch.reward, batch.mask, scale=scale)
+        old = old_logp(logp, batch)
+        found = gvpo_loss(logp, old, batch.reward, batch.mask, scale=scale)
+        return _with_mismatch(found, old, batch)
 
     return loss
 
@@ -200,6 +234,8 @@ def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: i
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
     loss_zero = Loss(*(jnp.float32(0) for _ in range(7)))
+    if batch.sampler_logp is not None:
+        loss_zero = dataclasses.replace(loss_zero, mismatch=jnp.float32(0))
     (grads, loss), _ = jax.lax.scan(add, (zeros, loss_zero), parts)
     return jax.tree.map(lambda g: safe_divide(g, loss.denominator), grads), loss
 
@@ -249,6 +285,8 @@ def make_update(
             "update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0),
             "skipped": 1.0 - finite,
         }
+        if loss.mismatch is not None:
+            metrics["sampler_mismatch"] = safe_divide(loss.mismatch, loss.tokens)
         return choose(finite, new, state), metrics
 
     out = None if shardings is None else (shardings, None)

@@ -36,6 +36,9 @@ class GroupReading:
     energy: Array  # [G, E] f32 >= 0  mean square of the step's latent; credit `paper` reads it
     equivariance: Array  # [G] f32  Eq of each trajectory; NaN where it was not measured
     start: Array | None = None  # [G] f32  Phi before the first step; None, NaN: the mean outcome
+    # [G] f32  Phi after the last step, where the reader answers at once, for credit that has the
+    # outcome beside the effects; NaN: no law of the trajectory was readable. None: the outcome.
+    final: Array | None = None
     # Read under rewrites of question and steps (counterfactual/transport.py); None: not asked.
     transported: Array | None = None  # [G] f32  o^do, NaN where there was no rewrite
     step_robustness: Array | None = None  # [G, E] f32  rho_k, NaN where there was none
@@ -70,7 +73,7 @@ def outcomes(reading: GroupReading) -> Array:
 def check_reading(reading: GroupReading, spans: Spans, group: str = "G") -> None:
     """Raises ValueError unless the arrays are of one group ("G") or of a batch ("B G")."""
     per_step, laws = f"{group} E", f"{group} E C+1"
-    scalars = ("outcome", "scorable", "equivariance", "start", "transported")
+    scalars = ("outcome", "scorable", "equivariance", "start", "final", "transported")
     steps = dict.fromkeys(("value", "energy", "step_robustness"), per_step)
     check(
         **fields("reading", reading, **dict.fromkeys(scalars, group), **steps, factual=laws),
@@ -125,7 +128,10 @@ def transported_reading(reading: GroupReading, *, kappa: float) -> GroupReading:
 
 
 def effects_of(reading: GroupReading, value: Array, mask: Array) -> tuple[Array, Array]:
-    """Phi_{k-1} and D_k [G, E] of values [G, E] after each step; not finite: the group's mean."""
+    """Phi_{k-1} and D_k [G, E] of values [G, E] after each step; not finite: the group's mean.
+
+    The last effect is to the outcome, or to `reading.final`.
+    """
     outcome = outcomes(reading)
     baseline = masked_mean(outcome, reading.scorable)
     value = jnp.where(jnp.isfinite(value), value, baseline)
@@ -133,7 +139,10 @@ def effects_of(reading: GroupReading, value: Array, mask: Array) -> tuple[Array,
     if reading.start is not None:
         start = jnp.where(jnp.isfinite(reading.start), reading.start, start)
     value_before = jnp.concatenate([start[:, None], value], axis=1)[:, :-1]
-    return value_before, jax.vmap(reward.effects)(value_before, outcome, mask)
+    end = outcome
+    if reading.final is not None:
+        end = jnp.where(jnp.isfinite(reading.final), reading.final, start)
+    return value_before, jax.vmap(reward.effects)(value_before, end, mask)
 
 
 @shaped(use_gate="")

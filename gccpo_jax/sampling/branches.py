@@ -8,6 +8,7 @@ the site (a replaced step, or one token) and those it decodes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -92,7 +93,10 @@ def at_sites(tapes: Tape, sites: int) -> Tape:
     return Tape(keys, tapes.recorded)
 
 
-@partial(jax.jit, static_argnames=("policy", "rule", "max_tokens", "limit", "min_tokens"))
+_STATIC = ("policy", "rule", "max_tokens", "limit", "min_tokens", "most_tokens")
+
+
+@partial(jax.jit, static_argnames=_STATIC)
 def continue_branches(
     policy: Policy,
     params: Params,
@@ -101,12 +105,14 @@ def continue_branches(
     sites: Sites,  # [B, G, E, W]
     tapes: Tape,  # key [B, G, E, N]; recorded [B, G, N, R, V], the same at all sites
     stop: Array,  # [V] bool  tokens that end a response
-    boundary: Array | None = None,  # [V] bool  tokens that end a branch from `min_tokens` on
+    boundary: Array | None = None,  # [V] bool  tokens that end a step from `min_tokens` on
+    steps: Array | None = None,  # [B, G, E] int32  steps that a branch writes; None: one
     *,
     rule: Rule,
     max_tokens: int,
     limit: int,
     min_tokens: int = 1,
+    most_tokens: int = 0,
 ) -> Branches:
     """Lets the policy go on from each site, once per tape (the continued reader).
 
@@ -117,8 +123,9 @@ def continue_branches(
     most `limit` tokens (so a `max_tokens` below biases Phi wherever branches are cut by
     it). A site that ends with a stop token has ended: its branches are empty.
 
-    `boundary` makes a branch end with the step it writes: from the site before a step
-    this is *resampling* it.
+    `boundary` makes a branch end with the steps it writes, as `find_steps` cuts them (longer
+    ones than `most_tokens` are split; 0 never): from the site before a step, or before a
+    macro-step of as many, this is *resampling* it.
 
     Cost: B G E (W + N h) tokens, h the mean branch length.
     """
@@ -134,6 +141,10 @@ def continue_branches(
 
     opened = over_sites(open_draws, (0,), ROW_AXES, cache=SEGMENT_AXES)
     rows = opened(prompt, lengths, segment, sites)
+    if boundary is not None:
+        none = jnp.zeros_like(rows.rollout.length)  # [B, G, E, N]
+        left = none + (1 if steps is None else steps[..., None])
+        rows = dataclasses.replace(rows, left=left, since=none)
     weights = decoder_of(policy).unroll(params)
 
     def one(
@@ -144,7 +155,13 @@ def continue_branches(
         row = write_token(policy, weights, rule, stop, t, past, at, tape, site.tape, row)
         ends = site.keep + site.length + row.rollout.length >= limit
         if boundary is not None:
-            ends |= boundary[row.rollout.tokens[t]] & (row.rollout.length >= min_tokens)
+            since = row.since + 1
+            closes = boundary[row.rollout.tokens[t]] & (since >= min_tokens)
+            if most_tokens:
+                closes |= since >= most_tokens
+            left = row.left - closes
+            row = dataclasses.replace(row, left=left, since=jnp.where(closes, 0, since))
+            ends |= left <= 0
         return stop_row(row, ends)
 
     of_draws = jax.vmap(one, in_axes=(None, None, None, None, None, 0, 0))

@@ -10,6 +10,7 @@ batch *inside* the loop, so that the loop ends as soon as every row has stopped.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -36,6 +37,9 @@ class Row:
 
     hidden: Array  # [M]        last hidden state
     rollout: Rollout  # [T]     buffers; `length` tokens are written; `segment.mask` = written
+    # Of branches that write a number of steps: steps left, tokens since the last one ended.
+    left: Array | None = None  # [] int32
+    since: Array | None = None  # [] int32
 
 
 ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
@@ -69,7 +73,8 @@ def open_row(begun: Segment, hidden: Array, max_tokens: int) -> Row:
 def stop_row(row: Row, when: Array) -> Row:
     """The row, stopped where `when`."""
     stopped = row.rollout.stopped | when
-    return Row(row.hidden, Rollout(**{**vars(row.rollout), "stopped": stopped}))
+    rollout = Rollout(**{**vars(row.rollout), "stopped": stopped})
+    return dataclasses.replace(row, rollout=rollout)
 
 
 @record
@@ -143,7 +148,7 @@ def write_token(
         stopped=out.stopped | stop[drawn.token],
         segment=segment,
     )
-    return Row(hidden, rollout)
+    return dataclasses.replace(row, hidden=hidden, rollout=rollout)
 
 
 def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
@@ -163,7 +168,8 @@ def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollou
         t, rows = state
         return t + 1, step(t, rows)
 
-    rows = Row(rows.hidden, with_segment(rows.rollout, split(rows.rollout.segment)))
+    rollout = with_segment(rows.rollout, split(rows.rollout.segment))
+    rows = dataclasses.replace(rows, rollout=rollout)
     rollout = jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
     return with_segment(rollout, join(rollout.segment))
 

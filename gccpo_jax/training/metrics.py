@@ -134,8 +134,13 @@ if TYPE_CHECKING:
     from gccpo_jax.config import LogConfig
 
 
-def alarms(log: LogConfig, step: int, metrics: Mapping[str, float]) -> list[str]:
-    """A line for each threshold of `log` that the metrics of a step cross; 0 is no threshold.
+def alarms(
+    log: LogConfig, step: int, metrics: Mapping[str, float], min_gate: float = 0.0
+) -> list[str]:
+    """A line for each threshold that the metrics of a step cross; 0 is no threshold.
+
+    Thresholds are those of `log`, and `min_gate` of the scored reader: a step whose gate is
+    under it uses no answer law.
 
     `kl` is the penalty's estimate of KL(policy || reference) at the step's last update,
     `entropy` the mean over its sampled tokens; both in nats per token. A number that is not
@@ -151,5 +156,10 @@ def alarms(log: LogConfig, step: int, metrics: Mapping[str, float]) -> list[str]
         lines.append(
             f"warning: step {step}: entropy = {metrics['entropy']:.4g} nats per token is below "
             f"config.log.entropy_alarm = {log.entropy_alarm:g}"
+        )
+    if metrics.get("reader_gate", 1.0) < min_gate:
+        lines.append(
+            f"warning: step {step}: reader_gate = {metrics['reader_gate']:.4g} is below "
+            f"config.counterfactual.min_gate = {min_gate:g}, so no answer law is used"
         )
     return lines

@@ -317,12 +317,15 @@ PRESETS = (
         "mrt", "MRT", "A_out + alpha (J_k - J_{k-1}), J read at once", "arXiv 2503.07572",
         lambda base: _without_arms(**{
             "credit.kind": "additive", "credit.gate": False, "credit.additive_weight": 1.0,
+            "counterfactual.reader": "reference",
         }),
     ),
     Preset(
         "l2t", "L2T without its compression penalty", "A_t = A r_t / rt, R_k = o / K + alpha D_k",
         "arXiv 2505.10425",
-        lambda base: _without_arms(**{"credit.kind": "l2t", "credit.paper_alpha": 0.8}),
+        lambda base: _without_arms(**{
+            "credit.kind": "l2t", "credit.paper_alpha": 0.8, "counterfactual.reader": "reference",
+        }),
     ),
     Preset(
         "prof", "PROF", "GRPO on the half whose step scores fit the outcome", "arXiv 2509.03403",

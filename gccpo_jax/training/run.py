@@ -72,6 +72,8 @@ class Run:
         for _ in range(config.optim.epochs):
             self.state, metrics = self.update(self.state, batch)
             flags.append(metrics["skipped"])
+            if batch.fresh is not None:
+                batch = dataclasses.replace(batch, fresh=jnp.zeros_like(batch.fresh))
         meanwhile()
         found = {key: float(value) for key, value in metrics.items()}
         if not config.objective.beta:  # nothing is compared with the reference
@@ -99,8 +101,8 @@ class Run:
         Raises:
           Preempted: a signal asked for the end; the step is saved.
         """
-        warnings = alarms(config.log, step, metrics)
-        if config.log.kl_alarm or config.log.entropy_alarm:
+        warnings = alarms(config.log, step, metrics, config.counterfactual.min_gate)
+        if config.log.kl_alarm or config.log.entropy_alarm or "reader_gate" in metrics:
             metrics = {**metrics, "alarms": float(len(warnings))}
         self.log.step(step, metrics, headline(metrics))
         for line in warnings:

@@ -84,6 +84,11 @@ def open_session(config: Config) -> tuple[Session, Params]:
     return session, params
 
 
+def is_narrow(config: Config, arch: Arch) -> bool:
+    """Whether the policy computes in less than float32, so that two programs disagree about it."""
+    return (config.policy.compute or arch.dtype) != "float32"
+
+
 def template_of(config: Config) -> Template:
     """What chat templates are rendered with in this run."""
     return Template(config.data.template, config.data.date)

@@ -139,6 +139,19 @@ def test_splitting_a_step_changes_nothing_before_it(effect, tokens, first):
     np.testing.assert_allclose(split[3:], whole[2:], atol=1e-5)
 
 
+def test_splitting_a_step_whose_parts_have_effects_moves_what_is_before():
+    """Docstring example: the promise is about parts without effect only."""
+    whole, parts = ([0.1, 0.5], [10, 20]), ([0.1, 0.25, 0.25], [10, 10, 10])
+    for (effect, tokens), lam, first in (
+        (whole, 0.5, 0.225),
+        (parts, 0.5, 0.2875),
+        (whole, 1.0, 0.6),
+        (parts, 1.0, 0.6),
+    ):
+        got = discount(np.float32(effect), np.array(tokens), lam=lam, tokens_per_unit=10.0)
+        assert float(got[0]) == pytest.approx(first)
+
+
 @given(EFFECTS, COUNTS)
 def test_padding_steps_change_nothing(effect, tokens):
     padded = discount(np.pad(effect, (0, 2)), np.pad(tokens, (0, 2)), lam=0.5, tokens_per_unit=8.0)

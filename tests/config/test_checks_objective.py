@@ -19,6 +19,7 @@ NEEDS = {
 }
 CHANGED = {
     "clip_low": 0.1, "clip_high": 0.1, "dual_clip": 3.0, "ratio_cap": 5.0, "gvpo_scale": 0.2,
+    "sampler_cap": 3.0,
     "kl": "k2", "kl_correction": True, "entropy_bonus": 0.01,
     "reduction": "seq_mean_token_mean",
 }  # fmt: skip

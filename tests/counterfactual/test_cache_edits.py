@@ -68,6 +68,21 @@ def test_the_scale_is_sigma_times_the_rms_of_the_step(sigma):
     assert abs(np.corrcoef(moved[0, 0].ravel(), moved[0, 1].ravel())[0, 1]) < 0.1
 
 
+def test_every_channel_has_a_scale_of_its_own():
+    """A key channel of constant 50 gets noise of its size, all others what they had without."""
+    random = np.random.default_rng(2)
+    k, v = (jnp.asarray(random.normal(size=(L, K, SIZE, D)), jnp.float32) for _ in "kv")
+    exists, span = jnp.ones(SIZE, bool), jnp.ones(SIZE, bool)
+    plain = Segment(k, v, exists)
+    spiked = Segment(k.at[:, 1, :, 2].set(50.0), v, exists)
+    alone, beside = (change(x, edit(x, span, 0.5, KEY))[:, :-1] for x in (plain, spiked))
+    assert beside[0, :, 1, :, 2].std() == pytest.approx(25.0, rel=0.08)
+    others = np.ones((2, L - 1, K, D), bool)
+    others[0, :, 1, 2] = False
+    got, want = (np.moveaxis(x, 3, -1)[others] for x in (beside, alone))
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
 def test_scaling_the_segment_scales_the_noise():
     """An inflated norm buys nothing."""
     noise = change(segment(), edit(segment(), SPAN, 0.5, KEY))

@@ -217,3 +217,13 @@ def test_swap_is_drawn_for_a_whole_batch_by_ids():
     alone = step_edits._swapped(keys[1:], tokens[1:], jax.tree.map(lambda x: x[1:], batch), 8, 2)
     assert found.tokens.shape == (2, 3, 3, 2, 8)
     np.testing.assert_array_equal(found.tokens[1], alone.tokens[0])
+
+
+def test_a_macro_step_has_the_steps_that_begin_in_it():
+    """The last one's answer field, where readers stop, begins with its third step."""
+    steps = Spans(
+        jnp.array([0, 3, 5, 7, 9]), jnp.array([3, 5, 7, 9, 9]), jnp.arange(5) < 4
+    )  # four of them
+    macro = Spans(jnp.array([0, 3, 7]), jnp.array([3, 7, 7]), jnp.ones(3, bool))
+    found = step_edits.steps_within(*jax.tree.map(lambda x: x[None, None], (steps, macro)))
+    assert found.tolist() == [[[1, 2, 1]]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,22 @@ import numpy as np
 import optax
 import pytest
 
-from gccpo_jax.objective.update import gradient, make_optimizer, make_update, rl_loss
+from gccpo_jax.objective.update import (
+    gradient,
+    group_loss,
+    make_optimizer,
+    make_update,
+    old_logp,
+    rl_loss,
+)
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.checkpoints import Checkpoints
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.ring_queue import sampler
+from gccpo_jax.train import sampled_apart
 from gccpo_jax.types import Prompts, TrainState, UpdateBatch
 
 B, G, S, T, V = 2, 3, 6, 9, 40
@@ -82,6 +92,62 @@ def test_gradients_are_those_of_a_rounded_copy_in_float32(params, remat):
     exact, _ = found(model.make_policy(WIDE, remat), params)
     for ours, theirs in zip(jax.tree.leaves(wide), jax.tree.leaves(exact), strict=True):
         assert 0 < np.linalg.norm(ours - theirs) < 0.1 * np.linalg.norm(theirs)
+
+
+def of_two_programs(policy, params):
+    """A batch with what sampling recorded, and the same as a training step hands it on."""
+    batch = batch_of(sampled(policy, params, 0))
+    read = jax.jit(partial(token_logp, policy, rule=Rule(1.0)))
+    return batch, sampled_apart(batch, params, read)
+
+
+@pytest.mark.parametrize("loss", ["gspo", "ppo", "gvpo"])
+def test_the_first_update_of_a_narrow_policy_is_on_policy(params, loss):
+    """Rounded sampling and rounded training differ; GSPO's clip takes that for a new policy."""
+    policy = model.make_policy(NARROW)
+    recorded, apart = of_two_programs(policy, rounded(params))
+    if loss == "gvpo":
+        fields = dict(reward=jnp.arange(6.0).reshape(B, G))
+        recorded, apart = (dataclasses.replace(x, **fields) for x in (recorded, apart))
+        loss = group_loss(policy, rule=Rule(1.0), scale=1.0)
+    else:
+        clips = dict(clip_low=3e-4, clip_high=4e-4, reduction="seq_mean_token_mean")
+        loss = rl_loss(policy, rule=Rule(1.0), max_tokens=T, loss=loss, **clips)
+    _, before = gradient(loss, rounded(params), recorded, B)
+    _, first = gradient(loss, rounded(params), apart, 1)
+    assert before.mismatch is None and before.drift > 0, "or there is nothing to test"
+    assert first.ratio == first.tokens and first.drift == 0 and first.clipped == 0
+    assert 0 < first.mismatch / first.tokens < 0.1
+
+
+def test_later_updates_of_a_narrow_policy_compare_with_what_was_read_again(params):
+    policy = model.make_policy(NARROW)
+    _, apart = of_two_programs(policy, rounded(params))
+    assert apart.fresh.all() and np.any(apart.behaviour_logp != apart.sampler_logp)
+    assert old_logp(apart.behaviour_logp + 1, apart).max() > apart.behaviour_logp.max()
+    later = dataclasses.replace(apart, fresh=~apart.fresh)
+    found = old_logp(apart.behaviour_logp + 1, later)
+    np.testing.assert_array_equal(found, apart.behaviour_logp)
+    excluded = old_logp(jnp.full_like(found, -1e30), apart)
+    np.testing.assert_array_equal(excluded, apart.behaviour_logp)
+
+
+def test_the_cap_bounds_the_weight_of_a_token(params):
+    """Sampled with half, and with a third, of the policy's own probability: weights 2 and 3."""
+    policy = model.make_policy(NARROW)
+    _, apart = of_two_programs(policy, rounded(params))
+    given = (apart.prompt, apart.prompt_mask, apart.tokens, apart.mask)
+    own = token_logp(policy, rounded(params), *given, rule=Rule(1.0))
+
+    def total(ratio, cap):
+        batch = dataclasses.replace(apart, sampler_logp=own - math.log(ratio))
+        loss = rl_loss(policy, rule=Rule(1.0), max_tokens=T, sampler_cap=cap)
+        return float(loss(rounded(params), batch).total)
+
+    plain = total(1, 0.0)
+    assert plain != 0
+    for ratio, cap, weight in ((2, 0.0, 1), (2, 2.5, 2), (3, 2.5, 2.5), (0.5, 2.5, 0.5)):
+        assert total(ratio, cap) == pytest.approx(weight * plain, rel=1e-3), (ratio, cap)
 
 
 def moved(arch, params, compute=""):

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes, resampling_tapes
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.sites import Sites, boundary
+from gccpo_jax.steps import find_steps
 from gccpo_jax.types import Segment
 from tests.helpers import oracles, toy
 from tests.helpers.rollouts import PLAIN, ROOT, G, T, draw
@@ -184,3 +187,44 @@ def test_a_step_is_resampled_from_the_law_of_the_policy():
             assert toy.STOP not in inner and toy.BOUNDARY not in inner[1:]
             assert n == 6 or row[n - 1] == toy.STOP or (row[n - 1] == toy.BOUNDARY and n >= 2)
     assert np.any(tokens[0] != tokens[1]), "another step has other noise"
+
+
+def test_a_macro_step_is_resampled_with_as_many_steps():
+    """Where a branch ends is where `find_steps` ends the n-th step of what it wrote."""
+    prompts, prompt, segment = caches([FACTUAL])
+    length = jnp.array(len(toy.PROMPTS[2]))
+    at = jax.vmap(boundary, in_axes=(None, None, None, 0, 0))
+    ends, exist = jnp.array([0, 0, 2]), jnp.ones(3, bool)
+    sites = at(prompts.tokens[0], length, jnp.array(FACTUAL), ends, exist)
+    sites = jax.tree.map(lambda x: x[None, None], sites)
+    keys = resampling_tapes(noise.question_keys(ROOT, 0, prompts.ids), 1, 3, 200)
+    tapes = Tape(keys, jnp.zeros((1, 1, 200, 0, toy.V)))
+    is_boundary, counts = jnp.arange(toy.V) == toy.BOUNDARY, [1, 2, 3]
+    long = 14  # tokens that a branch may have, with its prefix
+    for most in (0, 3):
+        found = continue_branches(
+            toy.POLICY,
+            toy.PARAMS,
+            prompt,
+            segment,
+            sites,
+            tapes,
+            toy.IS_STOP,
+            is_boundary,
+            jnp.array([[counts]]),
+            rule=PLAIN,
+            max_tokens=long,
+            limit=long,
+            min_tokens=2,
+            most_tokens=most,
+        )
+        cut = partial(find_steps, max_steps=long, min_tokens=2, max_tokens=most)
+        steps = jax.vmap(jax.vmap(cut))(is_boundary[found.tokens[0, 0]], found.length[0, 0])
+        written, length = np.asarray(steps.mask.sum(-1)), np.asarray(found.length[0, 0])
+        rows = np.arange(long) == (length - 1)[..., None]
+        last = np.asarray(found.tokens)[0, 0][rows].reshape(length.shape)
+        room = long - np.array([0, 0, 2])[:, None]
+        by_itself = (last != toy.STOP) & (length < room)
+        for k, count in enumerate(counts):
+            assert (written[k] <= count).all()
+            assert by_itself[k].any() and (written[k][by_itself[k]] == count).all()

@@ -37,6 +37,18 @@ def test_what_crosses_a_threshold_is_named(found, limits, crossed):
         assert line.endswith(f"config.log.{name}_alarm = {limit}") and "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("found", "limit", "warns"), [(0.3, 0.5, True), (0.5, 0.5, False), (0.0, 0.0, False)]
+)
+def test_a_reader_that_fails_its_gate_is_said(found, limit, warns):
+    measured = {"kl": 0.0, "entropy": 1.0, "reader_gate": found}
+    lines = alarms(thresholds(), 7, measured, limit)
+    start = f"warning: step 7: reader_gate = {found} is below config.counterfactual.min_gate = "
+    assert [line.startswith(start) for line in lines] == [True] * warns
+    del measured["reader_gate"]
+    assert alarms(thresholds(), 7, measured, limit) == []
+
+
 def test_a_step_warns_counts_and_goes_on(tmp_path, capsys):
     """In the terminal, in metrics.jsonl and in TensorBoard."""
     run = Run(
@@ -46,14 +58,19 @@ def test_a_step_warns_counts_and_goes_on(tmp_path, capsys):
     c = small(steps=9, checkpoint__every=0, log__kl_alarm=0.4, log__entropy_alarm=0.3)
     for step, (kl, entropy) in enumerate([(0.1, 1.0), (0.5, 0.2), (0.5, 1.0)], start=1):
         run.finish_step(c, step, {"kl": kl, "entropy": entropy}, None)
-    run.finish_step(small(checkpoint__every=0), 3, {"kl": 9.0, "entropy": 0.0}, None)
+    failed = {"kl": 9.0, "entropy": 0.0, "reader_gate": 0.1}
+    c = small(steps=9, checkpoint__every=0)
+    run.finish_step(c, 4, {"kl": 9.0, "entropy": 0.0}, None)
+    run.finish_step(c, 5, failed | {"reader_gate": 0.9}, None)
+    run.finish_step(c, 6, failed, None)
     run.log.close()
-    assert [row.get("alarms") for row in metrics(tmp_path)] == [0, 2, 1, None]
+    assert [row.get("alarms") for row in metrics(tmp_path)] == [0, 2, 1, None, 0, 1]
     events = [e.summary.value for e in records(next((tmp_path / "tensorboard").iterdir()))]
     counted = [v.simple_value for values in events for v in values if v.tag == "alarms"]
-    assert counted == [0, 2, 1]
+    assert counted == [0, 2, 1, 0, 1]
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
-    assert [line.split()[2:4] for line in said] == [["2:", "kl"], ["2:", "entropy"], ["3:", "kl"]]
+    named = [" ".join(line.split()[2:4]) for line in said]
+    assert named == ["2: kl", "2: entropy", "3: kl", "6: reader_gate"]
 
 
 def test_demonstrations_have_no_alarms(tmp_path):

@@ -38,7 +38,7 @@ COSTS = {
 
 
 def test_the_cost_table():
-    table = PAGE.split("<!-- cost:example -->")[1].strip().splitlines()[2:]
+    table = PAGE.split("<!-- cost:example -->")[1].strip().split("\n\n")[0].splitlines()[2:]
     rows = [re.fullmatch(r"\| (.+?) \| .+ \| ([\d.]+) \|", line).groups() for line in table]
     assert dict(rows) == {name: f"{tokens / 256:.2f}" for name, tokens in COSTS.items()}
     assert f"= {SIZES.branch:.0f}` on average" in TEXT

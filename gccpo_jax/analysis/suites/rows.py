@@ -35,6 +35,9 @@ SCORES = {
 }
 """Name to meaning; a score is judged as it is, higher meaning better."""
 
+_PERMUTED = 1
+"""Keeps orders of credits apart from the draws of injected flaws (`trajectories.py`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -61,9 +64,9 @@ def rows_of(judged: Judged, seed: int) -> Rows:
     mask = judged.analysis.mask
     index = np.argwhere(mask & ~np.isnan(judged.traces.outcome)[..., None])
     b, g, k = index.T
-    arrays = _arrays(judged, seed)
-    labels = np.array([judged.labels[i][j][n] for i, j, n in index], object)
     ids = np.array([item.id for item in judged.items])
+    arrays = _arrays(judged, ids, seed)
+    labels = np.array([judged.labels[i][j][n] for i, j, n in index], object)
     return Rows(
         question=ids[b],
         trajectory=g,
@@ -91,7 +94,7 @@ def _sound(labels: list[str]) -> bool:
     return not any(label in FLAWS for label in labels)
 
 
-def _arrays(judged: Judged, seed: int) -> dict[str, np.ndarray]:
+def _arrays(judged: Judged, ids: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Every score as [B, G, E]."""
     found = judged.analysis
     outcome = np.broadcast_to(judged.traces.outcome[..., None], found.mask.shape)
@@ -106,7 +109,7 @@ def _arrays(judged: Judged, seed: int) -> dict[str, np.ndarray]:
         "logprob": found.logp,
         "entropy": found.entropy,
         "credit": credit,
-        "permuted": permuted(credit, found.mask, seed),
+        "permuted": permuted(credit, found.mask, ids, seed),
         "gated": gated,
         "observational": observational(judged),
         "length": (found.spans.end - found.spans.start).astype(np.float64),
@@ -141,12 +144,17 @@ def group_reading(found: Analysis) -> GroupReading:
     )
 
 
-def permuted(credit: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
-    """Credits in another order inside each trajectory: the placebo of step credit."""
+def permuted(credit: np.ndarray, mask: np.ndarray, ids: np.ndarray, seed: int) -> np.ndarray:
+    """Credits [B, G, E] in another order inside each trajectory: the placebo of step credit.
+
+    The order is a function of (seed, question id, trajectory), not of the batch.
+
+    Args: mask [B, G, E] bool, the steps that exist; ids [B] of the questions.
+    """
     out = credit.copy()
     for b, g in np.ndindex(*mask.shape[:2]):
         kept = mask[b, g]
-        rng = np.random.default_rng([seed, b, g])
+        rng = np.random.default_rng([seed, int(ids[b]), g, _PERMUTED])
         out[b, g, kept] = rng.permutation(credit[b, g, kept])
     return out
 

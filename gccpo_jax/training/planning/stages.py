@@ -32,6 +32,7 @@ from gccpo_jax.sampling.ring_queue import queue_branches, sampler
 from gccpo_jax.sampling.sites import Sites, step_log_likelihood
 from gccpo_jax.sampling.traces import encode_responses
 from gccpo_jax.training.planning import liveness
+from gccpo_jax.training.session import is_narrow
 from gccpo_jax.types import AnswerField, Candidates, Policy, Prompts, Spans, TrainState, UpdateBatch
 
 CUE = 4
@@ -215,7 +216,7 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
             yield _variants(share, row, arms, steps)
             continue
         if row.writes:
-            yield branches(f"{row.name}, decoded", steps, arms, limit, (share.stop,))
+            yield branches(f"{row.name}, decoded", steps, arms, limit, (share.stop, ints(*rows)))
         sites = _sites(*rows, arms + 1, wide)
         if row is SWAP:
             asked = (ints(batch, c.data.max_prompt_tokens), prompt, ints(batch, group, limit))
@@ -245,7 +246,7 @@ def _variants(share: Share, row: Intervention, arms: int, steps: int) -> Stage:
 
 
 def reference(share: Share) -> Stage:
-    """Log-probabilities of the whole batch under the reference policy."""
+    """Log-probabilities of the whole batch under the reference policy, or the policy again."""
     batch = update_batch(share)
     read = partial(token_logp, share.policy, rule=behaviour_rule(share.config.sampling))
     given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
@@ -277,9 +278,13 @@ def update_batch(share: Share) -> UpdateBatch:
     rows = (share.questions, c.group_size)
     given = (*rows, c.sampling.max_tokens)
     each = (floats(*given) for _ in range(3))
-    return UpdateBatch(
+    batch = UpdateBatch(
         ints(*asked), flags(*asked), ints(*given), flags(*given), *each, floats(*rows)
     )
+    if is_narrow(c, share.arch):
+        fresh = flags(share.questions)
+        batch = dataclasses.replace(batch, sampler_logp=floats(*given), fresh=fresh)
+    return batch
 
 
 def of_step(share: Share) -> dict[str, Stage]:
@@ -289,6 +294,6 @@ def of_step(share: Share) -> dict[str, Stage]:
     found = [evaluation(share), first]
     if c.reads_steps:
         found += readings(share, prompt, rollout)
-    if c.objective.beta > 0:
+    if c.objective.beta > 0 or (is_narrow(c, share.arch) and c.optim.epochs > 1):
         found.append(reference(share))
     return {stage.name: stage for stage in (*found, update(share))}

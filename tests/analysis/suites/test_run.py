@@ -76,10 +76,20 @@ def test_permuted_credits_stay_in_their_trajectory():
     credit = np.arange(24.0).reshape(2, 3, 4)
     mask = np.ones(credit.shape, bool)
     mask[:, :, 3] = False
-    other = rows.permuted(credit, mask, 0)
+    other = rows.permuted(credit, mask, np.array([5, 9]), 0)
     np.testing.assert_array_equal(np.sort(other, -1), credit)
     np.testing.assert_array_equal(other[..., 3], credit[..., 3])
     assert np.any(other != credit)
+
+
+def test_the_order_of_permuted_credits_is_by_question_not_by_place():
+    """The same whatever questions share the batch: alone, or in another order."""
+    credit = np.tile(np.arange(8.0), (3, 2, 1))
+    mask, ids = np.ones(credit.shape, bool), np.array([7, 3, 11])
+    found = rows.permuted(credit, mask, ids, 0)
+    np.testing.assert_array_equal(rows.permuted(credit, mask, ids[::-1], 0), found[::-1])
+    np.testing.assert_array_equal(rows.permuted(credit[:1], mask[:1], ids[2:], 0), found[2:])
+    assert len({tuple(order) for order in found.reshape(-1, 8)}) == 6, "and each has its own"
 
 
 def test_the_method_credit_of_known_effects():
