@@ -33,7 +33,7 @@ from gccpo_jax.config import Config, freeze
 from gccpo_jax.config.fields import field_type
 from gccpo_jax.errors import INTERRUPTED, UserError
 from gccpo_jax.runtime import distributed
-from gccpo_jax.runtime.signals import Preempted
+from gccpo_jax.runtime.signals import Preempted, on_interrupt
 from gccpo_jax.runtime.workdir import check_place, default_workdir, output_path
 
 Run = Callable[[Config, str, pathlib.Path, bool], Any]
@@ -51,7 +51,8 @@ def main(run: Run, description: str, argv: Sequence[str]) -> int:
         arguments = parse(description, argv)
         if place := place_of(argv):
             distributed.connect(place)
-        run(*arguments)
+        with on_interrupt(_leave):  # while it starts; `Signals` ends steps in good order
+            run(*arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return distributed.end(2, str(error))
@@ -59,15 +60,18 @@ def main(run: Run, description: str, argv: Sequence[str]) -> int:
         if distributed.is_first():
             print(f"{end}; go on with: {resume_command(arguments[2])}", file=sys.stderr)
         return end.exit_code
-    except KeyboardInterrupt:  # while it starts; once steps run, a signal ends one in good order
-        print(f"{INTERRUPTED} before the first step", file=sys.stderr)
-        return distributed.end(130, INTERRUPTED)
     except BaseException as error:
         if jax.distributed.is_initialized():  # or the others would wait for this one
             traceback.print_exc()
             return distributed.end(1, repr(error))
         raise
     return 0
+
+
+def _leave() -> None:
+    """Ends the process: nothing is under way that would have to be saved."""
+    print(f"{INTERRUPTED} before the first step", file=sys.stderr, flush=True)
+    os._exit(distributed.end(130, INTERRUPTED))
 
 
 def resume_command(workdir: pathlib.Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -16,6 +18,24 @@ class Preempted(Exception):
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"{signal.Signals(number).name}: stopped after step {step}, saved")
         self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def on_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """While in it Ctrl-C calls `action` in place of raising `KeyboardInterrupt`.
+
+    An exception that is raised inside a callback of a library is printed there and lost, and the
+    process goes on. In a thread, or under another handler than Python's own, nothing changes.
+    """
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: action())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Signals:

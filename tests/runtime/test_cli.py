@@ -1,6 +1,8 @@
 """Every mistake of a user's is one line, exit code 2, and no half-written state."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +10,7 @@ from gccpo_jax import sft, train
 from gccpo_jax.errors import exit_code
 from gccpo_jax.runtime import cli
 from tests.helpers.paths import ROOT
+from tests.helpers.processes import environment
 
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")
 
@@ -185,13 +188,27 @@ def test_a_workdir_that_cannot_be_written_or_read_back_is_refused(
     assert said.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_while_a_run_starts_is_one_line(capsys, tmp_path):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+STARTS = """
+import os, signal, sys
+from gccpo_jax.runtime import cli
 
-    workdir = str(tmp_path / "run")
-    code, said = run(capsys, "--config", QUICKSTART, "--workdir", workdir, command=interrupted)
-    assert (code, said) == (130, "interrupted before the first step\n")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def run(*_):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:  # as a library's callback does
+        pass
+    print("went on", file=sys.stderr)
+
+sys.exit(cli.main(run, "", sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_while_a_run_starts_is_one_line(tmp_path):
+    words = [sys.executable, "-c", STARTS, "--config", QUICKSTART, "--workdir", str(tmp_path / "a")]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted before the first step\n")
 
 
 def test_ctrl_c_in_another_command_is_one_line(capsys):
