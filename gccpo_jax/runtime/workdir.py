@@ -118,7 +118,7 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     if not started and others - {LOCK, HELD}:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
-    free = _FREE if config.steps == theirs["steps"] else (*_FREE, *_extended(workdir, theirs, mine))
+    free = (*_FREE, *_extended(workdir, theirs, mine))
     if changed := differences(theirs | {name: mine[name] for name in free}, mine):
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
@@ -139,9 +139,11 @@ def _extended(workdir: pathlib.Path, theirs: dict[str, Any], mine: dict[str, Any
     Raises:
       UserError: there are more, and the learning rates of the first ones would be others.
     """
-    decay, steps = theirs["optim"]["decay"], theirs["steps"]
-    if mine["steps"] < steps:
+    steps = theirs.get("steps", mine["steps"])
+    others = theirs | {name: mine[name] for name in (*_FREE, "steps")}
+    if mine["steps"] <= steps or differences(others, mine):
         return []
+    decay = mine["optim"]["decay"]
     if decay != "constant":
         raise UserError(
             f"{workdir}: config.steps = {mine['steps']}, and {steps} there: with optim.decay "
