@@ -104,8 +104,10 @@ def test_a_configuration_is_the_sum_of_its_items():
 def test_what_is_not_asked_for_costs_nothing():
     assert [row.name for row in budget_of(config_of("outcome")).rows] == ["rollout"]
     none = {name: 0 for name in ARMS if name.endswith("_arms")}
+    assert [row.name for row in budget_of(config_of(**none)).rows] == ["rollout", "Phi, continued"]
+    none["latent_arms"] = 1
     free = [row.name for row in budget_of(config_of(**none)).rows if row.tokens == 0]
-    names = ["delete", "latent", "surface", "equivalent, decoded", "equivalent", "corrupt", "swap"]
+    names = ["delete", "surface", "equivalent, decoded", "equivalent", "corrupt", "swap"]
     assert free == [*names, "equivariance", "encoded by another reader"]
 
 
