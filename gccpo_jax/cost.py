@@ -2,20 +2,7 @@
 
     python -m gccpo_jax.cost --config configs/quickstart.py [--config.<field>=<value> ...]
 
-Tokens of one trajectory of T tokens in K steps of t = T/K, with c candidate answers of
-L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question of q:
-
-    readout chain            (K + 1) c L        latent              K P c L
-    deletion                 0                  replaced step       K P (t + c L)
-    surface                  P (q + T) + K P c L                    (+ K P t, if decoded)
-    equivariance             P (q + T + 2 L)        another reader  T + q / G
-    Phi                      K' N h             total-effect audit  K P (t + N h)
-
-A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once an arm, then
-its answers are; `equivalent` and `resample` decode it first. Deletion is the law one step
-earlier, which the chain has read. All of it attends to prefixes that the rollout encoded.
-Not counted: the cue, once per readout, and the last token of a prefix, which a branch reads
-again. A question in other words counts for each trajectory, though the group shares it.
+The formulas, and what they leave out, are in `training/planning/tokens.py`.
 """
 
 from __future__ import annotations

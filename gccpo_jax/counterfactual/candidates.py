@@ -15,15 +15,6 @@ from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Candidates
 
 
-def answer_place(task: Task, text: str) -> int:
-    """Index of the character at which the final answer's field begins, -1 without an answer."""
-    place = text.rfind(task.cues[0].strip())
-    if place < 0:
-        answer = task.extract(text)
-        place = text.rfind(answer) if answer else -1
-    return place
-
-
 def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str) -> int:
     """Index of the token at which the answer field begins, see `Task.field_start`.
 
