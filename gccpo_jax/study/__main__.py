@@ -18,39 +18,32 @@ import sys
 import time
 from collections.abc import Sequence
 
-from gccpo_jax.errors import INTERRUPTED, UserError
-from gccpo_jax.runtime.workdir import output_path
+from gccpo_jax.errors import UserError, exit_code
+from gccpo_jax.runtime.cli import Parser, load_config
+from gccpo_jax.runtime.workdir import check_place, output_path
+from gccpo_jax.study.run import Interrupted, run_study
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; its exit code."""
-    from gccpo_jax.study.run import Interrupted
-
     try:
-        a = _parse(argv)
-        if a.tables:
-            make_tables(pathlib.Path(a.tables).expanduser(), output_path(a.out))
-        else:
-            run(a.config, a.workdir, a.jobs)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return 130
+        return exit_code(lambda: run_command(argv))
     except Interrupted as end:
         print(end, file=sys.stderr)
         return end.exit_code
-    return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise UserError(message)
+def run_command(argv: Sequence[str]) -> None:
+    """Parses `argv`, then runs the plan or makes the tables."""
+    found = _parse(argv)
+    if found.tables:
+        make_tables(pathlib.Path(found.tables).expanduser(), output_path(found.out))
+    else:
+        run(found.config, found.workdir, found.jobs)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m gccpo_jax.study", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m gccpo_jax.study", description=__doc__, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", metavar="FILE[:ARGUMENT]", help="the plan")
@@ -66,11 +59,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def run(source: str, workdir: str | None, jobs: int) -> None:
     """Runs the cells of a plan and gathers their results; says what they took."""
-    from gccpo_jax.runtime.cli import load_config
-    from gccpo_jax.runtime.workdir import check_place
     from gccpo_jax.study.plan import load
     from gccpo_jax.study.results import gather
-    from gccpo_jax.study.run import run_study
 
     study = load(source)
     where = output_path(workdir or f"runs/{load_config(source)[1]}")
