@@ -70,7 +70,7 @@ def _damage(lab: Lab, name: str, fault: str, change: str) -> Row:
     file.write_bytes(bytes(data))
     words = (f"checkpoint {STEPS} is damaged", f"going on from checkpoint {STEPS - 1}")
     ended = lab.resume(place)
-    return row(fault, lab, ended, words, lab.lost(place), "test_checkpoint.py")
+    return row(fault, lab, ended, words, lab.lost(place), "test_checkpoints.py")
 
 
 def all_damaged(lab: Lab) -> Row:
@@ -82,7 +82,7 @@ def all_damaged(lab: Lab) -> Row:
     kept = before == sorted(path.name for path in (place / "checkpoints").iterdir())
     lost = ("all, and nothing was touched", not kept)
     words = ("no checkpoint in it is whole",)
-    return row("every checkpoint cut to nothing", lab, ended, words, lost, "test_checkpoint.py",
+    return row("every checkpoint cut to nothing", lab, ended, words, lost, "test_checkpoints.py",
                code=2)  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def _not_finite(lab: Lab, patch: str, fault: str, skipped: list[float]) -> Row:
         "run without the fault, bit by bit",
         not same or found != skipped,
     )
-    return row(fault, lab, ended, ("step 3:", "skipped, not finite"), lost, "test_guard.py")
+    return row(fault, lab, ended, ("step 3:", "skipped, not finite"), lost, "test_bad_updates.py")
 
 
 def nan_for_ever(lab: Lab) -> Row:
@@ -154,7 +154,7 @@ def nan_for_ever(lab: Lab) -> Row:
     )
     words = ("config.optim.max_skipped = 3", "last good checkpoint")
     return row("NaN in every log-probability from step 3 on", lab, ended, words, lost,
-               "test_guard.py", code=2)  # fmt: skip
+               "test_bad_updates.py", code=2)  # fmt: skip
 
 
 def _verifier(lab: Lab, name: str, fault: str) -> Row:
@@ -169,7 +169,7 @@ def _verifier(lab: Lab, name: str, fault: str) -> Row:
             f"the scores of {count} responses, unscorable; all else is as if it had returned None"
         )
     words = ("config.reward.verifier", "unscorable")
-    return row(fault, lab, ended, words, (lost, wrong or not count), "test_verifier.py")
+    return row(fault, lab, ended, words, (lost, wrong or not count), "test_user.py")
 
 
 def unreadable_row(lab: Lab) -> Row:
