@@ -12,7 +12,7 @@ product in that dtype and a large copy, are measured between the runs. Prints on
   share_of_bandwidth  the least bytes that a token of all rows needs (every weight once, each
                       question's prompt once, half of each row's own tokens) a second, of those
                       that the copy reads and writes
-  mfu                 the least products that an update needs (prompts once a group, nothing
+  mfu                 the least products that an update needs (prompts once per group, nothing
                       computed twice, attention left out) a second, of those of the large product
 """
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 def serve(work: Callable[[], object]) -> None:
-    """Runs `work` once to warm up (compilation included), then once a line of standard input.
+    """Runs `work` once to warm up (compilation included), then once per line of standard input.
 
     Each run answers with one JSON line: `seconds`, and `peak_gib`, the most memory that the
     process has held so far.

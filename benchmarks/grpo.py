@@ -7,7 +7,7 @@ PYTHON is the interpreter of an environment with that peer (`--torch`: a plain l
 networks of `transformers`); a peer without one is left out. An update is one AdamW step of
 the clipped objective. A step samples with the behaviour policy, rewards on the host,
 normalises by group and updates. All have the same rows and tokens; ours reads the prompt
-once a group. Tunix's step is its sampler and its update without what its learner does
+once per group. Tunix's step is its sampler and its update without what its learner does
 around them; TRL's is its trainer's own step, with its defaults. All processes live at once:
 with peers that need gigabytes ask for one at a time, or for fewer `--questions`.
 `--micro-batch` counts questions of ours, `--torch-rows` sequences of the loop's. Prints one

@@ -6,7 +6,7 @@
 PYTHON is the interpreter of an environment with that peer (`transformers` and `torch`, or
 `google-tunix`); a peer without one is left out. Ours samples with keyed noise and returns
 log-probabilities and entropies; the peers decode greedily. Nobody stops early. Prints one
-JSON line: tokens a second, the ratios, and the share of the limit of matrix products that
+JSON line: tokens per second, the ratios, and the share of the limit of matrix products that
 was measured in the same run.
 """
 

@@ -32,7 +32,7 @@ FLAGS = {
     "seed": ("seed", "root seed of every draw"),
     "temperature": ("temperature", "of sampling and of branches"),
     "max_tokens": ("max_tokens", "tokens of a sampled trajectory, or of a branch from a given one"),
-    "draws": ("counterfactual.draws", "continued branches a boundary"),
+    "draws": ("counterfactual.draws", "continued branches per boundary"),
     "latent_arms": ("counterfactual.latent_arms", "latent disturbances a step"),
     "latent_sigma": (
         "counterfactual.latent_sigma",
@@ -48,7 +48,7 @@ FLAGS = {
         "audit_arms",
         "resamples (D^cf) and continued corruptions a step; each costs --draws",
     ),
-    "max_candidates": ("counterfactual.max_candidates", "candidate answers a question"),
+    "max_candidates": ("counterfactual.max_candidates", "candidate answers per question"),
     "max_answer_tokens": (
         "counterfactual.max_answer_tokens",
         "tokens of a candidate, with the one that ends it",

@@ -57,7 +57,7 @@ CASES = {
     "empty_row_dr_grpo": (DrGRPOConfig, dict(beta=0.0)),
 }
 EMPTY = INPUTS["mask"] * np.array([1.0, 1.0, 0.0, 1.0])[:, None]
-# Inputs of a case that are not TRL's; an advantage a token is what sets GSPO-token apart.
+# Inputs of a case that are not TRL's; an advantage per token is what sets GSPO-token apart.
 OTHER = {
     "gspo_token": dict(advantage=(INPUTS["advantage"][:, None] * INPUTS["weight"]).round(6)),
     "empty_row": dict(mask=EMPTY),

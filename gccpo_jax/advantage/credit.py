@@ -50,7 +50,7 @@ def spread(per_step: Array, spans: Spans, rollout: Rollout, token_weights: str) 
 
 
 def on_every_token(scalar: Array, rollout: Rollout) -> Array:
-    """[G, T]: one number a trajectory on all its tokens."""
+    """[G, T]: one number per trajectory on all its tokens."""
     return jnp.where(length_mask(rollout.length, rollout.tokens.shape[-1]), scalar[:, None], 0.0)
 
 

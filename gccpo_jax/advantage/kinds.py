@@ -204,7 +204,7 @@ def selective(
 def four_corner(
     reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
-    """`credit="four_corner"`: one advantage a trajectory, for the outcome and its soundness.
+    """`credit="four_corner"`: one advantage per trajectory, for the outcome and its soundness.
 
     The soundness q is the token mean of Q over the steps where it was measured; a
     trajectory without any takes the median of its group's (1 if there is none, which

@@ -25,7 +25,7 @@ def process_supervision(
 
         z = (r - mean r) / (std r + epsilon) over all steps of the group,  A_k = sum_{j >= k} z_j
 
-    Constant inside a step. One step a trajectory is GRPO. Longer trajectories weigh more
+    Constant inside a step. One step per trajectory is GRPO. Longer trajectories weigh more
     in the mean and sum more terms.
 
     Args:

@@ -90,7 +90,7 @@ def plausible(edits: Edits, log_likelihood: Array, factual: Array, delta: float)
 
     Args:
       log_likelihood: [E, P] of the edits, mean a token. factual: [E] of the steps.
-      delta: nats a token.
+      delta: nats per token.
     """
     close = log_likelihood >= factual[:, None] - delta
     return Edits(edits.tokens, edits.length, edits.usable & close, edits.family)

@@ -37,7 +37,7 @@ class Laws:
 
 @record
 class Score:
-    """One number a step, and whether it was measured."""
+    """One number per step, and whether it was measured."""
 
     value: Array  # [E] f32    0 where not defined
     defined: Array  # [E] bool

@@ -38,7 +38,7 @@ class Questions:
     """Questions of a split that fit, with their prompts as token ids."""
 
     items: tuple[Item, ...]
-    tokens: tuple[tuple[int, ...], ...]  # one row an item, none longer than `width`
+    tokens: tuple[tuple[int, ...], ...]  # one row per item, none longer than `width`
     width: int  # S: prompts are padded to it
     pad_id: int
     skipped: int  # questions left out because their prompt is longer

@@ -62,7 +62,7 @@ def collect(
     prompt_tokens: int,
     progress: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
-    """Columns [N], one row a trajectory that tells cue and steps apart."""
+    """Columns [N], one row per trajectory that tells cue and steps apart."""
     parts: list[dict] = []
     for first in range(0, len(items), batch):
         chosen = items[first : first + batch]

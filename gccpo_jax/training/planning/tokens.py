@@ -121,7 +121,7 @@ def written(s: Sizes, arms: int) -> float:
 
 
 def surface(s: Sizes, arms: int, read: int | None = None) -> float:
-    """Question and trajectory encoded once an arm, `read` of K steps scored: P (q + T + K c L)."""
+    """Question and trajectory encoded once per arm, `read` of K steps scored: P (q + T + K c L)."""
     read = s.steps if read is None else read
     return arms * (s.prompt + s.tokens) + read * arms * s.scored
 
