@@ -11,6 +11,7 @@ _OPEN = re.compile(
     r"(?=[.,;]?(?:\s|\Z)|\$|\\[)\]]))"
 )
 _BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
+LONGEST = 4000  # characters that a box holds, where there are several
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"([+-]?[0-9]*)\.([0-9]*)")
 
@@ -18,26 +19,26 @@ _DECIMAL = re.compile(r"([+-]?[0-9]*)\.([0-9]*)")
 def boxes(text: str) -> Iterator[tuple[str, int]]:
     """Every closed `\\boxed{...}`, `\\fbox{...}` and `\\boxed 7` that is not empty.
 
-    What it holds and where its command begins, the last one first.
+    What it holds and where its command begins, the last one first. One of thousands of
+    characters states no answer, unless it is the only one; so boxes in boxes cost linear time.
 
     >>> [held for held, _ in boxes(r"\\boxed{1} or \\boxed{\\frac{1}{2}} or \\boxed{3")]
     ['\\\\frac{1}{2}', '1']
     """
     if "box" not in text:
         return
-    end = stop = len(text)
+    stop = len(text)
     if last := _common(text):
         yield last  # the others are looked for only if asked
         stop = last[1]
+    closing = _closing(text)
     for found in reversed([*_OPEN.finditer(text, 0, stop)]):
         if found[1] is None:
             yield found[2], found.start()
             continue
-        content = _braced(text, found.end() - 1, end)
-        if content:
-            yield content, found.start()
-        elif content is None:
-            end = found.end() - 1  # a box that holds one which never closes does not close either
+        close = closing.get(found.end() - 1, -1)
+        if 0 <= close - found.end() <= LONGEST and (held := text[found.end() : close].strip()):
+            yield held, found.start()
 
 
 def last_boxed(text: str) -> str | None:
@@ -51,21 +52,32 @@ def _common(text: str) -> tuple[str, int] | None:
     start = text.rfind("\\boxed{")
     if start < 0 or text.rfind("box") != start + 1:
         return None
-    content = _braced(text, start + 6, len(text))
+    content = _braced(text, start + 6)
     return (content, start) if content else None
 
 
-def _braced(text: str, start: int, end: int) -> str | None:
-    """What the brace at `start` encloses, None if it does not close before `end`."""
-    close = text.find("}", start, end)
+def _braced(text: str, start: int) -> str | None:
+    """What the brace at `start` encloses, None if it does not close."""
+    close = text.find("}", start)
     if close > 0 and "{" not in (held := text[start + 1 : close]) and "\\" not in held:
         return held.strip()
     depth = 0
-    for found in _BRACE.finditer(text, start, end):  # an escaped brace does not count
+    for found in _BRACE.finditer(text, start):  # an escaped brace does not count
         depth += (found[0] == "{") - (found[0] == "}")
         if depth == 0:
             return text[start + 1 : found.start()].strip()
     return None
+
+
+def _closing(text: str) -> dict[int, int]:
+    """{where a brace opens: where it closes}, of those that close."""
+    closing, opened = {}, []
+    for found in _BRACE.finditer(text):
+        if found[0] == "{":
+            opened.append(found.start())
+        elif found[0] == "}" and opened:
+            closing[opened.pop()] = found.start()
+    return closing
 
 
 def normalise_number(text: str) -> str:

@@ -99,3 +99,11 @@ def test_time_is_about_linear_in_the_text(piece):
     begin = time.perf_counter()
     assert len(list(stated(piece * (20_000 // len(piece))))) < 20_000
     assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize("held", ["5", "\\frac{1}{2}", "{9{,}500}"])
+def test_time_is_about_linear_in_the_depth_of_boxes(held):
+    begin = time.perf_counter()
+    found = list(boxes("\\boxed{" * 16_000 + held + "}" * 16_000))
+    assert found[0][0] == held and len(found) > 100
+    assert time.perf_counter() - begin < 5

@@ -52,5 +52,6 @@ def test_nothing_is_compiled_once_it_is_warm(tmp_path, monkeypatch, changes, gro
         jax.monitoring.unregister_event_duration_listener(listen)
     assert len(after) == STEPS and len(lengths) > 5, "the lengths should vary"
     assert after[0] > 0, "the listener should hear the first step"
-    grew = len(set(after[1:])) - 1  # steps after the second that compiled anything
+    # Steps after the second that compiled anything; the last one also saves the policy.
+    grew = len(set(after[1:-1])) - 1
     assert grew <= growth, f"compiled by the end of each step: {after}"
