@@ -18,6 +18,7 @@ from gccpo_jax.tasks.chain.check import StepVerdict, check, parse, read_steps
 from gccpo_jax.tasks.chain.problem import Problem, Range, redraw_numbers
 from gccpo_jax.tasks.rewrites import NUMBER
 
+_BARE = 0.25  # probability that the rewrite of a labelled question has no label
 _TRIES = 50  # draws of numbers before a rewrite is given up
 
 
@@ -27,9 +28,10 @@ def surface(
     """The same problem and steps in other words: names, things, verbs, wording, label.
 
     Words come from the training pools, one for one; the label, if there is one,
-    encodes a fresh random number up to `labels` (it is surface, so it no longer
-    says anything). Numbers outside the label are untouched, and so is the hidden
-    cue: it stands for what the author of a rewrite did not know of.
+    encodes a fresh random number up to `labels`, or is left out one time in four
+    (it is surface, so it no longer says anything, and a policy that needs one to
+    reason is found out). Numbers outside the label are untouched, and so is the
+    hidden cue: it stands for what the author of a rewrite did not know of.
     """
     words = {}
     pools = (text.NAMES, text.THINGS, text.VERBS)
@@ -41,7 +43,8 @@ def surface(
         template = int(rng.integers(len(text.TEMPLATES)))
         rewritten = dataclasses.replace(rewritten, template=template)
     if problem.label is not None:
-        rewritten = dataclasses.replace(rewritten, label=int(rng.integers(labels + 1)))
+        label, bare = int(rng.integers(labels + 1)), rng.random() < _BARE
+        rewritten = dataclasses.replace(rewritten, label=None if bare else label)
     return rewritten, [_replace_words(step, words) for step in steps]
 
 

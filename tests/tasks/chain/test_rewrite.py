@@ -77,7 +77,8 @@ def test_surface_maps_words_of_a_policy_one_to_one(seed):
 def test_surface_draws_the_label_without_looking_at_the_answer():
     rng = np.random.default_rng(0)
     labels = [TASK.surface(ITEM, [], rng)[0].meta["problem"].label for _ in range(400)]
-    assert set(labels) == set(range(21))
+    assert set(labels) == {None, *range(21)}
+    assert 70 < labels.count(None) < 130  # one in four
     bare = dataclasses.replace(ITEM, meta={"problem": dataclasses.replace(PROBLEM, label=None)})
     assert TASK.surface(bare, [], rng)[0].meta["problem"].label is None
 
