@@ -160,9 +160,9 @@ def interventions_on_questions(c: Config) -> list[tuple[bool, str]]:
             f"{credit.lam})",
         ),
         (
-            c.optim.do_share > 0 and not (moved and gated),
+            c.optim.do_share > 0 and not moved,
             f"config.optim.do_share = {c.optim.do_share}: there are no rewritten steps to train, "
-            f"expected credit.kind 'gated_gae' and a transport ({transport})",
+            f"expected a transport ({transport})",
         ),
         (
             c.group_size % groups != 0,

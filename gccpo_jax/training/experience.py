@@ -139,11 +139,12 @@ def collect(
     mask = inside & trains[..., None]
     trained = Trained(sampled.prompts, rollout.tokens, rollout.logp, advantage, mask)
     if config.optim.do_share:
+        per_step = jnp.where(spans.mask, advantage[..., :1], 0.0)  # the trajectory's own
         trained, found = do_update(
             trained,
             rollout,
             spans,
-            credit.step_advantage,
+            per_step if credit is None else credit.step_advantage,
             read_batch.moved,
             sampled.keys,
             share=config.optim.do_share,
