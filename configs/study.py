@@ -1,7 +1,8 @@
 """The controlled study: does the method generalise, and is it the causal part that does it?
 
-    search     few seeds and many arms, to choose; what is chosen is written down here
-    confirm    fresh seeds, once
+    search     few seeds and many arms, to choose; docs/study_search.md says what was tried
+    confirm    fresh seeds, once; arms, contrasts and numbers were written before they ran
+    tokens     the same seeds at equal forward tokens, for the method and what it is measured by
 
 Every seed has a policy of its own with two ways to an answer (`two_ways_sft.py`), and all its
 arms start from it.
@@ -13,10 +14,11 @@ Command   python -m gccpo_jax.study --config configs/study.py:search --jobs 2
 
 from gccpo_jax.study.plan import default
 
+RIVALS = ("A0", "A2", "A8", "pav", "spo_mask")  # sampled as asked, as the method is
 ARMS = (
     *("A0", "A2", "A7", "A8", "A9", "A10"),  # GRPO, controls of the credit, placebos
-    *("A14", "A14e", "A14n", "A15", "A15s"),  # effects in other words
-    "spo_mask",
+    *("A14", "A14d", "A14e", "A14n", "A15", "A15s"),  # effects in other words
+    *("pav", "spo_mask"),
 )
 
 
@@ -24,15 +26,21 @@ def get_config(phase="search"):
     study = default()
     study.base = "configs/two_ways.py"
     study.sft = "configs/two_ways_sft.py"
-    study.arms = {arm: arm for arm in ARMS}  # or {"name": "A14e optim.do_share=0.5"}
     study.method = "A14e"
-    study.rivals = ("A0", "A2", "A8", "spo_mask")
-    study.pairs = ("A15s-A15", "A7-A9", "A7-A10")
-    study.seeds = (1, 2)
-    study.updates = 60
+    study.rivals = RIVALS
     study.evaluate_every = 20
     study.changes = "checkpoint.every=20 log.rollouts_every=0 log.tensorboard=false"
-    if phase == "confirm":
-        study.confirms = True
-        study.seeds = (101, 102, 103, 104, 105)
+    if phase == "search":
+        study.seeds = (1, 2)
+        study.updates = 60
+        study.pairs = ("A15s-A15", "A7-A9", "A7-A10")
+        study.arms = {arm: arm for arm in ARMS}  # or {"name": "A14e optim.do_share=0.5"}
+        return study
+    study.confirms = True
+    study.seeds = (101, 102, 103, 104, 105)
+    study.updates = 40
+    study.matched = phase == "tokens"
+    study.changes += " eval.questions=100 eval.ood_questions=100"
+    study.pairs = ("A15s-A15", "A14e-A15")
+    study.arms = {arm: arm for arm in ("A14e", *RIVALS, "A15", "A15s")}
     return study
