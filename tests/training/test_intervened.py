@@ -117,8 +117,15 @@ def test_without_a_share_nothing_is_intervened_on():
     [
         {"counterfactual__transport": "both", "optim__do_share": 0.5, "credit__gate": False},
         {"sampling__surface_groups": 2, "credit__gate": False},
+        {
+            "counterfactual__transport": "surface",
+            "counterfactual__boundaries": 0,
+            "credit__kind": "outcome",
+            "credit__kappa": 0.5,
+            "optim__do_share": 0.5,
+        },
     ],
-    ids=["do-update", "wordings"],
+    ids=["do-update", "wordings", "do-update of the outcome"],
 )
 def test_a_run_in_other_words_resumes_exactly(tmp_path, changes, monkeypatch):
     arms = {f"counterfactual__{name}_arms": 0 for name in ("latent", "surface")}
