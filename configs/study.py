@@ -42,5 +42,6 @@ def get_config(phase="search"):
     study.matched = phase == "tokens"
     study.changes += " eval.questions=100 eval.ood_questions=100"
     study.pairs = ("A15s-A15", "A14e-A15")
-    study.arms = {arm: arm for arm in ("A14e", *RIVALS, "A15", "A15s")}
+    study.rivals = ("A0", "A2", "A8")
+    study.arms = {arm: arm for arm in ("A14e", *study.rivals, "A15", "A15s")}
     return study
