@@ -21,7 +21,7 @@ from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.ratios import MIN_LOGP
-from gccpo_jax.objective.update import policy_loss_fn
+from gccpo_jax.objective.update import policy_loss_fn, texts
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime import cli, sharding
@@ -158,21 +158,21 @@ def update_batch(
 ) -> UpdateBatch:
     """The experience as the update reads it; the reference is read only if there is one."""
     trained = experience.trained
-    prompts, zeros = trained.prompts, jnp.zeros_like(trained.logp)
-    base = zeros
-    if reference is not None:
-        given = (prompts.tokens, prompts.mask, trained.tokens, trained.mask)
-        base = reference_logp(reference, *given)
-    return UpdateBatch(
+    prompts, branched = trained.prompts, trained.context is not None
+    batch = UpdateBatch(
         prompt=prompts.tokens,
         prompt_mask=prompts.mask,
         tokens=trained.tokens,
         mask=trained.mask,
         behaviour_logp=trained.logp,
-        reference_logp=base,
+        reference_logp=jnp.zeros_like(trained.logp),
         advantage=trained.advantage,
-        reward=experience.reward,
+        reward=None if branched else experience.reward,
+        context=trained.context,
     )
+    if reference is None:
+        return batch
+    return dataclasses.replace(batch, reference_logp=reference_logp(reference, *texts(batch)))
 
 
 def sampled_apart(batch: UpdateBatch, params: Params | None, logp: Any) -> UpdateBatch:
@@ -183,7 +183,7 @@ def sampled_apart(batch: UpdateBatch, params: Params | None, logp: Any) -> Updat
     """
     old = batch.behaviour_logp
     if params is not None:
-        read = logp(params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+        read = logp(params, *texts(batch))
         old = jnp.where(read > MIN_LOGP, read, old)
     fresh = jnp.ones_like(batch.prompt_mask[:, 0])
     return dataclasses.replace(
