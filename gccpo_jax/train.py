@@ -84,11 +84,8 @@ def train_and_evaluate(
                 more=questions, judge=judge,
             )  # fmt: skip
             with run.watch("update"):
-                anchor = reference if config.objective.beta > 0 else None
-                batch = update_batch(experience, anchor, reference_logp)
-                if is_narrow(config, session.arch):
-                    again = run.state.params if config.optim.epochs > 1 else None
-                    batch = sampled_apart(batch, again, reference_logp)
+                given = (experience, run.state.params, reference, reference_logp)
+                batch = learning_batch(config, session, *given)
                 show = partial(show_rollouts, config, workdir, step, experience, session)
                 metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
             return experience.metrics | metrics
@@ -151,6 +148,26 @@ def check_cap(config: Config, session: Session) -> None:
             f"config.objective.sampler_cap = {cap}: the policy computes in float32, where sampling "
             "and update agree; leave it at its default, or set policy.compute = 'bfloat16'"
         )
+
+
+def learning_batch(
+    config: Config,
+    session: Session,
+    experience: Experience,
+    params: Params,
+    reference: Params | None,
+    logp: Any,
+) -> UpdateBatch:
+    """What the update of `config` reads of an experience that `params` sampled.
+
+    Args:
+      reference: the initial policy, None where nothing is compared with it.
+      logp: the jitted `token_logp` under the law of sampling.
+    """
+    batch = update_batch(experience, reference if config.objective.beta > 0 else None, logp)
+    if not is_narrow(config, session.arch):
+        return batch
+    return sampled_apart(batch, params if config.optim.epochs > 1 else None, logp)
 
 
 def update_batch(
