@@ -31,7 +31,7 @@ def get_config(phase="search"):
     study.evaluate_every = 20
     study.changes = "checkpoint.every=20 log.rollouts_every=0 log.tensorboard=false"
     if phase == "search":
-        study.rivals = (*RIVALS, "branch_train")  # not in the confirmation, which was written before
+        study.rivals = (*RIVALS, "branch_train")  # the confirmation was fixed before
         study.seeds = (1, 2)
         study.updates = 60
         study.pairs = ("A15s-A15", "A7-A9", "A7-A10")
