@@ -249,7 +249,7 @@ def reference(share: Share) -> Stage:
     """Log-probabilities of the whole batch under the reference policy, or the policy again."""
     batch = update_batch(share)
     read = partial(token_logp, share.policy, rule=behaviour_rule(share.config.sampling))
-    given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)  # with context: the same
+    given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)  # or context
     return Stage("reference", read, (share.params, *given))
 
 
