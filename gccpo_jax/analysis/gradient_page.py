@@ -29,7 +29,7 @@ def summarise(measured: dict[str, Measured]) -> dict[str, Any]:
             "half": gradients.tokens_for_half(ratio, found.tokens),
             "ratio": ratio,
             "norm": _root(jackknife(lambda d: d.signal, dots)),
-            "variance": jackknife(lambda d: d.variance, dots),
+            "variance": _positive(jackknife(lambda d: d.variance, dots)),
             "questions": jackknife(_share_of_questions, dots),
             "agreement": jackknife(
                 gradients.expected_cosine,
@@ -57,8 +57,13 @@ def _share_of(part: Dots, whole: Dots) -> float:
 
 
 def _root(squared: Interval) -> Interval:
-    """The norm from its square, 0 where that is below."""
-    return Interval(*(math.sqrt(max(x, 0.0)) for x in dataclasses.astuple(squared)))
+    """The norm from its square."""
+    return Interval(*map(math.sqrt, dataclasses.astuple(_positive(squared))))
+
+
+def _positive(found: Interval) -> Interval:
+    """Of what is not below 0: 0 where a number is."""
+    return Interval(*(max(x, 0.0) for x in dataclasses.astuple(found)))
 
 
 def _plain(found: Interval) -> dict[str, float | None]:
@@ -123,7 +128,8 @@ def tables(summary: dict[str, Any]) -> str:
 
 def _tokens(x: dict[str, float | None]) -> str:
     """`estimate [low, high]` in tokens; an end that is not known to exist is "none"."""
-    estimate, low, high = ("none" if v is None else count(v) for v in x.values())
+    ends = (x[name] for name in ("estimate", "low", "high"))
+    estimate, low, high = ("none" if end is None else count(end) for end in ends)
     return f"{estimate} [{low}, {high}]"
 
 

@@ -1,5 +1,6 @@
 """Signal and noise of gradients, on gradients whose law is known."""
 
+import json
 import math
 
 import numpy as np
@@ -111,4 +112,5 @@ def test_the_page_says_what_is_not_known():
     assert first["agreement"]["estimate"] == pytest.approx(1)
     assert found["presets"]["none"]["half"]["high"] is None
     page = tables(found)
+    assert page == tables(json.loads(json.dumps(found, sort_keys=True)))  # "A0" < "A8" < "none"
     assert "cosine at 4.0k tokens" in page and "none]" in page and "nan" not in page
