@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -33,6 +34,14 @@ def test_a_mistake_is_one_line(flags, words, capsys):
     assert words in said and "\n" not in said
 
 
+def test_what_the_tokens_of_a_trajectory_have_in_common():
+    advantage = jnp.array([[[1.0, 3.0, 9.0], [5.0, 5.0, 5.0]]])
+    mask = jnp.array([[[True, True, False], [False, False, False]]])
+    found = variance.trajectory_mean(advantage, mask)
+    np.testing.assert_array_equal(found, [[[2, 2, 0], [0, 0, 0]]])
+
+
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_first_update(tmp_path):
     """Batch 1, tape 1 is step 1 of a run: the norm that training logs, to the last digits."""
     alone = {f"counterfactual__{name}_arms": 0 for name in ("latent", "surface")}
