@@ -18,7 +18,7 @@ RIVALS = ("A0", "A2", "A8", "pav", "spo_mask")  # sampled as asked, as the metho
 ARMS = (
     *("A0", "A2", "A7", "A8", "A9", "A10"),  # GRPO, controls of the credit, placebos
     *("A14", "A14d", "A14e", "A14n", "A15", "A15s"),  # effects in other words
-    *("pav", "spo_mask"),
+    *("pav", "spo_mask", "branch_train"),
 )
 
 
@@ -31,6 +31,7 @@ def get_config(phase="search"):
     study.evaluate_every = 20
     study.changes = "checkpoint.every=20 log.rollouts_every=0 log.tensorboard=false"
     if phase == "search":
+        study.rivals = (*RIVALS, "branch_train")  # the confirmation was fixed before
         study.seeds = (1, 2)
         study.updates = 60
         study.pairs = ("A15s-A15", "A7-A9", "A7-A10")

@@ -21,7 +21,7 @@ from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.ratios import MIN_LOGP
-from gccpo_jax.objective.update import policy_loss_fn
+from gccpo_jax.objective.update import policy_loss_fn, texts
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime import cli, sharding
@@ -84,11 +84,8 @@ def train_and_evaluate(
                 more=questions, judge=judge,
             )  # fmt: skip
             with run.watch("update"):
-                anchor = reference if config.objective.beta > 0 else None
-                batch = update_batch(experience, anchor, reference_logp)
-                if is_narrow(config, session.arch):
-                    again = run.state.params if config.optim.epochs > 1 else None
-                    batch = sampled_apart(batch, again, reference_logp)
+                given = (experience, run.state.params, reference, reference_logp)
+                batch = learning_batch(config, session, *given)
                 show = partial(show_rollouts, config, workdir, step, experience, session)
                 metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
             return experience.metrics | metrics
@@ -153,26 +150,46 @@ def check_cap(config: Config, session: Session) -> None:
         )
 
 
+def learning_batch(
+    config: Config,
+    session: Session,
+    experience: Experience,
+    params: Params,
+    reference: Params | None,
+    logp: Any,
+) -> UpdateBatch:
+    """What the update of `config` reads of an experience that `params` sampled.
+
+    Args:
+      reference: the initial policy, None where nothing is compared with it.
+      logp: the jitted `token_logp` under the law of sampling.
+    """
+    batch = update_batch(experience, reference if config.objective.beta > 0 else None, logp)
+    if not is_narrow(config, session.arch):
+        return batch
+    return sampled_apart(batch, params if config.optim.epochs > 1 else None, logp)
+
+
 def update_batch(
     experience: Experience, reference: Params | None, reference_logp: Any
 ) -> UpdateBatch:
     """The experience as the update reads it; the reference is read only if there is one."""
     trained = experience.trained
-    prompts, zeros = trained.prompts, jnp.zeros_like(trained.logp)
-    base = zeros
-    if reference is not None:
-        given = (prompts.tokens, prompts.mask, trained.tokens, trained.mask)
-        base = reference_logp(reference, *given)
-    return UpdateBatch(
+    prompts, branched = trained.prompts, trained.context is not None
+    batch = UpdateBatch(
         prompt=prompts.tokens,
         prompt_mask=prompts.mask,
         tokens=trained.tokens,
         mask=trained.mask,
         behaviour_logp=trained.logp,
-        reference_logp=base,
+        reference_logp=jnp.zeros_like(trained.logp),
         advantage=trained.advantage,
-        reward=experience.reward,
+        reward=None if branched else experience.reward,
+        context=trained.context,
     )
+    if reference is None:
+        return batch
+    return dataclasses.replace(batch, reference_logp=reference_logp(reference, *texts(batch)))
 
 
 def sampled_apart(batch: UpdateBatch, params: Params | None, logp: Any) -> UpdateBatch:
@@ -183,7 +200,7 @@ def sampled_apart(batch: UpdateBatch, params: Params | None, logp: Any) -> Updat
     """
     old = batch.behaviour_logp
     if params is not None:
-        read = logp(params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+        read = logp(params, *texts(batch))
         old = jnp.where(read > MIN_LOGP, read, old)
     fresh = jnp.ones_like(batch.prompt_mask[:, 0])
     return dataclasses.replace(

@@ -141,7 +141,10 @@ class Spans:
 
 @record
 class UpdateBatch:
-    """What the update consumes: prompts once per question, responses once per trajectory."""
+    """What the update consumes: prompts once per question, responses once per trajectory.
+
+    Branches that train are trajectories beside the sampled ones: more rows in the axis G.
+    """
 
     prompt: Array  # [B, S] int32
     prompt_mask: Array  # [B, S] bool
@@ -155,6 +158,8 @@ class UpdateBatch:
     # sampling recorded. Then `behaviour_logp` is of the update's kind, for updates after the first.
     sampler_logp: Array | None = None  # [B, G, T] f32
     fresh: Array | None = None  # [B] bool    the parameters are still those that sampled
+    # Tokens that are read and do not train: what a branch went on from. None: there are none.
+    context: Array | None = None  # [B, G, T] bool
 
 
 @record

@@ -170,7 +170,7 @@ def _config() -> Target:
 
     def open_config(_: pathlib.Path) -> Run:
         from gccpo_jax.config import Config, default, freeze
-        from gccpo_jax.runtime.cli import _overrides, set_field
+        from gccpo_jax.runtime.cli import overrides, set_field
         from gccpo_jax.tasks import _checked
         from gccpo_jax.tasks.chain.suite import ChainConfig
 
@@ -179,7 +179,7 @@ def _config() -> Target:
         def run(found: list[Any]) -> None:
             config = default()
             if found and isinstance(found[0], str):
-                for path, text in _overrides(found):
+                for path, text in overrides(found):
                     set_field(config, path, text)
             else:
                 config = json.loads(json.dumps(plain))

@@ -165,6 +165,18 @@ def interventions_on_questions(c: Config) -> list[tuple[bool, str]]:
             f"expected a transport ({transport})",
         ),
         (
+            c.optim.train_branches
+            and (moved or section.value != "continued" or not credit.of_steps),
+            "config.optim.train_branches = True: there are no branches of the question as asked; "
+            f"expected a credit.kind of steps (is {credit.kind!r}), counterfactual.value "
+            f"'continued' (is {section.value!r}) and transport 'none' (is {section.transport!r})",
+        ),
+        (
+            c.optim.train_branches and section.draws < 2,
+            f"config.counterfactual.draws = {section.draws}: optim.train_branches compares a "
+            "branch with the others from its boundary; expected at least 2",
+        ),
+        (
             c.group_size % groups != 0,
             f"{asked}: expected a divisor of group_size = {c.group_size}",
         ),

@@ -265,6 +265,8 @@ class OptimConfig:
     memory_gib: float = least(0, 0.0)  # of a device, for the largest micro_batch that fits; 0: off
     # Share of questions whose trajectories train in other words, by the counterfactual.transport.
     do_share: float = fraction(0.0)
+    # Branches train too, each against the others from its boundary.
+    train_branches: bool = False
     max_skipped: int = least(0, 10)  # updates in a row, not finite, that end the run; 0: never
 
 

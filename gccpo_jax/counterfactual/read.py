@@ -47,6 +47,7 @@ class BatchReading:
     reading: GroupReading  # [B, G, ...]
     places: Places
     moved: Transported | None  # the trajectories in other words, where values are read there
+    written: readers.Written | None  # branches from the ends of macro-steps, as asked
     metrics: dict[str, float]
 
 
@@ -69,7 +70,7 @@ def read(
     traces = writer.traces
     places = places_of(writer, segmentation, section.boundaries, section.boundary_share)
     metrics = {"steps": float(to_host(places.steps.mask).sum(-1).mean())}
-    moved, values = None, None
+    moved, written, values = None, None, None
     if section.transport != "none":
         with watch("transport"):
             moved = transport.transport(writer, places, section)
@@ -83,7 +84,9 @@ def read(
     with watch("branches"):  # their endings are checked while the device reads laws
         start, final = None, None
         if values is not None:
-            value, outcome, metrics["branch_tokens"] = values()
+            of_branches = values()
+            value, written = of_branches.value, of_branches.written
+            outcome, metrics["branch_tokens"] = of_branches.outcome, of_branches.tokens
         else:
             trusted = metrics["reader_gate"] >= section.min_gate
             max_other = section.max_other if trusted else -1.0
@@ -109,7 +112,7 @@ def read(
             step_robustness=jnp.asarray(rho, jnp.float32),
         )
         metrics |= transport.metrics_of(moved, outcome, rho)
-    return BatchReading(reading, places, moved, metrics)
+    return BatchReading(reading, places, moved, written, metrics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,12 +270,8 @@ def varied(traces: Traces) -> np.ndarray:
 
 def begin_values(
     writer: Seen, spans: Spans, section: CounterfactualConfig
-) -> Callable[[], tuple[np.ndarray, None, float]]:
-    """Starts the branches of each macro-step and returns what waits for their values.
-
-    That is: Phi after each macro-step [B, G, E], NaN after the last and where it is unknown,
-    no transported outcome, and how many tokens were decoded.
-    """
+) -> Callable[[], readers.Values]:
+    """Starts the branches of each macro-step and returns what waits for their values."""
     traces = writer.traces
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
     batch, group, sites = where.shape
@@ -290,10 +289,11 @@ def begin_values(
         slots=readers.branch_slots(batch * group, sites * section.draws, writer.solver.shards),
     )
 
-    def values() -> tuple[np.ndarray, None, float]:
+    def values() -> readers.Values:
         found = read_endings([[item.answer or ""] for item in traces.items], 1)
         after_last = np.full((batch, group, 1), np.nan, np.float32)
-        return np.concatenate([found.value[..., 0], after_last], -1), None, float(found.tokens)
+        value = np.concatenate([found.value[..., 0], after_last], -1)
+        return readers.Values(value, float(found.tokens), written=found.written)
 
     return values
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from gccpo_jax.counterfactual.answer_laws import site_laws
 from gccpo_jax.runtime.distributed import divided, to_host
-from gccpo_jax.sampling.branches import at_sites, continue_branches
+from gccpo_jax.sampling.branches import Branches, at_sites, continue_branches
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.outcomes import can_score, verified
 from gccpo_jax.sampling.ring_queue import queue_branches
@@ -27,7 +27,7 @@ from gccpo_jax.sampling.sites import Sites
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Array, Candidates
+from gccpo_jax.types import Candidates
 
 UNSCORABLE = -1
 
@@ -40,6 +40,25 @@ class Readout:
     value: np.ndarray  # [B, G, E, P] f32  probability (mean score) of a right answer; NaN unknown
     answers: np.ndarray  # [B, G, E, P, N] int32  of each branch: candidate, C other, -1 unscorable
     tokens: int  # decoded
+    written: Written | None = None  # the branches themselves; None: there are none, or not kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """Branches from sites [B, G, E P], and how each of them ended."""
+
+    branches: Branches  # [B, G, E P, N, T]
+    score: np.ndarray  # [B, G, E P, N] f32  NaN where there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """What branches from the ends of macro-steps say."""
+
+    value: np.ndarray  # [B, G, E] f32  Phi after each; NaN after the last and where unknown
+    tokens: float  # decoded
+    outcome: np.ndarray | None = None  # [B, G] f32  o^do, of values in other words; NaN unknown
+    written: Written | None = None  # of values as asked [B, G, E - 1]
 
 
 Reader = Callable[[Sites], Readout]
@@ -126,15 +145,15 @@ def begin_branches(
         branches = queue_branches(*given, noise.key, solver.stop, **options, slots=slots)
     else:
         branches = continue_branches(*given, noise, solver.stop, **options)
-    tokens, length = branches.tokens, branches.length  # not their caches
 
     def read_endings(answers: CandidateTexts, count: int) -> Readout:
-        found, scores = _endings(solver, traces, answers, count, flat, tokens, length)
+        found, scores = _endings(solver, traces, answers, count, flat, branches)
         return Readout(
             laws=_shares(found, count).reshape(*shape, count + 1),
             value=_means(scores).reshape(shape),
             answers=found.reshape(*shape, -1),
-            tokens=int(to_host(length).sum()),
+            tokens=int(to_host(branches.length).sum()),
+            written=Written(branches, scores),
         )
 
     return read_endings
@@ -163,12 +182,11 @@ def _endings(
     answers: Sequence[Sequence[str]],
     count: int,
     sites: Sites,  # [B, G, E]
-    tokens: Array,  # [B, G, E, N, T]
-    lengths: Array,  # [B, G, E, N]
+    branches: Branches,  # [B, G, E, N, T]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which candidate each branch ends in, and its score (NaN: unscorable), [B, G, E, N]."""
     host = jax.tree.map(to_host, sites)
-    tokens, lengths = to_host(tokens), to_host(lengths)
+    tokens, lengths = to_host(branches.tokens), to_host(branches.length)
 
     def of_question(b: int) -> np.ndarray:
         rows = np.full((2, *lengths.shape[1:]), np.nan, np.float32)  # endings and scores

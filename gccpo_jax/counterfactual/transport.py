@@ -94,14 +94,8 @@ def _spans(ends: np.ndarray, found) -> Spans:
     return Spans(jnp.asarray(start), jnp.asarray(end), jnp.asarray(found.read))
 
 
-def begin_values(
-    moved: Transported, section: CounterfactualConfig
-) -> Callable[[], tuple[np.ndarray, np.ndarray, float]]:
-    """Starts the branches and returns what waits for them.
-
-    That is: Phi^do after each macro-step but the last [B, G, E] (NaN there, and where no
-    rewrite exists), o^do [B, G] (NaN where none exists), and how many tokens were decoded.
-    """
+def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[[], readers.Values]:
+    """Starts the branches and returns what waits for them: Phi^do, o^do."""
     seen = moved.seen
     traces = seen.traces
     rows, group, size = traces.tokens.shape
@@ -117,7 +111,7 @@ def begin_values(
     limit = section.branch_tokens or size
     endings = readers.begin_branches(seen, tapes, sites, max_tokens=limit, limit=size, slots=slots)
 
-    def values() -> tuple[np.ndarray, np.ndarray, float]:
+    def values() -> readers.Values:
         golds = [[item.answer or ""] for item in traces.items]
         found = endings(golds, 1)
         value = _carried(found.value[..., 0], needed)
@@ -128,7 +122,9 @@ def begin_values(
         outcome = np.take_along_axis(mean, last, -1)[..., 0]
         outcome = np.where(count > 0, outcome, np.nan)
         np.put_along_axis(mean, last, np.nan, -1)
-        return mean.astype(np.float32), outcome.astype(np.float32), float(found.tokens)
+        return readers.Values(
+            mean.astype(np.float32), float(found.tokens), outcome.astype(np.float32)
+        )
 
     return values
 

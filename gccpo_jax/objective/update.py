@@ -58,7 +58,7 @@ def choose(finite: Array, new: _State, old: _State) -> _State:
 def optimizer_of(section: OptimConfig, steps: int) -> optax.GradientTransformation:
     """The optimizer that `config.optim` describes, for `steps` batches."""
     fields = dataclasses.asdict(section)
-    for name in ("micro_batch", "memory_gib", "max_skipped", "do_share"):
+    for name in ("micro_batch", "memory_gib", "max_skipped", "do_share", "train_branches"):
         del fields[name]
     return make_optimizer(steps=steps * fields.pop("epochs"), **fields)
 
@@ -134,7 +134,7 @@ def rl_loss(
     """
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
-        inputs = (policy, params, *_texts(batch))
+        inputs = (policy, params, *texts(batch))
         rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         entropy = None
         if entropy_bonus > 0:
@@ -188,7 +188,7 @@ def group_loss(policy: Policy, *, rule: Rule, scale: float, chunk: int = 1024) -
     """`losses.gvpo_loss` on a batch with rewards; micro-batches hold whole groups."""
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
-        logp = token_logp(policy, params, *_texts(batch), rule=rule, chunk=chunk)
+        logp = token_logp(policy, params, *texts(batch), rule=rule, chunk=chunk)
         old = old_logp(logp, batch)
         found = gvpo_loss(logp, old, batch.reward, batch.mask, scale=scale)
         return _with_mismatch(found, old, batch)
@@ -200,16 +200,17 @@ def sft_loss(policy: Policy, *, chunk: int = 1024) -> LossFn:
     """Token mean of the negative log-likelihood of the responses."""
 
     def loss(params: Params, batch: UpdateBatch) -> Loss:
-        logp = token_logp(policy, params, *_texts(batch), rule=Rule(), chunk=chunk)
+        logp = token_logp(policy, params, *texts(batch), rule=Rule(), chunk=chunk)
         rows = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         return negative_log_likelihood(rows(logp), rows(batch.mask))
 
     return loss
 
 
-def _texts(batch: UpdateBatch) -> tuple[Array, ...]:
-    """The prompts and responses of a batch, as `logprobs.token_logp` takes them."""
-    return batch.prompt, batch.prompt_mask, batch.tokens, batch.mask
+def texts(batch: UpdateBatch) -> tuple[Array, ...]:
+    """Prompts and responses of a batch, as `logprobs.token_logp` takes them; context is read."""
+    read = batch.mask if batch.context is None else batch.mask | batch.context
+    return batch.prompt, batch.prompt_mask, batch.tokens, read
 
 
 def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: int) -> tuple:

@@ -110,7 +110,7 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
     if known.processes and known.workdir is None:
         raise UserError("--processes needs --workdir: one folder that all processes see")
     config, name = load_config(known.config)
-    for path, text in _overrides(rest):
+    for path, text in overrides(rest):
         set_field(config, path, text)
     if known.profile is not None:
         config.log.profile = known.profile
@@ -194,7 +194,7 @@ def load_config(source: str) -> tuple[Any, str]:
     return config, "-".join([path.stem, *argument])
 
 
-def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
+def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs (path, value) from `--config.<path>=<value>` or `--config.<path> <value>`."""
     pairs, rest = [], list(arguments)
     while rest:

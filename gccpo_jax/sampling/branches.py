@@ -38,6 +38,7 @@ class Branches:
     """Continuations from the sites of one trajectory."""
 
     tokens: Array  # [E, N, T] int32
+    logp: Array  # [E, N, T] f32   of each token, under the law that was sampled; 0 after the end
     length: Array  # [E, N] int32   0 where the site does not exist or has ended
 
 
@@ -172,7 +173,7 @@ def continue_branches(
         return mapped(*cached, sites, tapes, rows)
 
     result = run(step, rows, max_tokens)
-    return Branches(tokens=result.tokens, length=result.length)
+    return Branches(result.tokens, result.logp, result.length)
 
 
 def over_sites(one: Callable[..., Any], axes: tuple, out: Any, *, cache: Any) -> Callable:

@@ -260,17 +260,18 @@ def queue_branches(
 
     write = partial(_write, policy, decoder_of(policy).unroll(params), rule, stop, count)
 
-    def draw(place: Array, slot: Slot) -> tuple[Array, Slot]:
+    def draw(place: Array, slot: Slot) -> tuple[tuple[Array, Array], Slot]:
         drawn, slot = write(place, slot)
-        return drawn.token, slot
+        return (drawn.token, drawn.logp), slot
 
     def put_away(length: Array, slot: Slot) -> Array:
         return length.at[slot.row].set(slot.length)
 
-    blank = jnp.zeros((count, max_tokens), jnp.int32)
-    none = jnp.zeros(count, jnp.int32)
+    zeros = jnp.zeros((count, max_tokens), jnp.float32)
+    blank, none = (zeros.astype(jnp.int32), zeros), jnp.zeros(count, jnp.int32)
     out, length = ring_queue(load, draw, put_away, blank, none, count=count, slots=slots)
-    return Branches(out.reshape(*shape, max_tokens), length.reshape(shape))
+    tokens, logp = (x.reshape(*shape, max_tokens) for x in out)
+    return Branches(tokens, logp, length.reshape(shape))
 
 
 def _in_order(sites: Sites, stop: Array, limit: int, shape: tuple) -> tuple[Array, Array]:

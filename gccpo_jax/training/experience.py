@@ -29,10 +29,11 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.training.branched import branch_update
 from gccpo_jax.training.dynamic_sampling import refill
 from gccpo_jax.training.intervened import Trained, do_update, regroup, surfaces, ungroup
 from gccpo_jax.training.metrics import checker_metrics, credit_metrics, sampling_metrics
-from gccpo_jax.training.planning.tokens import REWRITTEN, budget
+from gccpo_jax.training.planning.tokens import COUNTED, budget
 from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
@@ -51,7 +52,7 @@ class Experience:
     outcome: np.ndarray  # [B, G] f32, NaN where unscorable
     reward: Array  # [B, G] f32  the outcome, shaped if asked for; 0 where unscorable
     advantage: Array  # [B, G, T]
-    trained: Trained  # what the update reads: the same, or in other words
+    trained: Trained  # what the update reads: the same, in other words, or with branches
     spans: Spans | None  # macro-steps [B, G, E]; None for credit by outcome only
     credit: Credit | None
     metrics: dict[str, float]
@@ -134,7 +135,6 @@ def collect(
     if judged is not None:
         process = judged_advantage(judged, sampled.tokens.shape[-1])
         advantage = advantage + config.reward.process_weight * process
-    metrics["forward_tokens"] = forward_tokens(config, sampled, spans, metrics)
     inside = length_mask(rollout.length, sampled.tokens.shape[-1])
     mask = inside & trains[..., None]
     trained = Trained(sampled.prompts, rollout.tokens, rollout.logp, advantage, mask)
@@ -151,6 +151,10 @@ def collect(
             rule=config.credit,
         )
         metrics |= found
+    if config.optim.train_branches:
+        trained, found = branch_update(trained, spans, read_batch.written)
+        metrics |= found
+    metrics["forward_tokens"] = forward_tokens(config, sampled, spans, metrics)
     return Experience(
         items=sampled.items,
         prompts=sampled.prompts,
@@ -173,12 +177,13 @@ def forward_tokens(
 
     Prompts, rollouts, branches and trajectories in other words as they were; answer laws by
     the formulas of `planning/tokens.py` with the batch's mean sizes. The update's own pass is
-    left out: it costs the same per trajectory in every arm.
+    left out: it costs the same per trajectory in every arm. Not so branches that train, which
+    it reads beside them.
     """
     questions, trajectories = len(sampled.items), sampled.lengths.size
     prompts = float(to_host(sampled.prompts.mask).sum())
     asked = metrics.get("sampled_questions", questions) / questions
-    exact = ("tokens", "branch_tokens", "rewritten_tokens")
+    exact = ("tokens", "branch_tokens", "rewritten_tokens", "branch_context_tokens")
     total = prompts * asked + sum(metrics.get(name, 0.0) for name in exact)
     if spans is None or "candidates" not in metrics:
         return total
@@ -193,7 +198,7 @@ def forward_tokens(
         answer=metrics["candidate_tokens"] / count,
         candidates=count,
     )
-    laws = sum(row.tokens for row in readings.rows[1:] if row.name != REWRITTEN)
+    laws = sum(row.tokens for row in readings.rows[1:] if row.name not in COUNTED)
     return total + laws * trajectories
 
 

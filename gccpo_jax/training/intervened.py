@@ -7,7 +7,6 @@ other words: the off-policy policy gradient of the questions that were intervene
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from gccpo_jax.masked import length_mask
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Array, Prompts, Rollout, Spans
+from gccpo_jax.types import Array, Prompts, Rollout, Spans, record
 
 _SURFACES = 2
 """Keeps these rewrites apart from those that readings draw (`rewritten.STREAMS`)."""
@@ -75,15 +74,16 @@ def ungroup(tree: Any, count: int) -> Any:
     return jax.tree.map(split, tree)
 
 
-@dataclasses.dataclass(frozen=True)
+@record
 class Trained:
-    """What the update reads of a batch."""
+    """What the update reads of a batch; G rows per question, more where branches train."""
 
     prompts: Prompts  # [B, S]
     tokens: Array  # [B, G, T]
     logp: Array  # [B, G, T]  behaviour log-probabilities
     advantage: Array  # [B, G, T]
     mask: Array  # [B, G, T] bool  tokens that train
+    context: Array | None = None  # [B, G, T] bool  that are read and do not; None: there are none
 
 
 def do_update(

@@ -96,6 +96,12 @@ def effects(**more: Any) -> Callable[[Any], Changes]:
     return lambda base: _effects(**{name.replace("__", "."): x for name, x in more.items()})
 
 
+def _branches_train(base: Any) -> Changes:
+    """A branch is compared with the others from its boundary, so there are two at least."""
+    draws = max(base.counterfactual.draws, 2)
+    return _effects(**{"optim.train_branches": True, "counterfactual.draws": draws})
+
+
 def _randomised(base: Any) -> Changes:
     """A group over as many wordings as leave two trajectories to each."""
     return {"sampling.surface_groups": max(base.group_size // 2, 1)}
@@ -233,6 +239,10 @@ PRESETS = (
     Preset(
         "spo_mask", "segments, unsure tokens only", "A8 on tokens with pi < .9",
         "arXiv 2505.23564", effects(credit__token_weights="unsure"),
+    ),
+    Preset(
+        "branch_train", "trees", "A8, and branches train: A = O_n - mean of its boundary's others",
+        "arXiv 2505.23564", _branches_train,
     ),
     Preset(
         "gccpo_selective", "no gold in the step score", "A_k = A_out w_k, w_k ~ floor + Q_k",

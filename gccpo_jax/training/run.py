@@ -163,8 +163,7 @@ def open_run(
     update = make_update(
         loss,
         optimizer,
-        micro_batch=(config.optim.micro_batch or config.batch_size)
-        * config.sampling.surface_groups,
+        micro_batch=micro_batch(config),
         ema=config.counterfactual.ema,
         shardings=shardings,
     )
@@ -198,6 +197,11 @@ def open_run(
             )
     except UserError as error:
         raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
+
+
+def micro_batch(config: Config) -> int:
+    """Rows of prompts in memory at once in the update: questions in all their wordings."""
+    return (config.optim.micro_batch or config.batch_size) * config.sampling.surface_groups
 
 
 def _in_order(kind: type[BaseException] | None) -> bool:

@@ -58,8 +58,9 @@ def test_the_same_words_give_the_factual_effects_bit_by_bit(seen):
     places = places_of(seen, SegmentationConfig(), SECTION.boundaries)
     moved = transport.transport(with_task(seen, surface=same_words), places, SECTION)
     assert moved.exists.all() and moved.arms == 2
-    values, outcome, _ = transport.begin_values(moved, SECTION)()
-    factual, _, _ = read.begin_values(seen, places.spans, SECTION)()
+    there = transport.begin_values(moved, SECTION)()
+    values, outcome = there.value, there.outcome
+    factual = read.begin_values(seen, places.spans, SECTION)().value
     before = np.asarray(places.spans.mask)
     inner = before & np.append(before[..., 1:], np.zeros_like(before[..., :1]), -1)
     # A boundary at the answer field itself is read where the field begins, as it is there.
@@ -94,7 +95,8 @@ def test_other_words_keep_steps_and_stop_and_other_numbers_have_their_own_answer
 def test_a_task_without_the_rewrite_has_values_nowhere(seen):
     places = places_of(seen, SegmentationConfig(), SECTION.boundaries)
     moved = transport.transport(with_task(seen, surface=lambda *_: None), places, SECTION)
-    values, outcome, tokens = transport.begin_values(moved, SECTION)()
+    found = transport.begin_values(moved, SECTION)()
+    values, outcome, tokens = found.value, found.outcome, found.tokens
     assert not moved.exists.any() and np.isnan(values).all() and np.isnan(outcome).all()
     assert tokens == 0
 

@@ -124,8 +124,9 @@ def test_without_a_share_nothing_is_intervened_on():
             "credit__kappa": 0.5,
             "optim__do_share": 0.5,
         },
+        {"optim__train_branches": True, "credit__gate": False},
     ],
-    ids=["do-update", "wordings", "do-update of the outcome"],
+    ids=["do-update", "wordings", "do-update of the outcome", "branches"],
 )
 def test_a_run_in_other_words_resumes_exactly(tmp_path, changes, monkeypatch):
     arms = {f"counterfactual__{name}_arms": 0 for name in ("latent", "surface")}

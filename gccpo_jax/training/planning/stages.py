@@ -249,7 +249,7 @@ def reference(share: Share) -> Stage:
     """Log-probabilities of the whole batch under the reference policy, or the policy again."""
     batch = update_batch(share)
     read = partial(token_logp, share.policy, rule=behaviour_rule(share.config.sampling))
-    given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)
+    given = (batch.prompt, batch.prompt_mask, batch.tokens, batch.mask)  # or context
     return Stage("reference", read, (share.params, *given))
 
 
@@ -275,12 +275,16 @@ def update_batch(share: Share) -> UpdateBatch:
     """What the update reads."""
     c = share.config
     asked = (share.questions, c.data.max_prompt_tokens)
-    rows = (share.questions, c.group_size)
+    branches = c.counterfactual.boundaries * c.counterfactual.draws
+    more = branches if c.optim.train_branches else 0
+    rows = (share.questions, c.group_size * (1 + more))
     given = (*rows, c.sampling.max_tokens)
     each = (floats(*given) for _ in range(3))
     batch = UpdateBatch(
         ints(*asked), flags(*asked), ints(*given), flags(*given), *each, floats(*rows)
     )
+    if more:
+        batch = dataclasses.replace(batch, reward=None, context=flags(*given))
     if is_narrow(c, share.arch):
         fresh = flags(share.questions)
         batch = dataclasses.replace(batch, sampler_logp=floats(*given), fresh=fresh)

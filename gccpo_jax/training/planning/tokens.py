@@ -8,6 +8,7 @@ L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question 
     surface                  P (q + T) + K P c L                    (+ K P t, if decoded)
     equivariance             P (q + T + 2 L)        another reader  T + q / G
     Phi                      K' N h             total-effect audit  K P (t + N h)
+    branches that train      K' N T
 
 A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once per arm, then
 its answers are; `equivalent` and `resample` decode it first. Deletion is the law one step
@@ -30,7 +31,10 @@ from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.locate import SHIPPED, locate
 
 REWRITTEN = "in other words"
-"""The row of trajectories that are rewritten and encoded, whose tokens a run counts itself."""
+TRAINED = "branches, trained"
+COUNTED = (REWRITTEN, TRAINED)
+"""Rows of trajectories that are rewritten, and of branches that the update reads with what they
+went on from: a run counts these tokens itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +193,8 @@ def budget(
         rows.append(row("Phi, in other words", True, (rewrites * (phi + s.branch), grows)))
     elif config.credit.of_steps:
         rows.append(row("Phi, continued", True, (phi, grows)))
+    if config.optim.train_branches:
+        rows.append(row(TRAINED, False, (c.boundaries * c.draws * tokens, middle)))
     if config.reads_laws:
         again = 0.0 if c.reader == "policy" else prompt / config.group_size + tokens
         rows += [
