@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from gccpo_jax import train, variance
-from gccpo_jax.training.session import open_session
 from tests.helpers.paths import ROOT
-from tests.helpers.runs import metrics, small
+from tests.helpers.runs import metrics
 
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")
 
@@ -42,25 +41,29 @@ def test_what_the_tokens_of_a_trajectory_have_in_common():
 
 
 @pytest.mark.slow
-def test_the_gradient_is_that_of_the_first_update(tmp_path):
+def test_the_command_measures_the_gradient_of_the_first_update(tmp_path, monkeypatch):
     """Batch 1, tape 1 is step 1 of a run: the norm that training logs, to the last digits."""
-    alone = {f"counterfactual__{name}_arms": 0 for name in ("latent", "surface")}
-    config = small(steps=1, eval__ood_questions=0, objective__beta=0.0, credit__gate=False, **alone)
-    train.train_and_evaluate(config, "run", tmp_path)
-    session, params = open_session(config)
-    found = variance.measure("A8", config, session, params, batches=2, tapes=1)
-    logged = metrics(tmp_path)[0]
-    assert np.linalg.norm(found.whole[0, 0]) == pytest.approx(logged["grad_norm"], rel=1e-5)
-    assert not np.array_equal(found.whole[0], found.whole[1])
-    assert found.trajectory.shape == found.whole.shape and np.any(found.whole - found.trajectory)
-
-
-@pytest.mark.slow
-def test_the_command_writes_a_page(tmp_path):
-    sizes = {"batch_size": 2, "group_size": 4, "optim.micro_batch": 2, "task.options.train": 64}
+    sizes = {
+        "batch_size": 4, "group_size": 4, "optim.micro_batch": 2, "task.options.train": 64,
+        "task.options.id": 4, "eval.ood_questions": 0, "checkpoint.every": 0,
+    }  # fmt: skip
     flags = [f"--config.{path}={value}" for path, value in sizes.items()]
-    argv = ["--config", QUICKSTART, "--presets", "A0", "--batches", "3", *flags]
+    argv = ["--config", f"{QUICKSTART}:A0", "--config.steps=1", "--workdir", str(tmp_path / "run")]
+    assert train.cli.main(train.train_and_evaluate, "", [*argv, *flags]) == 0
+    (logged,) = metrics(tmp_path / "run")
+    kept, measure = {}, variance.measure
+
+    def keep(name, *rest):
+        kept[name] = measure(name, *rest)
+        return kept[name]
+
+    monkeypatch.setattr(variance, "measure", keep)
+    argv = ["--config", QUICKSTART, "--presets", "A0", "--batches", "3", "--tapes", "1", *flags]
     assert variance.main([*argv, "--out", str(tmp_path)]) == 0
+    whole = kept["A0"].whole
+    assert logged["grad_norm"] > 0
+    assert np.linalg.norm(whole[0, 0]) == pytest.approx(logged["grad_norm"], rel=1e-5)
+    assert not np.array_equal(whole[0], whole[1])
     row = json.loads((tmp_path / "variance.json").read_text())["presets"]["A0"]
     assert row["tokens"] > 0 == row["steps_share"]["estimate"]
     assert "cosine of two batches" in (tmp_path / "variance.md").read_text()
