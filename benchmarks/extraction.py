@@ -1,22 +1,26 @@
 """Time to read and to check the answer of a response, by how the answer is stated.
 
-    python benchmarks/extraction.py --data ../shared/data
+    python benchmarks/extraction.py --data ../shared/data [--against FOLDER]
 
-One line a way of stating: microseconds per response to extract, and to verify (median of
-repeats over all responses). `math` is checked without its child process where the answer is
-spelled as the gold one, with it (`0.5` for a fraction) where it is not.
+One line per way of stating: microseconds per response to extract, and to verify (median of
+repeats over all responses); with --against, then those of the version in a folder, timed in turn.
+`math` is checked without its child process: the answer is spelled as the gold one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import pathlib
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 from gccpo_jax.tasks import load_task
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item
 
 WORDS = "She counts them again and the total is what it was before. "
 GSM8K = {
@@ -38,33 +42,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--against", type=pathlib.Path, help="a folder with another version")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    task = load_task("gsm8k", str(given.data / "gsm8k_test.jsonl"))
-    table(task, task.splits["id"], GSM8K, given.repeats)
-    task = load_task("math", str(given.data / "math500_dev.jsonl"))
-    table(task, task.splits["id"], MATH, given.repeats)
+    rows = [*((given.data / "gsm8k_test.jsonl", "gsm8k", name) for name in GSM8K)]
+    rows += [*((given.data / "math500_dev.jsonl", "math", name) for name in MATH)]
+    if given.serve:
+        serve(rows)
+        return
+    folders = [pathlib.Path(__file__).parents[1], *([given.against] if given.against else [])]
+    versions = [start(folder, given.data) for folder in folders]
+    for number, (_, task, name) in enumerate(rows):
+        # In turn, so that what else the machine does slows them all.
+        rounds = [[ask(each, number) for each in versions] for _ in range(given.repeats)]
+        found = [
+            [statistics.median(x) for x in zip(*of, strict=True)]
+            for of in zip(*rounds, strict=True)
+        ]
+        line = "   ".join(f"extract {a:8.2f} us  verify {b:8.2f} us" for a, b in found)
+        if given.against:
+            (a, b), (c, d) = found
+            line += f"   now/before {a / c:.2f} {b / d:.2f}"
+        print(f"{task:6} {name:30} {line}", flush=True)
+    for each in versions:
+        each.communicate()
 
 
-def table(task: Task, items: Sequence[Item], ways: dict[str, Callable], repeats: int) -> None:
-    for name, way in ways.items():
+def start(folder: pathlib.Path, data: pathlib.Path) -> subprocess.Popen:
+    """A process with the version of a folder; it times a row of the table when it is asked."""
+    words = [sys.executable, __file__, "--serve", "--data", str(data)]
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.Popen(
+        words, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def ask(version: subprocess.Popen, row: int) -> list[float]:
+    print(row, file=version.stdin, flush=True)
+    return json.loads(version.stdout.readline())
+
+
+def serve(rows: Sequence[tuple[pathlib.Path, str, str]]) -> None:
+    """Microseconds per response to extract and to verify, once over all, for each row asked for."""
+    tasks = {kind: load_task(kind, str(file)) for file, kind, _ in rows}
+    for line in sys.stdin:
+        _, kind, name = rows[int(line)]
+        task, way = tasks[kind], (GSM8K if kind == "gsm8k" else MATH)[name]
+        items = task.splits["id"]
         steps = [(item.solution or "").rpartition("\n")[0] for item in items]
         texts = [way(text, item.answer) for text, item in zip(steps, items, strict=True)]
-        read = per_response(lambda _, text: task.extract(text), items, texts, repeats)
-        check = per_response(task.verify, items, texts, repeats)
-        print(f"{task.name:6} {name:30} extract {read:8.2f} us   verify {check:8.2f} us")
+        read = per_response(lambda _, text, task=task: task.extract(text), items, texts)
+        print(json.dumps([read, per_response(task.verify, items, texts)]), flush=True)
 
 
 def per_response(
-    run: Callable[[Item, str], object], items: Sequence[Item], texts: Sequence[str], repeats: int
+    run: Callable[[Item, str], object], items: Sequence[Item], texts: Sequence[str]
 ) -> float:
-    """Median microseconds per response."""
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        for item, text in zip(items, texts, strict=True):
-            run(item, text)
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds) / len(items) * 1e6
+    """Microseconds per response, once over all."""
+    begin = time.perf_counter()
+    for item, text in zip(items, texts, strict=True):
+        run(item, text)
+    return (time.perf_counter() - begin) / len(items) * 1e6
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ FLAGS = {
 _LEAST = {"seed": 0, "temperature": 0, "max_tokens": 1, "audit_arms": 0}
 """Least values of the options that are no field of the config."""
 
+_INJECTED = 6
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -87,7 +89,10 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--questions", type=int, default=0, help="only the first so many; 0: all")
     out.add_argument("--group", type=int, default=4, help="sampled trajectories per question")
     out.add_argument(
-        "--injected", type=int, default=6, help="--suite chain: injected ones per question"
+        "--injected",
+        type=int,
+        default=_INJECTED,
+        help="--suite chain: injected ones per question",
     )
     out.add_argument("--batch", type=int, default=8, help="questions in memory at once")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")
@@ -148,6 +153,14 @@ def run_command(argv: Sequence[str]) -> None:
     for name, low in {"group": 1, "batch": 1, "questions": 0, "injected": 0}.items():
         if getattr(a, name) < low:
             raise UserError(f"--{name} {getattr(a, name)}: expected at least {low}")
+    if a.suite != "chain" and a.injected != _INJECTED:
+        raise UserError(f"--injected {a.injected}: only --suite chain injects any; leave it out")
+    if a.suite and a.resume:
+        raise UserError("--suite begins anew; leave --resume out")
+    if a.latent_arms == 0 and a.latent_sigma:
+        raise UserError(
+            f"--latent-sigma {a.latent_sigma}: nothing uses it with --latent-arms 0; leave it out"
+        )
     if a.suite and a.data:
         raise UserError("--suite makes its own questions; leave --data out")
     if a.suite and (a.template or a.date != DATE):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 INTERRUPTED = "interrupted"
 """What a command says that Ctrl-C ended."""
@@ -51,10 +54,38 @@ def blame(path: pathlib.Path, advice: str) -> Iterator[None]:
         raise UserError(f"{path}: truncated or damaged ({message}); {advice}") from error
 
 
+def end_on_interrupt() -> None:
+    """Until `raising` Ctrl-C ends the process with one line: what is under way are imports.
+
+    Under another handler than Python's own nothing changes.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(*_: Any) -> None:
+    os.write(2, f"{INTERRUPTED}\n".encode())  # `print` may be what was interrupted
+    os._exit(130)
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """While in it Ctrl-C raises `KeyboardInterrupt`, after `end_on_interrupt` too."""
+    early = signal.getsignal(signal.SIGINT) is _end
+    if early:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if early:
+            signal.signal(signal.SIGINT, _end)
+
+
 def exit_code(action: Callable[[], object]) -> int:
     """Runs a command: 0; 2 and one line on stderr for a mistake of the user's; 130 for Ctrl-C."""
     try:
-        action()
+        with raising():
+            action()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

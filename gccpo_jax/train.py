@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.config import Config, ObjectiveConfig
+from gccpo_jax.counterfactual.cache_edits import check_depth
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
@@ -54,7 +55,7 @@ def train_and_evaluate(
     )
     session, params = open_session(config)
     check_task(config, session)
-    check_cap(config, session)
+    check_model(config, session)
     fitting = fitted(config, session.arch)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
@@ -140,8 +141,10 @@ def check_task(config: Config, session: Session) -> None:
             )
 
 
-def check_cap(config: Config, session: Session) -> None:
-    """Refuses a cap of what is 1 in float32."""
+def check_model(config: Config, session: Session) -> None:
+    """Refuses noise in a model of one layer, and a cap of what is 1 in float32."""
+    if config.reads_laws and config.counterfactual.latent_arms:
+        check_depth(session.arch.depth)
     cap = config.objective.sampler_cap
     if cap != ObjectiveConfig().sampler_cap and not is_narrow(config, session.arch):
         raise UserError(

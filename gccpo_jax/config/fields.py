@@ -1,4 +1,4 @@
-"""Fields of the configuration: a default, what is valid, which kinds read it; and building them.
+"""Fields of the configuration: a default, what is valid, when it is read; and building them.
 
 `build` goes from nested dicts to frozen dataclasses and refuses what does not fit.
 """
@@ -119,24 +119,16 @@ def choice(*valid: str) -> Any:
 
 def arms(family: str, default: int) -> Any:
     """How many arms of an intervention are read; `family` says what for (reward/arms.py)."""
-    metadata = {**least(0, default).metadata, "family": family}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def only(kinds: str, default: Any) -> Any:
-    """A field (or plain default) that some values of its section's `kind` read; others refuse."""
-    if not isinstance(default, dataclasses.Field):
-        default = dataclasses.field(default=default)
-    return dataclasses.field(
-        default=default.default, metadata={**default.metadata, "kinds": tuple(kinds.split())}
-    )
+    count = only_if("credit.of_steps", least(0, default))
+    return dataclasses.field(default=default, metadata={**count.metadata, "family": family})
 
 
 def only_if(other: str, default: Any, *values: Any) -> Any:
     """A field or section that is read under some values of another field only.
 
     Args:
-      other: path of that field in the config, such as "reward.verifier".
+      other: path of that field in the config, such as "reward.verifier", or of a property that
+        says it of several (a row of `unread.NEEDS`).
       default: the default, a field or a section; may have a condition already: both must hold.
       values: of `other`; without any, every one but "", 0 and False.
     """

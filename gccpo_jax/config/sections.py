@@ -11,6 +11,7 @@ only `training` and the commands see the whole `Config`.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from gccpo_jax.config.fields import (
     above,
@@ -21,18 +22,64 @@ from gccpo_jax.config.fields import (
     is_day,
     least,
     moment,
-    only,
     only_if,
     section,
 )
 
 RATIO_LOSSES = "ppo gspo gspo_token cispo"
+MOVED = ("surface", "number", "both")
+"""Transports that rewrite something."""
+
+GATED = ("gated", "observational")
+"""Step terms with a gate."""
+
+BASELINES = ("leave_one_out", "zscore", "mean", "maxrl")
+"""Baselines of any outcome; "pass_at_k" is of right and wrong only."""
+
 REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm")
 WARM_UP = 2
 """Steps of a process that come before those that are traced: they compile."""
 
 WITHOUT_STEPS = ("outcome", "gtpo", "grpo_s")
 """Kinds of credit that read no steps."""
+
+
+def kinds(names: str, default: Any) -> Any:
+    """A field that some kinds of credit read."""
+    return only_if("credit.kind", default, *names.split())
+
+
+def losses(names: str, default: Any) -> Any:
+    """A field that some losses read."""
+    return only_if("objective.loss", default, *names.split())
+
+
+def of_step(default: Any) -> Any:
+    """A field of how steps are read."""
+    return only_if("credit.of_steps", default)
+
+
+def of_branch(default: Any) -> Any:
+    """A field of how branches are continued."""
+    return only_if("reads_steps", only_if("counterfactual.value", default, "continued"))
+
+
+def of_law(default: Any) -> Any:
+    """A field of how answer laws are read."""
+    return only_if("reads_laws", default)
+
+
+def of_length(default: Any) -> Any:
+    """A field of rewards that are shaped by length.
+
+    Steps are measured in probabilities of being right, GTPO in right and wrong.
+    """
+    return kinds("outcome", only_if("credit.baseline", default, *BASELINES))
+
+
+def of_penalty(default: Any) -> Any:
+    """A field of the KL penalty, which only a loss of ratios has."""
+    return losses(RATIO_LOSSES, only_if("objective.beta", default))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +135,8 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationConfig:
+    """Used wherever a response is cut into steps."""
+
     max_steps: int = least(1, 16)  # E; what comes later joins the last step
     min_tokens: int = least(1, 2)  # shorter steps are merged
     max_tokens: int = least(0, 0)  # longer steps are split; 0 never
@@ -95,32 +144,39 @@ class SegmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CounterfactualConfig:
-    boundaries: int = least(0, 2)  # K': most places where Phi is read, besides the end
+    # K': most places where Phi is read, besides the end
+    boundaries: int = only_if("reads_steps", least(0, 2))
     # Chance that Phi is read after a step, one coin per step: what comes later has no say.
-    boundary_share: float = field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]")
-    draws: int = least(1, 2)  # N: continued branches per boundary
-    branch_tokens: int = least(0, 0)  # token limit of a branch; 0: as the response
+    boundary_share: float = of_step(field(1.0, lambda p: 0 < p <= 1, "a number in (0, 1]"))
+    draws: int = only_if("counts_draws", least(1, 2))  # N: continued branches per boundary
+    branch_tokens: int = of_branch(least(0, 0))  # token limit of one; 0: as the response
     latent_arms: int = arms("nuisance", 2)  # P of `latent`
-    latent_sigma: float = least(0, 0.3)  # noise scale relative to a channel's RMS over the step
+    # Noise scale relative to a channel's RMS over the step.
+    latent_sigma: float = of_step(only_if("counterfactual.latent_arms", least(0, 0.3)))
     surface_arms: int = arms("nuisance", 1)  # P of `surface`; needs a task with surface rewrites
     equivalent_arms: int = arms("nuisance", 0)  # resamples; the same result counts for R
     corrupt_arms: int = arms("content", 0)  # P of `corrupt`, for S; needs a task that can corrupt
     swap_arms: int = arms("content", 0)  # P of `swap`, for S
-    swap_delta: float = least(0, 1.0)  # nats per token a swapped step may be less likely
-    equivariance_arms: int = least(0, 0)  # rewrites with other numbers, for Eq; needs such a task
-    # The same tapes at all boundaries of a trajectory (value "continued").
-    shared_noise: bool = True
-    value: str = choice("continued", "scored")  # how Phi is read
+    # Nats per token a swapped step may be less likely.
+    swap_delta: float = of_step(only_if("counterfactual.swap_arms", least(0, 1.0)))
+    # Rewrites with other numbers, for Eq; needs such a task.
+    equivariance_arms: int = of_step(least(0, 0))
+    # The same tapes at all boundaries of a trajectory.
+    shared_noise: bool = only_if("counterfactual.transport", of_branch(True), "none")
+    value: str = of_step(choice("continued", "scored"))  # how Phi is read
     # Values and outcome are read under rewrites of question and steps: other words, other
     # numbers, or both; "none": as asked.
-    transport: str = choice("none", "surface", "number", "both")
-    transport_arms: int = least(1, 2)  # rewrites of each kind
-    reader: str = choice("policy", "reference", "ema")  # who reads answer laws (R, S, scored Phi)
-    ema: float = fraction(0.99)  # of reader "ema": how much of the average stays each step
-    max_candidates: int = least(2, 6)  # C: the gold answer and the most frequent others
-    max_answer_tokens: int = least(2, 6)  # A, with the one that ends it; longer are no candidates
-    max_other: float = fraction(0.2)  # more mass outside the candidates: law unreadable
-    min_gate: float = fraction(0.5)  # reader gate under which R is not used (weight 1)
+    transport: str = kinds("gated_gae outcome", choice("none", *MOVED))
+    # Rewrites of each kind.
+    transport_arms: int = only_if("counterfactual.transport", least(1, 2), *MOVED)
+    reader: str = of_law(choice("policy", "reference", "ema"))  # of answer laws (R, S, scored Phi)
+    # Of reader "ema": how much of the average stays each step.
+    ema: float = of_law(only_if("counterfactual.reader", fraction(0.99), "ema"))
+    max_candidates: int = of_law(least(2, 6))  # C: the gold answer and the most frequent others
+    # A, with the one that ends it; longer ones are no candidates.
+    max_answer_tokens: int = of_law(least(2, 6))
+    max_other: float = of_law(fraction(0.2))  # more mass outside the candidates: law unreadable
+    min_gate: float = of_law(fraction(0.5))  # reader gate under which R is not used (weight 1)
 
     def arms_of(self, family: str) -> dict[str, int]:
         """The interventions of a family as fields of this section, and how many arms each has."""
@@ -142,57 +198,83 @@ class CreditConfig:
         *("gated_gae", "additive", "selective", "four_corner", "paper", "l2t"), *WITHOUT_STEPS
     )
     # What a step earns: "gated" is the method, the others are controls, see advantage/controls.py.
-    step_term: str = only(
+    step_term: str = kinds(
         "gated_gae",
-        choice(
-            *("gated", "observational", "non_causal", "robustness", "effect_size", "selectivity"),
-            "prover",
+        only_if(
+            "credit.pooled",
+            choice(
+                *("gated", "observational", "non_causal", "robustness", "effect_size"),
+                *("selectivity", "prover"),
+            ),
+            False,
         ),
     )
     # "equivariance": by R_k times the trajectory's Eq under other numbers. "step": by rho_k,
     # whether the policy would have written the step in other words too.
-    gate_by: str = only("gated_gae additive", choice("robustness", "equivariance", "step"))
+    gate_by: str = kinds(
+        "gated_gae additive",
+        only_if(
+            "credit.gate",
+            only_if("credit.step_term", choice("robustness", "equivariance", "step"), "gated"),
+        ),
+    )
     # Gives a trajectory's credit to the wrong steps, see advantage/controls.py.
-    control: str = only("gated_gae", choice("none", "permuted", "inverted"))
-    gate: bool = only("gated_gae additive", True)  # R gates positive effects
-    gate_answer: bool = only("gated_gae additive", True)  # also at the answer step
-    lam: float = only("gated_gae", fraction(0.95))  # decay per `tokens_per_unit` tokens
-    tokens_per_unit: float = only("gated_gae", least(0, 10.0))  # t0; 0: a step is one unit
+    control: str = kinds("gated_gae", choice("none", "permuted", "inverted"))
+    # R gates positive effects.
+    gate: bool = kinds("gated_gae additive", only_if("credit.step_term", True, *GATED))
+    # Also at the answer step.
+    gate_answer: bool = kinds(
+        "gated_gae additive", only_if("credit.gate", only_if("credit.step_term", True, *GATED))
+    )
+    # Decay per `tokens_per_unit` tokens.
+    lam: float = kinds("gated_gae", only_if("credit.pooled", fraction(0.95), False))
+    # t0; 0: a step is one unit.
+    tokens_per_unit: float = kinds("gated_gae", only_if("credit.pooled", least(0, 10.0), False))
     # The return after step k is its value pooled with the one draw that the outcome is, in
     # place of a sum of later effects.
-    pooled: bool = only("gated_gae", False)
+    pooled: bool = kinds("gated_gae", False)
     # Weight, in draws, of the other trajectories' mean reward beside Phi as a baseline.
-    shrink: float = only("gated_gae", least(0, 0.0))
-    kappa: float = only("gated_gae outcome", fraction(1.0))  # of the transported outcome in r
+    shrink: float = kinds("gated_gae", least(0, 0.0))
+    # Of the transported outcome in r.
+    kappa: float = kinds(
+        "gated_gae outcome", only_if("counterfactual.transport", fraction(1.0), *MOVED)
+    )
     # Inside a step; of "additive" the step stream only. "paper" always takes surprise.
     # "unsure": all of a step's advantage on the tokens whose probability is below .9.
-    token_weights: str = only(
+    token_weights: str = kinds(
         "gated_gae additive selective", choice("uniform", "surprise", "unsure")
     )
     # Of the outcome; "four_corner" always takes leave-one-out, other kinds the z-score.
-    baseline: str = only(
-        "additive selective outcome",
-        choice("leave_one_out", "zscore", "mean", "pass_at_k", "maxrl"),
+    baseline: str = kinds(
+        "additive selective outcome", losses(RATIO_LOSSES, choice(*BASELINES, "pass_at_k"))
     )
-    ddof: int = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1))  # of z-scores
+    ddof: int = kinds(
+        "additive selective paper l2t outcome gtpo grpo_s",
+        only_if("divides_by_deviation", losses(RATIO_LOSSES, least(0, 1))),
+    )
     # Beside the deviation, of z-scores and of "pass_at_k".
-    epsilon: float = only("additive selective paper l2t outcome gtpo grpo_s", least(0, 1e-4))
-    pass_k: int = only("additive selective outcome", least(1, 4))  # k of "pass_at_k"
-    entropy_base: float = only("gtpo grpo_s", least(0, 1.0))  # of right; wrong: its negative
-    entropy_bonus: float = only("gtpo grpo_s", least(0, 0.1))  # of relative entropy
-    entropy_floor: float = only("gtpo grpo_s", above(0, 1e-6))  # least entropy, in nats
-    additive_weight: float = only("additive", least(0, 0.5))  # of the step stream; 0: outcome
-    selective_floor: float = only("selective", least(0, 0.1))  # what a step with Q = 0 keeps
-    corner_a: float = only("four_corner", fraction(0.25))  # pays right without soundness
-    corner_b: float = only("four_corner", fraction(0.5))  # pays soundness without right
-    paper_alpha: float = only("paper l2t", least(0, 0.9))  # of the step reward beside the outcome
-    paper_weight: float = only("paper", least(0, 0.8))  # of effectiveness beside robustness
+    epsilon: float = kinds(
+        "additive selective paper l2t outcome gtpo grpo_s",
+        only_if("adds_epsilon", losses(RATIO_LOSSES, least(0, 1e-4))),
+    )
+    pass_k: int = kinds(
+        "additive selective outcome", only_if("credit.baseline", least(1, 4), "pass_at_k")
+    )
+    entropy_base: float = kinds("gtpo grpo_s", least(0, 1.0))  # of right; wrong: its negative
+    entropy_bonus: float = kinds("gtpo grpo_s", least(0, 0.1))  # of relative entropy
+    entropy_floor: float = kinds("gtpo grpo_s", above(0, 1e-6))  # least entropy, in nats
+    additive_weight: float = kinds("additive", least(0, 0.5))  # of the step stream; 0: outcome
+    selective_floor: float = kinds("selective", least(0, 0.1))  # what a step with Q = 0 keeps
+    corner_a: float = kinds("four_corner", fraction(0.25))  # pays right without soundness
+    corner_b: float = kinds("four_corner", fraction(0.5))  # pays soundness without right
+    paper_alpha: float = kinds("paper l2t", least(0, 0.9))  # of the step reward beside the outcome
+    paper_weight: float = kinds("paper", least(0, 0.8))  # of effectiveness beside robustness
     # Share of a rollout's token rewards left out of its mean at each end.
-    paper_truncation: float = only(
+    paper_truncation: float = kinds(
         "paper l2t", field(0.025, lambda x: 0 <= x < 0.5, "a number in [0, 0.5)")
     )
-    paper_floor: float = only("paper l2t", above(0, 1e-4))  # least |rt|, about 1 / tokens
-    paper_clip: float = only("paper l2t", above(0, 5.0))  # largest |advantage| of a token
+    paper_floor: float = kinds("paper l2t", above(0, 1e-4))  # least |rt|, about 1 / tokens
+    paper_clip: float = kinds("paper l2t", above(0, 5.0))  # largest |advantage| of a token
 
     @property
     def of_steps(self) -> bool:
@@ -204,20 +286,22 @@ class CreditConfig:
 class RewardConfig:
     """What is added to the outcome before its advantage; logged accuracy stays the outcome."""
 
-    overlong: int = least(0, 0)  # last tokens of the limit, over which -1 is reached; 0: off
-    length_penalty: float = field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)")  # 0: off
+    # Last tokens of the limit, over which -1 is reached; 0: off.
+    overlong: int = of_length(least(0, 0))
+    # 0: off.
+    length_penalty: float = of_length(field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)"))
     # "package.module:function" in place of the task's, see tasks/checking/user.py
     verifier: str = ""
     # For one response; past it, it is unscorable.
     verifier_seconds: float = only_if("reward.verifier", above(0, 60.0))
     verifier_gib: float = only_if("reward.verifier", above(0, 4.0))  # memory of its process, GiB
     # "package.module:function" that scores steps, see training/process_reward.py; "": none
-    process: str = ""
+    process: str = kinds("outcome gated_gae", "")
     # For one response; past it, it is not judged.
     process_seconds: float = only_if("reward.process", above(0, 60.0))
     process_gib: float = only_if("reward.process", above(0, 4.0))  # memory of its process, GiB
     # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
-    process_use: str = choice("advantage", "curate")
+    process_use: str = only_if("reward.process", choice("advantage", "curate"))
     # Of its advantage beside the credit's.
     process_weight: float = only_if(
         "reward.process_use", only_if("reward.process", least(0, 1.0)), "advantage"
@@ -232,20 +316,20 @@ class ObjectiveConfig:
 
     loss: str = choice("ppo", "gspo", "gspo_token", "cispo", "gvpo")  # see objective/losses.py
     # Ratio clip to [1 - clip_low, 1 + clip_high]; GSPO's usual values are 3e-4 and 4e-4.
-    clip_low: float = only("ppo gspo gspo_token", above(0, 0.2))
-    clip_high: float = only("ppo gspo gspo_token", above(0, 0.2))
-    dual_clip: float = only(  # bounds the ratio where the advantage is negative; usual: 3
+    clip_low: float = losses("ppo gspo gspo_token", above(0, 0.2))
+    clip_high: float = losses("ppo gspo gspo_token", above(0, 0.2))
+    dual_clip: float = losses(  # bounds the ratio where the advantage is negative; usual: 3
         "ppo", field(0.0, lambda c: c == 0 or c > 1, "0 (off) or a number above 1")
     )
-    ratio_cap: float = only("cispo", above(1, 1.28))  # largest ratio itself: 1 + eps, not eps
-    gvpo_scale: float = only("gvpo", above(0, 0.1))  # the paper's beta
+    ratio_cap: float = losses("cispo", above(1, 1.28))  # largest ratio itself: 1 + eps, not eps
+    gvpo_scale: float = losses("gvpo", above(0, 0.1))  # the paper's beta
     beta: float = least(0, 0.01)  # weight of the KL to the reference (the initial policy)
-    kl: str = only(RATIO_LOSSES, choice("k3", "k3_k2", "k2", "k1"))  # see objective/kl.py
-    kl_correction: bool = only(RATIO_LOSSES, False)  # weigh the estimate by the policy ratio
-    entropy_bonus: float = only(RATIO_LOSSES, least(0, 0.0))  # weight of the law's entropy
-    reduction: str = only(RATIO_LOSSES, choice(*REDUCTIONS))  # see reductions.reduce_tokens
+    kl: str = of_penalty(choice("k3", "k3_k2", "k2", "k1"))  # see objective/kl.py
+    kl_correction: bool = of_penalty(False)  # weigh the estimate by the policy ratio
+    entropy_bonus: float = losses(RATIO_LOSSES, least(0, 0.0))  # weight of the law's entropy
+    reduction: str = losses(RATIO_LOSSES, choice(*REDUCTIONS))  # see reductions.reduce_tokens
     # Largest weight of a token for pi_old / pi_sampler, where they differ: computing in bfloat16.
-    sampler_cap: float = only(
+    sampler_cap: float = losses(
         RATIO_LOSSES, field(2.0, lambda c: c == 0 or c >= 1, "0 (off) or at least 1")
     )
 
@@ -264,7 +348,7 @@ class OptimConfig:
     micro_batch: int = least(0, 0)  # questions in memory at once in the update; 0: all
     memory_gib: float = least(0, 0.0)  # of a device, for the largest micro_batch that fits; 0: off
     # Share of questions whose trajectories train in other words, by the counterfactual.transport.
-    do_share: float = fraction(0.0)
+    do_share: float = only_if("counterfactual.transport", fraction(0.0), *MOVED)
     # Branches train too, each against the others from its boundary.
     train_branches: bool = False
     max_skipped: int = least(0, 10)  # updates in a row, not finite, that end the run; 0: never
@@ -317,7 +401,7 @@ class Config:
     task: TaskConfig = section(TaskConfig)
     data: DataConfig = section(DataConfig)
     sampling: SamplingConfig = section(SamplingConfig)
-    segmentation: SegmentationConfig = section(SegmentationConfig)
+    segmentation: SegmentationConfig = only_if("cuts_steps", section(SegmentationConfig))
     counterfactual: CounterfactualConfig = section(CounterfactualConfig)
     credit: CreditConfig = section(CreditConfig)
     reward: RewardConfig = section(RewardConfig)
@@ -332,6 +416,28 @@ class Config:
     def reads_steps(self) -> bool:
         """Whether trajectories are read at all: for steps, or for their outcome in other words."""
         return self.credit.of_steps or self.counterfactual.transport != "none"
+
+    @property
+    def cuts_steps(self) -> bool:
+        """Whether responses are cut into steps: to be read, or to be judged from outside."""
+        return self.reads_steps or bool(self.reward.process)
+
+    @property
+    def counts_draws(self) -> bool:
+        """Whether it matters how many draws a value stands for: branches, or weights by them."""
+        weighs = self.credit.pooled or self.credit.shrink > 0
+        return self.reads_steps and (self.counterfactual.value == "continued" or weighs)
+
+    @property
+    def divides_by_deviation(self) -> bool:
+        """Whether advantages are z-scores; kinds of credit without a choice always take them."""
+        kind, baseline = self.credit.kind, self.credit.baseline
+        return kind in ("paper", "l2t", "gtpo", "grpo_s") or baseline == "zscore"
+
+    @property
+    def adds_epsilon(self) -> bool:
+        """Whether something is added to a deviation."""
+        return self.divides_by_deviation or self.credit.baseline == "pass_at_k"
 
     @property
     def reads_laws(self) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from gccpo_jax.errors import UserError
 from gccpo_jax.masked import masked_mean
 from gccpo_jax.types import Array, Segment
 
@@ -30,6 +31,15 @@ def latent_noise_at(key: Array, t: Array, shape: tuple[int, ...]) -> Array:
     return jax.random.normal(jax.random.fold_in(key, t), shape)
 
 
+def check_depth(layers: int) -> None:
+    """Refuses latent noise in a model without a layer below the last."""
+    if layers < 2:
+        raise UserError(
+            "counterfactual.latent_arms: latent noise acts below the last layer and this model has "
+            "one layer; set it to 0"
+        )
+
+
 def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment:
     """do(H += sigma RMS(H) eps) on the keys and values of one step (family: nuisance).
 
@@ -47,11 +57,10 @@ def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment
     Returns:
       A segment whose mask is `span` restricted to existing tokens.
     Raises:
-      ValueError: a model of one layer, where there is no layer below the last.
+      UserError: a model of one layer, where there is no layer below the last.
     """
     layers = segment.k.shape[0]
-    if layers < 2:
-        raise ValueError("latent noise acts below the last layer; this model has one layer")
+    check_depth(layers)
     below_last = (jnp.arange(layers) < layers - 1)[:, None, None, None]
     where = (span & segment.mask)[None, None, :, None]
 

@@ -257,8 +257,8 @@ def make_update(
 ) -> Callable[[TrainState, UpdateBatch], tuple[TrainState, dict[str, Array]]]:
     """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated.
 
-    An update that is not finite (`is_finite`), or whose new state is not, is skipped: the state
-    stays as it is and the metric `skipped` is 1.
+    An update that is not finite (`is_finite`), or whose size or new state is not, is skipped: the
+    state stays as it is and the metric `skipped` is 1.
     A state with an average keeps `ema` of it and adds 1 - `ema` of the new parameters.
     `shardings` is a `TrainState` of shardings for the result (see `sharding.py`).
     """
@@ -275,7 +275,8 @@ def make_update(
         new = TrainState(params, opt_state, state.step + 1, average)
         norm = optax.tree.norm(grads)
         # A finite gradient is not enough: the optimizer divides and multiplies.
-        finite = is_finite(loss, norm, batch) & all_finite(new)
+        moved = optax.tree.norm(updates)
+        finite = is_finite(loss, norm, batch) & all_finite(new) & jnp.isfinite(moved)
         metrics = {
             "loss": safe_divide(loss.total, loss.denominator),
             "kl": safe_divide(loss.kl, loss.tokens),
@@ -283,7 +284,7 @@ def make_update(
             "ratio": safe_divide(loss.ratio, loss.tokens),
             "drift": safe_divide(loss.drift, loss.tokens),
             "grad_norm": norm,
-            "update_norm": jnp.where(finite, optax.tree.norm(updates), 0.0),
+            "update_norm": jnp.where(finite, moved, 0.0),
             "skipped": 1.0 - finite,
         }
         if loss.mismatch is not None:

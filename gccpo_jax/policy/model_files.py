@@ -88,7 +88,7 @@ def weight_files(directory: pathlib.Path, named: Any = None) -> list[pathlib.Pat
         )
     index = directory / INDEX
     indexed = _of_index(index) if index.is_file() else []
-    found = sorted(file.name for file in directory.glob("*.safetensors"))
+    found = sorted(file.name for file in directory.glob("[!.]*.safetensors"))
     if named:
         taken = _of_index(directory / named) if named.endswith(".json") else [named]
     elif WEIGHTS in found:
@@ -97,7 +97,15 @@ def weight_files(directory: pathlib.Path, named: Any = None) -> list[pathlib.Pat
         taken = indexed or _unnamed(directory, found)
     missing = [name for name in taken if not (directory / name).is_file()]
     if missing:
-        raise UserError(f"{directory}: {missing[0]} is missing ({_why(named, index)}); copy it")
+        first = directory / missing[0]
+        if first.is_symlink():
+            raise UserError(
+                f"{first}: a link to {first.readlink()}, which is not there; download the model "
+                "again"
+            )
+        if first.is_dir():
+            raise UserError(f"{first}: a folder, not a file; copy the file")
+        raise UserError(f"{directory}: {first.name} is missing ({_why(named, index)}); copy it")
     if beside := [name for name in found if name not in taken and not _is_consolidated(name)]:
         _log.warning("%s: %s read, not %s", directory, _few(taken), _few(beside))
     return [directory / name for name in taken]

@@ -23,6 +23,8 @@ from gccpo_jax.runtime.cli import Parser, load_config
 from gccpo_jax.runtime.workdir import check_place, output_path
 from gccpo_jax.study.run import Interrupted, run_study
 
+_OUT = "docs/results"
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; its exit code."""
@@ -50,10 +52,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     what.add_argument("--tables", metavar="FILE", help="results.jsonl of a study")
     parser.add_argument("--workdir", help="directory of the study (default runs/<plan>)")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time (1)")
-    parser.add_argument("--out", default="docs/results", help="where tables go (docs/results)")
+    parser.add_argument("--out", default=_OUT, help=f"where tables go ({_OUT})")
     found = parser.parse_args(argv)
     if found.jobs < 1:
         raise UserError(f"--jobs {found.jobs}: expected at least 1")
+    if found.tables and (found.workdir or found.jobs != 1):
+        raise UserError("--tables is of what was run; leave --workdir and --jobs out")
+    if found.config and found.out != _OUT:
+        raise UserError(f"--out {found.out}: only --tables writes there; leave it out")
     return found
 
 

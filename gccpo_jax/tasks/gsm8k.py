@@ -110,14 +110,14 @@ def _after_marks(response: str) -> Iterator[tuple[str, int]]:
 def ends_number(text: str) -> bool | None:
     """Whether a number is over when this text follows it; None: what is next decides.
 
-    A full stop ends it unless a digit follows.
+    A full stop ends it unless a digit follows; "12k" is another number.
 
     >>> [ends_number(text) for text in ("\\n", ".", ".\\n", " apples", "5", ",", ".5", "")]
     [True, None, True, True, False, False, False, False]
     """
     if text == ".":
         return None
-    return bool(text) and not re.match(r"[0-9,/^:]|\.[0-9]", text)
+    return bool(text) and not re.match(r"[0-9,/^:]|\.[0-9]|[kK]\b", text)
 
 
 def to_item(record: Record, number: int) -> Item:

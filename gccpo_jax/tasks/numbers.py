@@ -28,7 +28,7 @@ _FRACTION = re.compile(r"([-+]?)\s?(\d{1,18})\s*/\s*(\d{1,18})")
 # How most phrases are: an integer, and maybe words that change nothing about it.
 _INTEGER = (
     r"(-?)\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,18})(?:\.0+)?"
-    r"(?:[\s*$%.]*|\s(?!\s*(?:thousand|million|billion))[A-Za-z ]+\.?[ \t]*)(?:\n|\Z)"
+    r"(?:[\s*$%.]*|\s(?!\s*(?:hundred|thousand|(?:m|b|tr)illion))[A-Za-z ]+\.?[ \t]*)(?:\n|\Z)"
 )
 _PLAIN = re.compile(r"[\s*$]*" + _INTEGER)
 _PLAIN_AT_END = re.compile(r"(?:(?<![-+*/^:x,\d])(?<!minus)(?<!negative) |= ?)" + _INTEGER)
@@ -36,7 +36,8 @@ _HEADING = re.compile(r"\s*(?:step|part|case|problem|question|section|phase|note
 # Where a stated number is over and its reasons begin.
 _REASON = re.compile(
     r"(?<=\d)[^\d\n=]*?"
-    r"(?:\s\(|,(?=\s*[A-Za-z]{2})|;|\s[-=]+>|\s-+\s(?=[A-Za-z])|[.!?](?=\s|$|[*_\"')])"
+    r"(?:\s\(|,(?=\s*[A-Za-z]{2})|;(?!\s*[-+$]*[\d.,]+\s*\Z)"
+    r"|\s[-=]+>|\s-+\s(?=[A-Za-z])|[.!?](?=\s|$|[*_\"')])"
     r"|\b(?:because|since|as|so|which|where|when|if|therefore|thus|hence)\b).*",
     re.DOTALL,
 )
@@ -46,7 +47,7 @@ _DETAIL = re.compile(
 _EQUALS = re.compile(r"=+|\b(?:is|equals|gives|makes)\b")
 _DIGIT = re.compile(r"\d")
 _LAST_DIGIT = re.compile(r".*\d", re.DOTALL)
-_POWERS = {"thousand": "e3", "million": "e6", "billion": "e9"}
+_POWERS = {"hundred": "e2", "thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
 _TEXT = r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|boxed|fbox|emph)\s*"
 _LATEX = [
     (re.compile(r"\{,\}|\\!"), lambda found: "," if found[0] == "{,}" else ""),
@@ -63,17 +64,20 @@ _LATEX = [
 ]
 _MARKDOWN = [
     (re.compile(r"<<[^<>]*>>"), ""),  # GSM8K's calculator
+    (re.compile(r"<(\s*[-+$]*[\d.,]+\s*)>"), r" \1 "),  # a place that was filled in
     (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
     (re.compile(r"\*\*+|`+|<.*", re.DOTALL), " "),
     (re.compile(r"(?<![\w)])[*_](?=[-$\d])|(?<=\d)[*_](?![\w$ ])"), ""),
     (re.compile(r"\b(?:USD|EUR|GBP|CAD|AUD|INR|Rs\.?)\s*(?=\d)"), "$"),
     (
-        re.compile(rf"(?<=\d)\s*({'|'.join(_POWERS)})\b", re.I),
-        lambda found: _POWERS[found[1].lower()],
+        re.compile(rf"(?<=\d)(?:k|\s*({'|'.join(_POWERS)}))\b", re.I),
+        lambda found: _POWERS[(found[1] or "thousand").lower()],
     ),
     (re.compile(r"\b(?:minus|negative)\s+(?=[\d.$])", re.I), "-"),
 ]
-_MARKED = re.compile(r"[*`<_]|USD|EUR|GBP|CAD|AUD|INR|Rs|minus|negative|thousand|illion", re.I)
+_MARKED = re.compile(
+    r"[*`<_]|USD|EUR|GBP|CAD|AUD|INR|Rs|minus|negative|hundred|thousand|illion|\dk", re.I
+)
 
 
 def number_of(phrase: str) -> str | None:

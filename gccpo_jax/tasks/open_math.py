@@ -38,10 +38,11 @@ _SYMBOLS = {
 }
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|\w))")
 _GROUPED = re.compile(r"(?<=\d)(?:\\[,; ]|~)(?=\d{3}(?!\d))")
-_UNCLEAN = re.compile(r"[^\x00-\x7f]|[~`$]|\*\*|\\[,; ()\[\]d]|[.,;\s\\]\Z|\A\s")
+_UNCLEAN = re.compile(r"[^\x00-\x7f]|[~`$]|\*\*|\\[,; ()\[\]d]|[.,;\s\\]\Z|\A\s|color|\\underline")
+_PAINT = re.compile(r"\\(?:color\s*\{[^{}]*\}|textcolor\s*\{[^{}]*\}(?=\s*\{)|underline(?=\s*\{))")
 _WRAPPING = re.compile(
     r"\A(?:\s|\*\*+|`+|\$+|\\[(\[]|\\displaystyle\b)+"
-    r"|(?:\s|\*\*+|`+|\$+|\\[)\]]|(?<![.\\])[.,;]|\\\\)+\Z"
+    r"|(?:\s|\*\*+|`+|\$+|\\[)\]]|(?<![.\\])[.,;]|\\)+\Z"
 )
 
 
@@ -110,7 +111,7 @@ def plain(answer: str) -> str:
         return answer
     if not answer.isascii():
         answer = re.sub("[^\x00-\x7f]", _latex_of, _ROOT.sub(r"\\sqrt{\1\2}", answer))
-    answer = _GROUPED.sub("", answer).replace("~", " ")
+    answer = _PAINT.sub("", _GROUPED.sub("", answer)).replace("~", " ")
     while (bare := _WRAPPING.sub("", answer)) != answer:
         answer = bare
     return answer

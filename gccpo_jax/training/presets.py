@@ -6,10 +6,13 @@ A row says which fields make it what it is; `presets.apply` sets them on a base,
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
-from gccpo_jax.config import CreditConfig, ObjectiveConfig, freeze
+from gccpo_jax.config import Config, freeze
+from gccpo_jax.config.fields import build
+from gccpo_jax.config.unread import Unread, unread
 from gccpo_jax.errors import UserError
 from gccpo_jax.training.planning.tokens import at_the_limits
 
@@ -80,8 +83,9 @@ def _effects(**more: Any) -> Changes:
 
     A sum of later effects with lam near 1 is the outcome again; with Phi of N draws, a step's
     return is best weighed by about 1 / (N + 1) of what comes after it.
+    None in `more`: the base's.
     """
-    return {
+    found = {
         **{f"counterfactual.{name}_arms": 0 for name in ("latent", "surface", "equivalent")},
         "credit.gate": False,
         "credit.lam": 0.3,
@@ -89,6 +93,7 @@ def _effects(**more: Any) -> Changes:
         "counterfactual.boundaries": 4,
         **more,
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def effects(**more: Any) -> Callable[[Any], Changes]:
@@ -199,11 +204,11 @@ PRESETS = (
     ),
     Preset(
         "A14c", "with the gate", "A14, R_k max(D^do_k, 0) + min(D^do_k, 0)", METHOD,
-        lambda base: {
-            name: value
-            for name, value in _effects(**{"counterfactual.transport": "surface"}).items()
-            if not name.endswith("_arms") and name != "credit.gate"
-        },
+        effects(
+            counterfactual__transport="surface", credit__gate=None,
+            counterfactual__latent_arms=None, counterfactual__surface_arms=None,
+            counterfactual__equivalent_arms=None,
+        ),
     ),
     Preset(
         "A14d", "the outcome in other words alone", "A = (r - mean r) / std r, r = o o^do", METHOD,
@@ -234,7 +239,7 @@ PRESETS = (
     ),
     Preset(
         "pav", "progress under a better prover", "D_k + B(Phi_k) - B(Phi_{k-1}), best of 4",
-        "arXiv 2410.08146", effects(credit__step_term="prover"),
+        "arXiv 2410.08146", effects(credit__step_term="prover", credit__gate=None),
     ),
     Preset(
         "spo_mask", "segments, unsure tokens only", "A8 on tokens with pi < .9",
@@ -359,17 +364,24 @@ def find(name: str) -> Preset:
 def apply(base: Any, name: str) -> Any:
     """The base `ConfigDict` with what the preset changes, in place; returns it.
 
+    What the base reads and the preset does not goes back to its default.
+
     Raises:
       UserError: there is no such preset, or it would be the base itself.
     """
-    for path, value in find(name).changes(base).items():
-        section, _, last = path.rpartition(".")
-        (base[section] if section else base)[last] = value
-    for section, cls, chosen in (
-        (base.credit, CreditConfig, base.credit.kind),
-        (base.objective, ObjectiveConfig, base.objective.loss),
-    ):
-        for field in dataclasses.fields(cls):  # what this kind does not read, the base had set
-            if chosen not in field.metadata.get("kinds", (chosen,)):
-                section[field.name] = field.default
+    changes, idle = find(name).changes(base), {each.path for each in _unread(base)}
+    for path, value in changes.items():
+        _set(base, path, value)
+    while left := [x for x in _unread(base) if x.path not in idle and x.path not in changes]:
+        for path, _, start, _ in left:
+            _set(base, path, start)
     return base
+
+
+def _unread(config: Any) -> list[Unread]:
+    return list(unread(build(Config, config.to_dict(), "config")))
+
+
+def _set(config: Any, path: str, value: Any) -> None:
+    section, _, name = path.rpartition(".")
+    (operator.attrgetter(section)(config) if section else config)[name] = value

@@ -87,6 +87,16 @@ def adapter(folder: pathlib.Path) -> None:
     m.save(folder, "adapter_model.safetensors", {"x.lora_A.weight": np.zeros((1, 1), "f")})
 
 
+def dangling(folder: pathlib.Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("../../blobs/7c3f")
+
+
+def hidden_beside(folder: pathlib.Path) -> None:
+    moved("weights.safetensors")(folder)
+    put(folder, "._weights.safetensors", b"\x00\x05\x16\x07")
+
+
 def add(name: str) -> Make:
     return lambda folder: edit(folder, lambda tensors: tensors.update({name: np.zeros(3, "f")}))
 

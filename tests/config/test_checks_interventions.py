@@ -37,23 +37,20 @@ def test_what_is_asked_for_can_be_had(changes):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"counterfactual.transport": "surface", "credit.kind": "l2t"}, "reads no such values"),
-        (MOVED | {"counterfactual.value": "scored"}, "continued branches on shared tapes"),
-        (MOVED | {"counterfactual.shared_noise": False}, "continued branches on shared tapes"),
+        (MOVED | {"counterfactual.value": "scored"}, "its values are continued branches"),
         (
             {"counterfactual.transport": "surface", "credit.kind": "outcome"},
             "boundaries = 2: .* set it to 0",
         ),
-        ({"counterfactual.transport_arms": 3}, "transport is 'none'; leave it at 2"),
-        ({"credit.kappa": 0.5}, "transport is 'none'; leave it at 1.0"),
         ({"credit.gate_by": "step"}, "and a transport"),
-        (MOVED | {"credit.gate_by": "step"}, "credit.gate True"),
         ({"credit.pooled": True}, "expected credit.gate False"),
-        ({"credit.pooled": True, "credit.gate": False, "credit.lam": 0.3}, "lam at 0.95"),
-        ({"optim.do_share": 0.5}, "no rewritten steps to train"),
         (MOVED | {"optim.train_branches": True}, "no branches of the question as asked"),
         ({"optim.train_branches": True, "credit.kind": "outcome"}, "a credit.kind of steps"),
         ({"optim.train_branches": True, "counterfactual.draws": 1}, "expected at least 2"),
+        (
+            {"credit.pooled": True, "credit.gate": False, "credit.control": "permuted"},
+            "no control of their order",
+        ),
         ({"sampling.surface_groups": 3}, "a divisor of group_size = 8"),
         ({"sampling.surface_groups": 2, "sampling.dynamic": 2}, "know no wordings"),
         ({"sampling.surface_groups": 2, "credit.kind": "outcome", "objective.loss": "gvpo",

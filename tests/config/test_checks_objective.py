@@ -1,4 +1,4 @@
-"""The objective section: what each loss needs, and options that a loss would ignore."""
+"""The objective section: what each loss needs; `test_unread.py` has what it does not read."""
 
 import dataclasses
 
@@ -17,13 +17,6 @@ NEEDS = {
     "gspo_token": {"objective.reduction": "seq_mean_token_mean"},
     "gvpo": {"objective.beta": 0.0, "credit.kind": "outcome"},
 }
-CHANGED = {
-    "clip_low": 0.1, "clip_high": 0.1, "dual_clip": 3.0, "ratio_cap": 5.0, "gvpo_scale": 0.2,
-    "sampler_cap": 3.0,
-    "kl": "k2", "kl_correction": True, "entropy_bonus": 0.01,
-    "reduction": "seq_mean_token_mean",
-}  # fmt: skip
-FIELDS = [f for f in dataclasses.fields(ObjectiveConfig) if "kinds" in f.metadata]
 
 
 def config_of(loss, **changes):
@@ -38,7 +31,7 @@ def config_of(loss, **changes):
 
 
 def test_the_config_offers_what_there_is():
-    kl = next(f for f in FIELDS if f.name == "kl")
+    kl = next(f for f in dataclasses.fields(ObjectiveConfig) if f.name == "kl")
     assert tuple(RATIO_LOSSES.split()) == tuple(LOSSES) and REDUCTIONS == KNOWN
     assert kl.metadata["expected"] == "one of " + ", ".join(map(repr, ESTIMATORS))
 
@@ -46,20 +39,6 @@ def test_the_config_offers_what_there_is():
 @pytest.mark.parametrize("loss", ALL)
 def test_every_loss_runs_with_what_it_needs(loss):
     assert freeze(config_of(loss)).objective.loss == loss
-
-
-@pytest.mark.parametrize("field", FIELDS, ids=lambda f: f.name)
-def test_an_option_is_read_by_the_losses_that_say_so_and_refused_by_the_others(field):
-    value = CHANGED[field.name]
-    for loss in ALL:
-        config = config_of(loss, **{f"objective.{field.name}": value})
-        if loss in field.metadata["kinds"]:
-            assert getattr(freeze(config).objective, field.name) == value
-        else:
-            # A penalty that is off refuses its estimator before the loss does.
-            words = f"objective.{field.name} = .*|objective.kl = .*beta is 0"
-            with pytest.raises(UserError, match=words):
-                freeze(config)
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -80,10 +59,8 @@ def test_every_loss_with_every_reduction_works_or_says_why_not(loss, reduction):
     [
         ("gspo", {"credit.kind": "gated_gae"}, "expected 'gspo_token', or credit.kind 'outcome'"),
         ("gvpo", {"credit.kind": "gated_gae"}, "reads rewards"),
-        ("gvpo", {"credit.baseline": "zscore"}, "credit.baseline: .*reads rewards"),
+        ("gvpo", {"credit.baseline": "zscore"}, "credit.baseline = .*'gvpo' does not use it"),
         ("gvpo", {"objective.beta": 0.01}, "set beta to 0"),
-        ("ppo", {"objective.beta": 0.0, "objective.kl": "k2"}, "beta is 0"),
-        ("ppo", {"objective.beta": 0.0, "objective.kl_correction": True}, "beta is 0"),
         ("ppo", {"objective.dual_clip": 0.5}, "0 .off. or a number above 1"),
         ("ppo", {"objective.dual_clip": 1.1}, "above 1 . clip_high = 1.2"),
         ("cispo", {"objective.ratio_cap": 0.28}, "a number above 1"),

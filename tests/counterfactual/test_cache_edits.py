@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gccpo_jax.counterfactual.cache_edits import latent, latent_noise
+from gccpo_jax.errors import UserError
 from gccpo_jax.policy.cache import restrict
 from gccpo_jax.types import Segment
 
@@ -118,7 +119,7 @@ def test_an_empty_step_is_left_alone():
 
 def test_a_model_of_one_layer_has_no_layer_below_the_last():
     one = jax.tree.map(lambda x: x[:1] if x.ndim > 1 else x, segment())
-    with pytest.raises(ValueError, match="one layer"):
+    with pytest.raises(UserError, match="latent_arms: .* one layer; set it to 0"):
         edit(one, SPAN, 0.5, KEY)
 
 

@@ -111,3 +111,15 @@ def test_the_command_line_says_what_is_wrong(capsys, words, message):
 def test_the_base_has_no_argument_since_the_arm_is_it():
     with pytest.raises(UserError, match="base = 'a.py:A7'"):
         study(base="a.py:A7")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--tables x.jsonl --jobs 2", "leave --workdir and --jobs out"),
+        ("--config plan.py --out x", "leave it out"),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(words, said, capsys):
+    assert main(words.split()) == 2
+    assert said in capsys.readouterr().err

@@ -126,6 +126,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_skipped(batch):
         {"b1": 1.0},  # 0 / 0 in the bias correction
         {"b2": 1.0},
         {"lr": 1e38, "weight_decay": 1e10},  # the update itself overflows
+        {"weight_decay": 1e30},  # its size does
     ],
 )
 def test_an_update_that_is_not_finite_under_a_finite_gradient_is_skipped(batch, options):

@@ -94,6 +94,26 @@ def test_what_a_preset_does_not_read_goes_back_to_its_default():
     assert freeze(presets.apply(base, "A9")).credit.tokens_per_unit == 50.0
 
 
+def test_what_neither_base_nor_preset_reads_is_refused():
+    base = load_config(QUICKSTART)[0]
+    base.reward.verifier_seconds = 3.0
+    with pytest.raises(UserError, match="reward.verifier_seconds = 3.0"):
+        freeze(presets.apply(base, "A0"))
+    found = load_config(f"{QUICKSTART}:A0")[0]
+    found.counterfactual.draws = 16
+    with pytest.raises(UserError, match="counterfactual.draws = 16: nothing uses it"):
+        freeze(found)
+
+
+@pytest.mark.parametrize("file", ["qwen2_5_1_5b_gsm8k", "smollm2_gsm8k_cpu", "two_ways"])
+def test_every_preset_can_be_made_of_every_config(file):
+    base = str(ROOT / "configs" / f"{file}.py")
+    arms = load_config(base)[0].counterfactual
+    for name in NAMES:
+        if name != "A7c" or arms.surface_arms + arms.equivalent_arms:
+            freeze(load_config(f"{base}:{name}")[0])
+
+
 def test_mistakes_are_named(capsys):
     with pytest.raises(UserError, match="no preset 'A99'; there are A0, A1"):
         load_config(f"{QUICKSTART}:A99")

@@ -1,7 +1,10 @@
 """What is checked when a run is opened: the chat template, the weights."""
 
+import types
+
 import pytest
 
+from gccpo_jax import train
 from gccpo_jax.config import default, freeze
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import weights
@@ -28,3 +31,12 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "load", damaged)
     with pytest.raises(UserError, match="config.policy.path = 'tiny': some weights are not finite"):
         open_session(freeze(default()))
+
+
+def test_latent_noise_needs_a_layer_below_the_last():
+    session = types.SimpleNamespace(arch=types.SimpleNamespace(depth=1, dtype="float32"))
+    config = default()
+    with pytest.raises(UserError, match="latent_arms: .* one layer; set it to 0"):
+        train.check_model(freeze(config), session)
+    config.counterfactual.latent_arms = 0
+    train.check_model(freeze(config), session)
