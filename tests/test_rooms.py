@@ -17,6 +17,7 @@ BELOW = {
     "ground": (),
     "config": ("ground",),  # any room may take its own section
     "runtime": ("config",),
+    "statistics": ("ground",),
     "tasks": ("ground",),
     "reward": ("config",),
     "advantage": ("reward",),
@@ -25,7 +26,8 @@ BELOW = {
     "sampling": ("policy", "tasks"),
     "counterfactual": ("sampling", "reward"),
     "training": ("counterfactual", "advantage", "objective"),
-    "analysis": ("counterfactual", "advantage"),
+    "analysis": ("counterfactual", "advantage", "statistics"),
+    "evaluation": ("sampling", "statistics"),
     "study": ("training", "analysis"),
     "report": ("training", "analysis"),
 }

@@ -30,10 +30,11 @@ from gccpo_jax.runtime.log import RunLog, open_log
 from gccpo_jax.runtime.signals import Preempted, Signals
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.runtime.workdir import write_json, writing
+from gccpo_jax.sampling.answers import UNSCORABLE
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.bad_updates import explain_skip
-from gccpo_jax.training.evaluate import UNSCORABLE, percent
+from gccpo_jax.training.evaluate import percent
 from gccpo_jax.training.metrics import alarms
 from gccpo_jax.training.session import Session
 from gccpo_jax.types import Params, TrainState, UpdateBatch
