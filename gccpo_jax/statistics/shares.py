@@ -17,8 +17,8 @@ def wilson(right: float, total: int, level: float = 0.95) -> Interval:
 
     It stays inside [0, 1] and is no point at 0 or 1, as the percentiles of a bootstrap are.
 
-    >>> wilson(0, 10).high
-    0.2775...
+    >>> round(wilson(0, 10).high, 4)
+    0.2775
     """
     if not total:
         return Interval(np.nan, np.nan, np.nan)
