@@ -224,7 +224,7 @@ def set_field(config: Any, path: str, text: str) -> None:
         free = config[section][name]
         try:
             with free.unlocked(), free.ignore_type():
-                free[field] = _literal(text)
+                free[field] = literal(text)
         except ValueError as error:  # dots in a name
             raise UserError(f"config.{path} = {text!r}: {error}") from None
         return
@@ -240,7 +240,8 @@ def set_field(config: Any, path: str, text: str) -> None:
     target[name] = value
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A Python literal, true or false; the text itself where it is none."""
     if text in ("true", "false"):
         return text == "true"
     try:

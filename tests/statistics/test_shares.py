@@ -44,6 +44,15 @@ def test_mcnemar_is_a_sign_test_of_the_items_that_differ():
     assert (equal.p, equal.difference, equal.h) == (1.0, 0.0, 0.0)
 
 
+def test_mcnemar_is_that_of_statsmodels():
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    rng = np.random.default_rng(3)
+    for total in (1, 5, 40):
+        a, b = rng.random((2, total)) < 0.5
+        table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
+        assert mcnemar(a, b).p == pytest.approx(min(tables.mcnemar(table, exact=True).pvalue, 1))
+
+
 def test_mcnemar_rejects_a_null_no_more_often_than_said():
     rng = np.random.default_rng(5)
     arms = rng.random((2, 300, 60)) < 0.4
