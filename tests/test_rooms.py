@@ -25,7 +25,7 @@ BELOW = {
     "objective": ("policy",),
     "sampling": ("policy", "tasks"),
     "counterfactual": ("sampling", "reward"),
-    "training": ("counterfactual", "advantage", "objective"),
+    "training": ("counterfactual", "advantage", "objective", "statistics"),
     "analysis": ("counterfactual", "advantage", "statistics"),
     "evaluation": ("sampling", "statistics"),
     "study": ("training", "analysis"),

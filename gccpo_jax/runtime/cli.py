@@ -82,6 +82,12 @@ def resume_command(workdir: pathlib.Path) -> str:
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
+def typed() -> str:
+    """This process's command line, as it would be typed anywhere."""
+    words = list(sys.orig_argv)
+    return shlex.join(["python" if words[:1] == [sys.executable] else words[0], *words[1:]])
+
+
 def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.Path, bool]:
     """The checked config, its name, the workdir and whether to resume.
 
