@@ -20,17 +20,23 @@ MOST_KINDS, LEAST_OF_A_KIND = 30, 4
 
 
 def figures(rows: Sequence[Row], same: Same, ks: Sequence[int] | None = None) -> dict[str, dict]:
-    """Greedy accuracy, mean@K, pass@k, maj@k and best@k, as they have the responses for.
+    """Greedy accuracy, mean@K, pass@k, maj@k, wmaj@k and best@k, as they have the responses for.
+
+    wmaj@k weighs a vote by the geometric mean probability of the response's tokens, best@k takes
+    the response where that is greatest.
 
     Args:
       rows: of one split. same: whether two answers are one (`Task.same`).
       ks: sizes of k; by default 2, 4, ... and K, the number of draws (of one, all are mean@1).
     Returns:
-      Name to {"value", "low", "high", "questions"}; with "unscorable" where a share of the
-      responses was. Values are None where nothing could be scored.
+      Name to {"value", "low", "high", "questions", "tokens"}; with "unscorable" where a share of
+      the responses was. Values are None where nothing could be scored. `tokens` are those that
+      the model read or wrote per question: the prompt once, and k responses.
     """
     greedy = np.array([[_score(row["greedy"])] for row in rows], np.float64)
-    found = {"greedy": figure(greedy)}
+    prompt = float(np.mean([row["prompt_tokens"] for row in rows]))
+    written = float(np.mean([row["greedy"]["tokens"] for row in rows]))
+    found = {"greedy": figure(greedy) | {"tokens": prompt + written}}
     drawn = len(rows[0]["draws"])
     if not drawn:
         return found
@@ -39,13 +45,20 @@ def figures(rows: Sequence[Row], same: Same, ks: Sequence[int] | None = None) ->
     surety = np.array(
         [[one["logp"] / max(one["tokens"], 1) for one in row["draws"]] for row in rows]
     )
-    found[f"mean@{drawn}"] = figure(outcome)
+    written = float(np.mean([one["tokens"] for row in rows for one in row["draws"]]))
+    found[f"mean@{drawn}"] = figure(outcome) | {"tokens": prompt + written}
     for k in sizes(drawn) if ks is None else ks:
         passed = [votes.pass_at_k(x, k) for x in outcome]
         voted = [votes.voted(x, a, k, same) for x, a in zip(outcome, answers, strict=True)]
+        weighed = [
+            votes.voted(x, a, k, same, np.exp(s))
+            for x, a, s in zip(outcome, answers, surety, strict=True)
+        ]
         chosen = [votes.best(x, s, k) for x, s in zip(outcome, surety, strict=True)]
-        for name, values in (("pass", passed), ("maj", voted), ("best", chosen)):
-            found[f"{name}@{k}"] = figure(np.array(values)[:, None])
+        of_k = {"pass": passed, "maj": voted, "wmaj": weighed, "best": chosen}
+        for name, values in of_k.items():
+            tokens = {"tokens": prompt + k * written}
+            found[f"{name}@{k}"] = figure(np.array(values)[:, None]) | tokens
     return found
 
 

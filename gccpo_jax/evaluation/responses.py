@@ -1,6 +1,6 @@
 """The results file: a line for each question with its responses, in batches of like length.
 
-    {"split", "id", "name", "question", "answer", "meta",
+    {"split", "id", "name", "question", "answer", "meta", "prompt_tokens",
      "greedy": {"text", "answer", "outcome", "tokens", "logp"}, "draws": [the same, ...]}
 
 The order and the batches are a function of the questions alone, and a batch is written at once. So
@@ -128,8 +128,11 @@ def _answered(model: Model, batch: Batch, asked: Asked) -> list[str]:
     if asked.draws:
         size = max(asked.batch // asked.draws, 1)
         drawn = _responses(model.solver.task, ask(asked.rule, asked.draws, size))
-    rows = zip(batch.questions.items, greedy, drawn, strict=True)
-    return [json.dumps(_row(batch.split, item, one[0], more)) + "\n" for item, one, more in rows]
+    rows = zip(batch.questions.items, batch.questions.tokens, greedy, drawn, strict=True)
+    return [
+        json.dumps(_row(batch.split, item, len(prompt), one[0], more)) + "\n"
+        for item, prompt, one, more in rows
+    ]
 
 
 def _responses(task: Task, found: Sequence[Written]) -> list[list[dict]]:
@@ -151,7 +154,7 @@ def _response(task: Task, part: Written, n: int, draw: int) -> dict[str, Any]:
     }
 
 
-def _row(split: str, item: Item, greedy: dict, draws: list[dict]) -> dict[str, Any]:
+def _row(split: str, item: Item, prompt: int, greedy: dict, draws: list[dict]) -> dict[str, Any]:
     plain = {k: x for k, x in item.meta.items() if isinstance(x, (str, int, float))}
     return {
         "split": split,
@@ -160,6 +163,7 @@ def _row(split: str, item: Item, greedy: dict, draws: list[dict]) -> dict[str, A
         "question": item.question,
         "answer": item.answer,
         "meta": plain,
+        "prompt_tokens": prompt,
         "greedy": greedy,
         "draws": draws,
     }

@@ -32,8 +32,14 @@ def pass_at_k(outcome: np.ndarray, k: int) -> float:
     return 1.0 - float(np.prod([(wrong - i) / (total - i) for i in range(k)]))
 
 
-def majority(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> int:
+def majority(
+    answers: Sequence[str | None],
+    same: Callable[[str, str], bool],
+    weights: np.ndarray | None = None,
+) -> int:
     """Place of a response that gives the most frequent answer, the first such response.
+
+    With weights [K] >= 0 an answer has those of its responses for votes.
 
     Of equally frequent answers the one that was given first wins; a response without an answer
     does not vote, and where there is none the first response is chosen.
@@ -42,25 +48,31 @@ def majority(answers: Sequence[str | None], same: Callable[[str, str], bool]) ->
     2
     """
     places: list[int] = []
-    votes: list[int] = []
+    votes: list[float] = []
+    worth = np.ones(len(answers)) if weights is None else weights
     for place, answer in enumerate(answers):
         if answer is None:
             continue
         for n, known in enumerate(places):
             if same(answers[known], answer):
-                votes[n] += 1
+                votes[n] += worth[place]
                 break
         else:
             places.append(place)
-            votes.append(1)
+            votes.append(worth[place])
     return places[int(np.argmax(votes))] if places else 0
 
 
 def voted(
-    outcome: np.ndarray, answers: Sequence[str | None], k: int, same: Callable[[str, str], bool]
+    outcome: np.ndarray,
+    answers: Sequence[str | None],
+    k: int,
+    same: Callable[[str, str], bool],
+    weights: np.ndarray | None = None,
 ) -> float:
     """maj@k of one question: mean outcome of the majority's answers of its blocks."""
-    return _mean_of_blocks(outcome, k, lambda block: majority(answers[block], same))
+    worth = np.ones(len(answers)) if weights is None else weights
+    return _mean_of_blocks(outcome, k, lambda block: majority(answers[block], same, worth[block]))
 
 
 def best(outcome: np.ndarray, scores: np.ndarray, k: int) -> float:

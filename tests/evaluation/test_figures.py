@@ -16,14 +16,15 @@ def said(outcome, logp=-1.0):
 
 def row(number, greedy, draws=(), split="id", **meta):
     draws = [said(x) for x in draws]
-    of_item = {"question": f"{number}?", "answer": "1", "meta": meta}
+    of_item = {"question": f"{number}?", "answer": "1", "meta": meta, "prompt_tokens": 10}
     return {"split": split, "id": number, **of_item, "greedy": said(greedy), "draws": draws}
 
 
 def test_each_figure_has_its_interval():
     rows = [row(0, 1.0, [1.0, 0.0]), row(1, 0.0, [0.0, 0.0]), row(2, 1.0, [1.0, 1.0])]
     found = figures(rows, operator.eq)
-    assert list(found) == ["greedy", "mean@2", "pass@2", "maj@2", "best@2"]
+    assert list(found) == ["greedy", "mean@2", "pass@2", "maj@2", "wmaj@2", "best@2"]
+    assert [found[name]["tokens"] for name in ("greedy", "mean@2", "maj@2")] == [12, 12, 14]
     assert found["greedy"]["value"] == pytest.approx(2 / 3)
     assert found["greedy"]["low"] == wilson(2, 3).low and found["greedy"]["questions"] == 3
     assert found["mean@2"]["value"] == pytest.approx(0.5)

@@ -47,6 +47,12 @@ def test_answers_that_are_the_same_vote_together():
     assert majority(["3", "1/2", "0.5"], lambda a, b: {a, b} == {"1/2", "0.5"}) == 1
 
 
+def test_weights_are_votes():
+    answers, weights = ["1", "2", "2"], np.array([0.9, 0.2, 0.3])
+    assert majority(answers, operator.eq) == 1 and majority(answers, operator.eq, weights) == 0
+    assert voted(np.array([1.0, 0.0, 0.0]), answers, 3, operator.eq, weights) == 1.0
+
+
 def test_votes_and_choices_are_means_over_disjoint_blocks():
     outcome = np.array([1.0, 0.0, 0.0, 1.0, 1.0])
     answers = ["7", "8", "8", "7", "7"]
