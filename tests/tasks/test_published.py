@@ -54,6 +54,12 @@ def test_number_items_are_read_as_they_are_published(tmp_path, name):
     assert task.verify(item, f"#### {answer}") == 1.0
 
 
+def test_a_whole_number_has_no_decimals(tmp_path):
+    (tmp_path / "amc.json").write_text(json.dumps([ROWS["amc"][0]]))
+    (item,) = read_task("math", {"amc": str(tmp_path / "amc.json")}).splits["amc"]
+    assert item.answer == "142"
+
+
 def test_the_answer_of_a_math_file_is_the_last_box_of_its_solution(tmp_path):
     (tmp_path / "1.json").write_text(json.dumps(MATH, indent=1))
     task = read_task("math", {"a": str(tmp_path / "1.json"), "b": str(tmp_path / "1.json")})
