@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--system", default="", help="a system message")
     out.add_argument("--temperature", type=float, default=0.7, help="0: the greedy answer")
     out.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest mass of tokens")
-    out.add_argument("--max-tokens", type=int, default=512, help="of an answer")
+    out.add_argument("--max-tokens", type=int, help="of an answer (512, at most half the context)")
     out.add_argument("--seed", type=int, default=0, help="of what is drawn")
     out.add_argument("--template", default="", metavar="JSON", help="as for analyse")
     out.add_argument("--date", default=DATE, help="as for analyse")
@@ -67,11 +67,12 @@ def run_command(argv: Sequence[str], lines: Iterable[str], out: TextIO) -> None:
         raise UserError(f"--temperature {a.temperature}: expected at least 0")
     if not 0 < a.top_p <= 1:
         raise UserError(f"--top-p {a.top_p}: expected above 0 and at most 1")
-    if a.max_tokens < 1:
+    if a.max_tokens is not None and a.max_tokens < 1:
         raise UserError(f"--max-tokens {a.max_tokens}: expected at least 1")
     template = template_of(a)
     model = open_model(a.model, PLAIN)
     tokenizer = model.solver.tokenizer
+    max_tokens = a.max_tokens or min(512, model.context // 2)
     template.check(tokenizer.backend, True, a.system or None)
     opening: list[Message] = [{"role": "system", "content": a.system}] if a.system else []
     said: list[Message] = []
@@ -84,7 +85,7 @@ def run_command(argv: Sequence[str], lines: Iterable[str], out: TextIO) -> None:
             said = [] if text else said
             continue
         said.append({"role": "user", "content": text})
-        prompt, said = fitting(model, template, opening, said, a.max_tokens)
+        prompt, said = fitting(model, template, opening, said, max_tokens)
         answer = ""
         tokens = stream(
             model.solver.policy,
@@ -93,7 +94,7 @@ def run_command(argv: Sequence[str], lines: Iterable[str], out: TextIO) -> None:
             model.solver.stop,
             rule=Rule(a.temperature, top_p=a.top_p),
             key=jax.random.fold_in(root, number),
-            max_tokens=a.max_tokens,
+            max_tokens=max_tokens,
         )
         for piece in pieces(tokenizer, tokens):
             answer += piece

@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--gguf", choices=gguf_write.KINDS, help="a .gguf file in the folder as well")
     out.add_argument("--shard-gb", type=float, default=5.0, help="largest file of weights, in GB")
     out.add_argument("--licence", default=UNSTATED, help="of the weights, as Hugging Face names it")
+    out.add_argument(
+        "--evaluation", nargs="+", default=[], metavar="DIR", help="of evaluate, for the card"
+    )
     out.add_argument("--data-licence", default="not stated", help="of the training data")
     return out
 
@@ -63,7 +66,10 @@ def run_command(argv: Sequence[str]) -> pathlib.Path:
     model = source / "policy" if is_run else a.run
     out = output_path(a.out)
     typed = shlex.join(["python", "-m", "gccpo_jax.export", *argv])
-    text = card(source, a.licence, a.data_licence, typed) if is_run else ""
+    evaluations = [pathlib.Path(folder).expanduser() for folder in a.evaluation]
+    if evaluations and not is_run:
+        raise UserError(f"--evaluation: {a.run} is no run, so it gets no card; leave it out")
+    text = card(source, a.licence, a.data_licence, typed, evaluations) if is_run else ""
     tokenizer = load_tokenizer(model)
     arch, params = weights.load(model, a.dtype)
     check_vocab(arch, tokenizer)

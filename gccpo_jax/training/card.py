@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,20 @@ from gccpo_jax.statistics.bootstrap import bootstrap, ratio
 from gccpo_jax.statistics.shares import wilson
 
 
-def card(run: pathlib.Path, licence: str, data_licence: str, command: str) -> str:
+def card(
+    run: pathlib.Path,
+    licence: str,
+    data_licence: str,
+    command: str,
+    evaluations: Sequence[pathlib.Path] = (),
+) -> str:
     """The text of a README.md for the model that a run made.
 
     Args:
       run: its folder, finished. licence, data_licence: of the weights, of what they learned from.
-      command: that exported it.
+      command: that exported it. evaluations: folders whose pages are added.
     Raises:
-      UserError: the folder holds no finished run.
+      UserError: the folder holds no finished run, or an evaluation has no page.
     """
     config, summary = (_json(run / name) for name in ("config.json", "summary.json"))
     base = "none" if config["policy"]["init"] == "scratch" else config["policy"]["path"]
@@ -66,6 +72,7 @@ def card(run: pathlib.Path, licence: str, data_licence: str, command: str) -> st
             "",
             *_figures(run, summary),
             "",
+            *(_read(folder / "summary.md") for folder in evaluations),
             "## Commands",
             "",
             "```bash",
@@ -83,10 +90,17 @@ def _is_on_the_hub(base: str) -> bool:
 
 def _json(file: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(_read(file))
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON ({error}); finish the run again") from None
+
+
+def _read(file: pathlib.Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
         raise UserError(
-            f"{file}: cannot be read ({error}); give the folder of a finished run"
+            f"{file}: cannot be read ({error.strerror}); give the folder of what is finished"
         ) from None
 
 

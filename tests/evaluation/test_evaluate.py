@@ -15,7 +15,7 @@ from gccpo_jax.training.session import open_session
 from tests.helpers.runs import small
 
 OPTIONS = {"train": 40, "id": 6, "ood": 4, "max_operations": 3}
-ARGUMENTS = ["--model", "tiny", "--task", "chain", "--split", "id", "ood_depth", "--draws", "2"]
+ARGUMENTS = ["--model", "tiny", "--task", "chain", "--split", "id", "--draws", "2"]
 ARGUMENTS += ["--max-tokens", "40", "--batch", "4", "--questions", "6"]
 ARGUMENTS += [word for pair in OPTIONS.items() for word in ("--option", "{}={}".format(*pair))]
 
@@ -36,8 +36,7 @@ def test_figures_and_responses_are_those_of_training(done):
     out, summary = done
     config = small(eval__questions=6, eval__draws=2)
     session, params = open_session(config)
-    names = ("id", "ood_depth")
-    splits = {name: session.evaluation[name] for name in names}
+    splits = {"id": session.evaluation["id"]}
     greedy = greedy_answers(session.solver, params, splits, batch=4, max_tokens=40)
     drawn = respond(
         session.solver, params, splits["id"],
@@ -45,11 +44,9 @@ def test_figures_and_responses_are_those_of_training(done):
     )  # fmt: skip
     trained = evaluation_metrics(session.solver.task, greedy)
     rows = rows_of(out)
-    for name in names:
-        assert summary["splits"][name]["greedy"]["value"] == trained[name]
-        assert [rows[name, item.id]["greedy"]["text"] for item in greedy[name].items] == list(
-            greedy[name].texts[:, 0]
-        )
+    assert summary["splits"]["id"]["greedy"]["value"] == trained["id"]
+    texts = [rows["id", item.id]["greedy"]["text"] for item in greedy["id"].items]
+    assert texts == list(greedy["id"].texts[:, 0])
     assert summary["splits"]["id"]["mean@2"]["value"] == drawn.accuracy.mean
     texts = [[one["text"] for one in rows["id", item.id]["draws"]] for item in drawn.items]
     assert texts == drawn.texts.tolist()
@@ -76,10 +73,9 @@ def test_a_killed_evaluation_goes_on_to_the_same_file(done, tmp_path, kept):
 def test_against_itself_there_is_no_difference(done, tmp_path):
     out, _ = done
     found = evaluate.run_command([*ARGUMENTS, "--out", str(out), "--resume", "--against", str(out)])
-    for split in ("id", "ood_depth"):
-        assert found["against"][split]["greedy"]["difference"] == 0
-        assert found["against"][split]["greedy"]["p"] == 1.0
-        assert found["against"][split]["mean@2"]["low"] == 0.0
+    assert found["against"]["id"]["greedy"]["difference"] == 0
+    assert found["against"]["id"]["greedy"]["p"] == 1.0
+    assert found["against"]["id"]["mean@2"]["low"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -105,7 +101,7 @@ def test_mistakes_are_said_in_one_line(done, words, message):
 
 
 def test_length_orders_the_batches_and_nothing_else(done):
-    questions = [row for row in rows_of(done[0]).values() if row["split"] == "id"]
+    questions = list(rows_of(done[0]).values())
     lengths = [len(row["question"].split()) for row in questions]
     assert lengths == sorted(lengths, reverse=True)
     assert sorted(row["id"] for row in questions) == list(

@@ -16,7 +16,7 @@ SAID = {
     "own_step_scorer": "[1.0, 0.0, 0.0]",
     "own_intervention": "Ana 3 + 4 = 7 pens S ",
 }
-SLOW = ("own_intervention",)
+SLOW = ("own_intervention", "own_task")
 
 
 def test_there_are_four_and_they_are_short():

@@ -51,7 +51,9 @@ def answers(model):
 def test_the_greedy_answers_are_those_of_pytorch_and_the_card_says_how_it_was_made(run, tmp_path):
     pytest.importorskip("gguf")
     out = tmp_path / "out"
+    (tmp_path / "summary.md").write_text("| split | mean@8 |\n")
     words = [str(run), "--out", str(out), "--gguf", "F16", "--licence", "apache-2.0"]
+    words += ["--evaluation", str(tmp_path)]
     assert export.main([*words, "--shard-gb", "0.001"]) == 0
     expected = TORCH["float32"]
     assert answers(out) == expected and answers(out / "model-F16.gguf") == expected
@@ -63,6 +65,7 @@ def test_the_greedy_answers_are_those_of_pytorch_and_the_card_says_how_it_was_ma
         'license: "apache-2.0"',
         "| base model | `tiny` |",
         "| seed | 0 |",
+        "| split | mean@8 |",
         "config `quickstart-A0`: credit `gated_gae`, objective `ppo`",
         "| id | 4 | 0.0 [0.0, 56.1] | 75.0 [30.1, 95.4] |",
         "python -m gccpo_jax.train --config quickstart.py\npython -m gccpo_jax.export ",
@@ -71,6 +74,7 @@ def test_the_greedy_answers_are_those_of_pytorch_and_the_card_says_how_it_was_ma
     assert "not stated" in card
 
 
+@pytest.mark.slow
 def test_bfloat16_is_what_is_loaded_and_answers_as_it_does_in_pytorch(run, tmp_path):
     export.run_command([str(run), "--out", str(tmp_path / "out"), "--dtype", "bfloat16"])
     arch, params = weights.load(tmp_path / "out")
@@ -83,6 +87,8 @@ def test_mistakes_are_said_in_one_line(run, tmp_path, capsys):
         ([str(tmp_path / "none")], "no such directory"),
         ([str(run), "--gguf", "Q2"], "invalid choice: 'Q2'"),
         ([str(run), "--shard-gb", "0"], "--shard-gb 0.0: expected a number above 0"),
+        ([str(run), "--evaluation", "none"], "none/summary.md: cannot be read"),
+        (["tiny", "--evaluation", "none"], "--evaluation: tiny is no run"),
     ]
     for words, message in cases:
         assert export.main([*words, "--out", str(tmp_path / "out")]) == 2
