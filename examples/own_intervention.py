@@ -13,6 +13,7 @@ import numpy as np
 
 from gccpo_jax.analysis import analyse, open_model
 from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.tasks import bare_task
 
 
@@ -27,6 +28,8 @@ if __name__ == "__main__":
     question = "Ana has 3 pens . Ana puts in 4 pens . How many pens does Ana have ?"
     steps = ["Ana 3 + 4 = 7 pens", "#### 7"]
     model = open_model("tiny", task)
-    report = analyse(model, question, steps, gold="7", settings=Settings(max_tokens=24), group=2)
+    arms = CounterfactualConfig(draws=2, latent_arms=0, surface_arms=0, corrupt_arms=2)
+    settings = Settings(max_tokens=24, counterfactual=arms)
+    report = analyse(model, question, steps, gold="7", settings=settings, group=2)
     for step in report.steps:
         print(step.text.strip(), "S", step.S and round(step.S.value, 3))
