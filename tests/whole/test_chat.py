@@ -15,6 +15,7 @@ from tests.helpers.processes import environment
 ASK = "Ana has 3 pens . Ana puts in {} pens . How many pens does Ana have ?"
 
 
+@pytest.mark.slow
 def test_piped_lines_are_answered_one_by_one(tmp_path):
     lines = [ASK.format(4), "", "/new", ASK.format(5), "/exit", ASK.format(6)]
     found = subprocess.run(
