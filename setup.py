@@ -41,7 +41,7 @@ SMOLLM2 = [
 ]
 PLOTS = ["matplotlib>=3.8"]  # figures of docs/results and of the notebooks
 STUDY = [
-    "statsmodels>=0.14",  # exact McNemar test, Holm's steps
+    "statsmodels>=0.14",  # Holm's steps
     *PLOTS,
 ]
 NOTEBOOKS = [

@@ -79,7 +79,7 @@ def _gguf() -> Target:
         import gguf
 
         from gccpo_jax.policy import weights
-        from gccpo_jax.policy.gguf_weights import _gguf_name
+        from gccpo_jax.policy.gguf_weights import gguf_name
 
         arch, params = weights.load(GOLDEN)
         with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def _gguf() -> Target:
                 inner = gguf.GGUFValueType.get_type(found[0]) if isinstance(found, list) else None
                 writer.add_key_value(key, found, kind, inner)
             for name, tensor in weights.to_hf_tensors(arch, params).items():
-                writer.add_tensor(_gguf_name(name), tensor)
+                writer.add_tensor(gguf_name(name), tensor)
             for write in ("header", "kv_data", "tensors"):
                 getattr(writer, f"write_{write}_to_file")()
             writer.close()

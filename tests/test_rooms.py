@@ -17,6 +17,7 @@ BELOW = {
     "ground": (),
     "config": ("ground",),  # any room may take its own section
     "runtime": ("config",),
+    "statistics": ("ground",),
     "tasks": ("ground",),
     "reward": ("config",),
     "advantage": ("reward",),
@@ -24,8 +25,9 @@ BELOW = {
     "objective": ("policy",),
     "sampling": ("policy", "tasks"),
     "counterfactual": ("sampling", "reward"),
-    "training": ("counterfactual", "advantage", "objective"),
-    "analysis": ("counterfactual", "advantage"),
+    "training": ("counterfactual", "advantage", "objective", "statistics"),
+    "analysis": ("counterfactual", "advantage", "statistics"),
+    "evaluation": ("sampling", "statistics"),
     "study": ("training", "analysis"),
     "report": ("training", "analysis"),
 }

@@ -13,13 +13,10 @@ import numpy as np
 
 from gccpo_jax.analysis.labelled import LabelledRow, read_labelled
 from gccpo_jax.analysis.library import (
-    Model,
     Query,
     analyse_batch,
     make_item,
-    open_model,
     prompts_of,
-    round_up,
     step_ids,
 )
 from gccpo_jax.analysis.process_bench import process_bench
@@ -30,6 +27,8 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.runtime.workdir import output_path
+from gccpo_jax.sampling.opened import Model, open_model
+from gccpo_jax.sampling.questions import round_up
 
 _FIELDS = ("phi", "D", "R", "S", "Q", "other", "deletion", "logp", "entropy")
 _JUDGED = ("D", "phi", "R", "Q", "logp")

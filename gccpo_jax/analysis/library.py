@@ -22,31 +22,17 @@ from gccpo_jax.analysis.report import TrajectoryReport, steps_of
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual.places import find_all_steps
 from gccpo_jax.errors import UserError
-from gccpo_jax.policy import model, weights
-from gccpo_jax.policy.chat_template import Template
 from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
-from gccpo_jax.runtime import sharding
-from gccpo_jax.runtime.sharding import keep_compilations
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import outcomes
-from gccpo_jax.sampling.questions import Questions
-from gccpo_jax.sampling.solver import Solver, make_solver
+from gccpo_jax.sampling.opened import Model
+from gccpo_jax.sampling.questions import Questions, round_up
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
-from gccpo_jax.tasks import bare_task
 from gccpo_jax.tasks.base import Item, Task
-from gccpo_jax.types import Params, Prompts, Spans
+from gccpo_jax.types import Prompts, Spans
 
 _SAMPLING, _GIVEN = 0, 1  # step ids of the noise: fresh rollouts, and branches of given text
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A loaded policy and the task that says how its answers are read."""
-
-    solver: Solver
-    params: Params
-    context: int  # tokens the model was made for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,33 +43,6 @@ class Query:
     steps: tuple[str, ...] | None = None
     labels: tuple[Any, ...] | None = None  # one per step
     name: str = ""  # how reports call it
-
-
-def open_model(
-    name: str, task: str | Task, dtype: str | None = None, template: Template | None = None
-) -> Model:
-    """Loads a model by what `policy.path` may be, for a task by name or value.
-
-    `template`: date and arguments of the chat template, those that it was trained with.
-
-    Raises:
-      UserError: no such model or task, or a tokenizer of another model.
-    """
-    mesh = sharding.make_mesh(1, 1, 1)
-    keep_compilations()
-    tokenizer = load_tokenizer(name, template)
-
-    def shardings(arch):
-        axes = model.logical_axes(arch)
-        return sharding.parameter_shardings(mesh, model.abstract(arch), axes)
-
-    arch, params = weights.load(name, dtype, shardings)
-    check_vocab(arch, tokenizer)
-    chosen = bare_task(task) if isinstance(task, str) else task
-    tokenizer.template.check(tokenizer.backend, chosen.chat, chosen.system)
-    spare = tokenizer.spare_rows(arch.vocab_size)
-    solver = make_solver(model.make_policy(arch, spare=spare), chosen, tokenizer)
-    return Model(solver, params, arch.max_positions)
 
 
 def make_item(task: Task, number: int, question: str, gold: str | None) -> Item:
@@ -126,8 +85,7 @@ def analyse(
 def split_steps(task: Task, text: str) -> list[str]:
     """Text cut behind every boundary of the task.
 
-    >>> from gccpo_jax.tasks import bare_task
-    >>> split_steps(bare_task("gsm8k"), "1. 2 + 3 = 5\\n#### 5")
+    >>>     >>> split_steps(bare_task("gsm8k"), "1. 2 + 3 = 5\\n#### 5")
     ['1. 2 + 3 = 5\\n', '#### 5']
     """
     pieces = [piece + task.boundary for piece in text.split(task.boundary)]
@@ -214,11 +172,6 @@ def prompts_of(solver: Solver, items: Sequence[Item], width: int = 0) -> Prompts
     size = width or round_up(longest)
     questions = Questions(tuple(items), rows, size, solver.tokenizer.pad_id, 0)
     return jax.tree.map(jax.numpy.asarray, questions.prompts(range(len(items))))
-
-
-def round_up(tokens: int, to: int = 32) -> int:
-    """The next multiple of `to`: few widths, so that few shapes compile."""
-    return max(to, -(-tokens // to) * to)
 
 
 def step_ids(solver: Solver, steps: Sequence[str]) -> list[list[int]]:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis.bootstrap import Interval, Statistic, bootstrap, codes, divide, ratio
 from gccpo_jax.analysis.step_statistics import Rows, same_length
+from gccpo_jax.statistics.bootstrap import Interval, Statistic, bootstrap, codes, divide, ratio
 
 
 @dataclasses.dataclass(frozen=True)

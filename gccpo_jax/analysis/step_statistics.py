@@ -20,7 +20,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis.bootstrap import Interval, bootstrap, codes, divide, ratio
+from gccpo_jax.statistics.bootstrap import Interval, bootstrap, codes, divide, ratio
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gccpo_jax.errors import UserError
@@ -19,6 +19,9 @@ _RESERVED += ("add_generation_prompt", "continue_final_message", "tokenize", "to
 _RESERVED += ("padding", "truncation", "max_length", "return_tensors", "return_dict")
 _RESERVED += ("return_assistant_tokens_mask", "sanitize_control_tokens", "raise_exception")
 _CLOCK = re.compile(r"""strftime_now\s*\(\s*("[^"]*"|'[^']*')\s*\)""")
+Message = dict[str, str]
+"""Who says what: `role` (system, user or assistant) and `content`."""
+
 _NAME = "template"
 """Argument that chooses among several templates of one tokenizer."""
 
@@ -37,10 +40,17 @@ class Template:
           UserError: the template cannot be used, or raises by itself (with its own message).
         """
         messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
+        return self.render_all(backend, [*messages, {"role": "user", "content": prompt}])
+
+    def render_all(self, backend: Any, messages: Sequence[Message]) -> str:
+        """The text of a conversation with the next answer opened.
+
+        Raises:
+          UserError: as `render`.
+        """
         try:
             return backend.apply_chat_template(
-                messages,
+                list(messages),
                 chat_template=self._dated(_chosen(backend, self.arguments)),
                 add_generation_prompt=True,
                 tokenize=False,
@@ -49,10 +59,11 @@ class Template:
         except UserError:
             raise
         except Exception as error:  # a template is a program, and jinja has a class for each fault
+            has_system = any(message["role"] == "system" for message in messages)
             said = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"the chat template of this tokenizer refuses the prompt ({said}); "
-                f"{'the task gives a system text, leave it out, or ' if system else ''}"
+                f"{'the task gives a system text, leave it out, or ' if has_system else ''}"
                 "use plain prompts (chat=false)"
             ) from error
 

@@ -6,6 +6,7 @@ only by name; the few that belong to our model families are written out here.
 
 from __future__ import annotations
 
+import json
 import logging
 import pathlib
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from gccpo_jax.errors import UserError, blame
 from gccpo_jax.policy.gguf_weights import open_gguf, parts_of
 from gccpo_jax.policy.model_files import COPY_AGAIN
+
+HUGGINGFACE = "tokenizer.huggingface.json"
+"""Key under which GGUF stores a whole `tokenizer.json`; read where there is nothing else."""
 
 _log = logging.getLogger(__name__)
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
@@ -30,7 +34,8 @@ _DEFAULT = (
 """The expressions that llama.cpp cuts by, one after the other, where a file names none."""
 
 _ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "deepseek-r1-qwen": "qwen2"}
-_PRE_TOKENIZERS = ("gpt-2", "smollm", "llama-bpe", "qwen2", "default", *_ALIASES)
+_NAMED = ("gpt-2", "smollm", "llama-bpe", "qwen2")
+_PRE_TOKENIZERS = (*_NAMED, "default", *_ALIASES)
 _CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
     "+ message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -48,10 +53,14 @@ def load_gguf_tokenizer(path: pathlib.Path) -> Any:
 
     reader = open_gguf(parts_of(path)[0])
     with blame(path, COPY_AGAIN):
-        data = _metadata(path, reader)
+        if reader.get_field("tokenizer.ggml.model") is None and reader.get_field(HUGGINGFACE):
+            data, whole = _described(reader)
+        else:
+            data = _metadata(path, reader)
+            whole = _bpe(data)
         tokens, ids = data["tokens"], _special_ids(data)
         fast = PreTrainedTokenizerFast(
-            tokenizer_object=_bpe(data),
+            tokenizer_object=whole,
             clean_up_tokenization_spaces=False,
             **{name: tokens[i] for name, i in ids.items()},
         )
@@ -60,11 +69,54 @@ def load_gguf_tokenizer(path: pathlib.Path) -> Any:
         return fast
 
 
-def _metadata(path: pathlib.Path, reader: Any) -> dict[str, Any]:
+def _fields(reader: Any) -> dict[str, Any]:
     """The fields `tokenizer.ggml.*` and `tokenizer.chat_template`, by the last part of the name."""
     prefix = "tokenizer."
     fields = {k: f for k, f in reader.fields.items() if k.startswith(prefix)}
-    data = {k.split(".", 2 if ".ggml." in k else 1)[-1]: f.contents() for k, f in fields.items()}
+    return {k.split(".", 2 if ".ggml." in k else 1)[-1]: f.contents() for k, f in fields.items()}
+
+
+def _described(reader: Any) -> tuple[dict[str, Any], Any]:
+    """Fields and tokenizer of a file that holds a whole `tokenizer.json`."""
+    import tokenizers
+
+    data = _fields(reader)
+    whole = tokenizers.Tokenizer.from_str(data[HUGGINGFACE.partition(".")[2]])
+    tokens = [whole.id_to_token(number) for number in range(whole.get_vocab_size())]
+    return data | {"tokens": tokens}, whole
+
+
+def pre_tokenizer_of(described: dict[str, Any]) -> str | None:
+    """What llama.cpp calls the way in which a `tokenizer.json` cuts text; None: it has no name.
+
+    Only byte-level BPEs have one that is known here.
+    """
+    if described["model"]["type"] != "BPE":
+        return None
+    cut, changed = described["pre_tokenizer"], described["normalizer"]
+    for name in _NAMED:
+        normalizer = {"type": "NFC"} if name == "qwen2" else None
+        if changed == normalizer and _alike(cut) == _alike(json.loads(_state(name))):
+            return name
+    return None
+
+
+def _state(name: str) -> bytes:
+    return _pre_tokenizer(name).__getstate__()
+
+
+def _alike(part: Any) -> Any:
+    """A part of a `tokenizer.json` without what changes no token."""
+    if isinstance(part, dict):
+        return {key: _alike(x) for key, x in part.items() if key != "trim_offsets"}
+    if isinstance(part, list):
+        return [_alike(x) for x in part]
+    return part.replace("{1,1}", "") if isinstance(part, str) else part
+
+
+def _metadata(path: pathlib.Path, reader: Any) -> dict[str, Any]:
+    """The fields of a byte-level BPE, completed as llama.cpp does it."""
+    data = _fields(reader)
     kind, pre = data.get("model"), data.get("pre")
     if not pre:
         pre = "default"

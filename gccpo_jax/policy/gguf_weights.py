@@ -66,7 +66,7 @@ def load_gguf(
 
     def read(source: str) -> np.ndarray:
         with blame(path, COPY_AGAIN):
-            tensor = _dequantise(tensors[_gguf_name(source)])
+            tensor = _dequantise(tensors[gguf_name(source)])
             if arch.family != "llama" or not re.search(r"self_attn\.[qk]_proj", source):
                 return tensor
             return unpermute(tensor, arch.heads if ".q_proj." in source else arch.kv_heads)
@@ -247,7 +247,8 @@ def _dequantise(tensor: Any) -> np.ndarray:
     return gguf.dequantize(tensor.data, tensor.tensor_type)
 
 
-def _gguf_name(source: str) -> str:
+def gguf_name(source: str) -> str:
+    """How GGUF calls a tensor of a Hugging Face checkpoint."""
     name = re.sub(r"^model\.layers\.(\d+)\.", r"blk.\1.", source)
     for theirs, ours in _NAMES.items():
         name = name.replace(theirs, ours)
@@ -256,7 +257,7 @@ def _gguf_name(source: str) -> str:
 
 def _check_names(path: pathlib.Path, arch: Arch, found: set[str]) -> None:
     check_depth(path, arch, found)
-    wanted = {_gguf_name(source) for sources in hf_names(arch).values() for source in sources}
+    wanted = {gguf_name(source) for sources in hf_names(arch).values() for source in sources}
     for problem, names in (("missing", wanted - found), ("unknown", found - wanted)):
         names = names - {"rope_freqs.weight"}
         if names:

@@ -24,9 +24,19 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.assemble import NAMES, _to_hf, assemble, check_depth, hf_names
 from gccpo_jax.policy.locate import locate
-from gccpo_jax.policy.model_files import Read, open_tensors, read_json, weight_files
+from gccpo_jax.policy.model_files import (
+    INDEX,
+    WEIGHTS,
+    Read,
+    open_tensors,
+    read_json,
+    weight_files,
+)
 from gccpo_jax.runtime.distributed import is_first, to_host
 from gccpo_jax.types import Params
+
+SHARD_BYTES = 5 * 10**9
+"""Weights of more bytes are written as several files, as Hugging Face does it."""
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +141,13 @@ def _check_names(directory: pathlib.Path, arch: Arch, found: set[str]) -> None:
 
 
 def save(
-    directory: str | pathlib.Path, arch: Arch, params: Params, tokenizer: Any = None
+    directory: str | pathlib.Path,
+    arch: Arch,
+    params: Params,
+    tokenizer: Any = None,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> pathlib.Path:
     """Writes a Hugging Face directory that `transformers` and `load` read.
 
@@ -143,6 +159,8 @@ def save(
       directory: to be created; its parents too.
       arch, params: as `load` returns them. The dtype written is that of `params`.
       tokenizer: a `gccpo_jax.tokenizer.Tokenizer` whose files to write as well.
+      generation: fields of `generation_config.json` beside the special tokens.
+      shard_bytes: weights beyond go into several files of at most so many bytes, with an index.
 
     Raises:
       UserError: the place holds something that is not a model.
@@ -156,7 +174,8 @@ def save(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         fresh = pathlib.Path(scratch) / "new"
         fresh.mkdir()
-        _write(fresh, arch, str(params["embed"].dtype), tensors, tokenizer)
+        _write_jsons(fresh, arch, str(params["embed"].dtype), tokenizer, generation or {})
+        _write_tensors(fresh, tensors, shard_bytes)
         if target.exists():
             os.rename(target, pathlib.Path(scratch) / "old")
         os.rename(fresh, target)
@@ -169,20 +188,47 @@ def _check_target(target: pathlib.Path) -> None:
         raise UserError(f"{target}: exists and is not a model; choose another directory")
 
 
-def _write(
-    directory: pathlib.Path, arch: Arch, dtype: str, tensors: dict[str, np.ndarray], tokenizer: Any
+def _write_jsons(
+    directory: pathlib.Path, arch: Arch, dtype: str, tokenizer: Any, generation: Mapping[str, Any]
 ) -> None:
-    import safetensors.numpy
-
     special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     if tokenizer is not None:
         tokenizer.save(directory)
         special = tokenizer.special_ids()
     config = arch.to_hf() | {"torch_dtype": dtype} | special
-    for name, content in (("config", config), ("generation_config", special)):
+    for name, content in (("config", config), ("generation_config", {**special, **generation})):
         (directory / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    file = directory / "model.safetensors"
-    safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _write_tensors(
+    directory: pathlib.Path, tensors: Mapping[str, np.ndarray], shard_bytes: int
+) -> None:
+    """One file, or numbered ones and the index that says which tensor is in which."""
+    import safetensors.numpy
+
+    shards = shards_of(tensors, shard_bytes)
+    count = len(shards)
+    names = [f"model-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1)]
+    for name, shard in zip([WEIGHTS] if count == 1 else names, shards, strict=True):
+        safetensors.numpy.save_file(shard, directory / name, metadata={"format": "pt"})
+    if count > 1:
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def shards_of(tensors: Mapping[str, np.ndarray], most: int) -> list[dict[str, np.ndarray]]:
+    """Tensors in their order, cut before the one with which a part would exceed `most` bytes."""
+    shards: list[dict[str, np.ndarray]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > most:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
 
 
 def to_hf_tensors(arch: Arch, params: Params) -> dict[str, np.ndarray]:

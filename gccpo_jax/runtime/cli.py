@@ -83,6 +83,12 @@ def resume_command(workdir: pathlib.Path) -> str:
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
+def typed() -> str:
+    """This process's command line, as it would be typed anywhere."""
+    words = list(sys.orig_argv)
+    return shlex.join(["python" if words[:1] == [sys.executable] else words[0], *words[1:]])
+
+
 def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.Path, bool]:
     """The checked config, its name, the workdir and whether to resume.
 
@@ -225,7 +231,7 @@ def set_field(config: Any, path: str, text: str) -> None:
         free = config[section][name]
         try:
             with free.unlocked(), free.ignore_type():
-                free[field] = _literal(text)
+                free[field] = literal(text)
         except ValueError as error:  # dots in a name
             raise UserError(f"config.{path} = {text!r}: {error}") from None
         return
@@ -241,7 +247,8 @@ def set_field(config: Any, path: str, text: str) -> None:
     target[name] = value
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A Python literal, true or false; the text itself where it is none."""
     if text in ("true", "false"):
         return text == "true"
     try:

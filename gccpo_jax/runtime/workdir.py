@@ -11,6 +11,7 @@ tensorboard/    event files
 profile/        traces of steps, see `timing.traced`
 policy/         the trained policy as a Hugging Face directory, at the end
 summary.json    accuracies before and after, at the end
+command.txt     the command that finished it
 
 The lock is the operating system's, on the empty file `.lock`, so a process that was killed holds
 none; the file `lock` says who holds it. Over a network it is as good as the file system's locks.
@@ -40,6 +41,7 @@ from gccpo_jax.errors import UserError
 _FREE = ("log", "mesh")
 """Sections that a run may change when it resumes: what it shows, and where it computes."""
 
+COMMAND = "command.txt"
 LOCK, HELD = "lock", ".lock"
 """Who runs in the directory, and the file that the operating system locks for it."""
 

@@ -182,3 +182,8 @@ def eval_batches(
         rows = real + [start] * (batch_size - len(real))
         weight = (np.arange(batch_size) < len(real)).astype(np.float32)
         yield [questions.items[row] for row in rows], questions.prompts(rows), weight
+
+
+def round_up(tokens: int, to: int = 32) -> int:
+    """The next multiple of `to`: few widths, so that few shapes compile."""
+    return max(to, -(-tokens // to) * to)

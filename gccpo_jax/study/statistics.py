@@ -176,48 +176,6 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(x) for x in multipletests(p, method="holm")[1]] if len(p) else []
 
 
-@dataclasses.dataclass(frozen=True)
-class Discordance:
-    """Two policies on the same items: where exactly one is right."""
-
-    first: int  # items that only the first answers
-    second: int
-    difference: float  # of accuracies
-    low: float  # of the difference, 95 %, over items
-    high: float
-    p: float  # exact McNemar
-    h: float  # Cohen's h, 2 asin sqrt(p1) - 2 asin sqrt(p2)
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> Discordance:
-    """Exact McNemar test of two policies' outcomes [N] in {0, 1}, with the risk difference.
-
-    The interval is Wald's with one pseudo-count in each discordant cell (Agresti and Min 2005);
-    it is over items only and says nothing of other seeds.
-    """
-    from statsmodels.stats.contingency_tables import mcnemar as exact
-
-    a, b = np.asarray(first, bool), np.asarray(second, bool)
-    only_a, only_b, n = int(np.sum(a & ~b)), int(np.sum(b & ~a)), len(a)
-    table = [[int(np.sum(a & b)), only_a], [only_b, int(np.sum(~a & ~b))]]
-    x, y, m = only_a + 0.5, only_b + 0.5, n + 2
-    middle, half = (x - y) / m, 1.96 * np.sqrt(x + y - (x - y) ** 2 / m) / m
-    return Discordance(
-        first=only_a,
-        second=only_b,
-        difference=(only_a - only_b) / n,
-        low=float(max(middle - half, -1.0)),
-        high=float(min(middle + half, 1.0)),
-        p=float(min(exact(table, exact=True).pvalue, 1.0)),
-        h=cohen_h(float(a.mean()), float(b.mean())),
-    )
-
-
-def cohen_h(first: float, second: float) -> float:
-    """Effect size of two shares: 2 asin sqrt(p1) - 2 asin sqrt(p2), in [-pi, pi]."""
-    return float(2 * np.arcsin(np.sqrt(first)) - 2 * np.arcsin(np.sqrt(second)))
-
-
 def _ratio(estimate: float, error: float) -> float:
     """estimate / error, infinite where there is no error, 0 where there is neither."""
     if error:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gccpo_jax.statistics.shares import mcnemar
 from gccpo_jax.study.aggregates import iqm, probability_of_improvement
 from gccpo_jax.study.plan import comparisons
 from gccpo_jax.study.results import Results, Run, at_the_end, paired
-from gccpo_jax.study.statistics import Contrast, contrast, holm, mcnemar
+from gccpo_jax.study.statistics import Contrast, contrast, holm
 
 _RESAMPLES = 4000
 _OF_CURVES = 1000

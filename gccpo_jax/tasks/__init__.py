@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.files import held_out_id, read_records
 
-__all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task"]
+__all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task", "read_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Row:
     module: str  # in this room; has `of_splits({name: items}) -> Task` if `bare`
     function: str  # that makes it
     options: str = ""  # what its options are fields or arguments of; "": the function
-    files: bool = False  # its first arguments are training and held-out files
+    files: bool = False  # its first arguments are training and held-out files; `to_item` reads
     named: bool = False  # its first argument is what comes after the colon of its name
     bare: bool = True  # it can read questions from elsewhere
 
@@ -78,6 +79,33 @@ def bare_task(name: str) -> Task:
         names = ", ".join(key for key, each in TASKS.items() if each.bare)
         raise UserError(f"there is no task {name!r} for files of questions; there are {names}")
     return importlib.import_module(f"{__name__}.{row.module}").of_splits({})
+
+
+def read_task(name: str, paths: Mapping[str, str], **options: Any) -> Task:
+    """A task over files of held-out questions, each a split: nothing is for training.
+
+    The n-th question of the first file has the id that it has as `eval_path` of `load_task`.
+
+    Args:
+        name: a task that reads files. paths: split to file or directory (its test split).
+        **options: the task's own, without those that part questions for training.
+
+    Raises:
+        UserError: as `load_task`, or a task that makes its questions itself.
+    """
+    row = TASKS.get(name)
+    if row is None or not row.files:
+        names = ", ".join(key for key, each in TASKS.items() if each.files)
+        raise UserError(f"task {name!r} reads no file of questions; those that do: {names}")
+    module = importlib.import_module(f"{__name__}.{row.module}")
+    splits = {
+        split: [
+            module.to_item(record, held_out_id(n, file))
+            for n, record in enumerate(read_records(path, "test"))
+        ]
+        for file, (split, path) in enumerate(paths.items())
+    }
+    return module.of_splits(splits, **_checked(name, module.of_splits, options))
 
 
 def _checked(name: str, target: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -14,22 +14,23 @@ import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from xml.etree import ElementTree
 
-from gccpo_jax.errors import UserError
+from gccpo_jax.errors import UserError, blame
+from gccpo_jax.tasks import published
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.json_rows import (
     LFS,
     check_object,
     json_lines,
     optional_text,
-    question_field,
     text_field,
 )
 
 SHAPE = '{"question": "...", "answer": "..."} with an optional "solution" and "id"'
 PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
 SUFFIXES = (".parquet", *(kind + packed for kind in (".jsonl", ".json") for packed in PACKED))
-COLUMNS = ("question", "problem", "answer", "solution", "id")  # all that is read
+COLUMNS = published.COLUMNS  # all that is read
 _SHARD = re.compile(r"(.*?)[-_.]?(\d+)(?:-of-(\d+))?")
 TFDS = "tfds:"
 
@@ -43,6 +44,7 @@ class Record:
     solution: str | None
     id: str  # the source's id, or where it stands
     where: str  # "file:line", for messages
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)  # level, source, ...
 
 
 def read_records(path: str, split: str) -> list[Record]:
@@ -125,7 +127,9 @@ def _read_file(file: pathlib.Path) -> list[Record]:
         begin = opened.read(len(LFS))
         if begin.startswith(b"PAR1") or (file.suffix == ".parquet" and begin != LFS):
             return _checked(_parquet_rows(file), str(file))
-    return [_record(*row) for row in json_lines(file, SHAPE)]
+    if file.suffix == ".xml":
+        return _checked(_xml_rows(file), str(file))
+    return _records(json_lines(file, SHAPE), str(file))
 
 
 def _parquet_rows(file: pathlib.Path) -> Iterable[Mapping[str, Any]]:
@@ -173,18 +177,40 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
+def _xml_rows(file: pathlib.Path) -> Iterable[Mapping[str, Any]]:
+    """The problems of an XML file (ASDiv): attributes and the text of children."""
+    with blame(file, "fetch it again"):
+        problems = list(ElementTree.parse(file).iter("Problem"))
+    return [problem.attrib | {child.tag: child.text for child in problem} for problem in problems]
+
+
 def _checked(rows: Iterable[Mapping[str, Any]], source: str) -> list[Record]:
-    return [_record(row, f"{source}:{number}") for number, row in enumerate(rows, start=1)]
+    return _records(((row, f"{source}:{n}") for n, row in enumerate(rows, start=1)), source)
 
 
-def _record(row: Any, where: str) -> Record:
-    check_object(row, where, SHAPE)
+def _records(rows: Iterable[tuple[Any, str]], source: str) -> list[Record]:
+    """Rows with their places as records, without those that `published.is_left_out`."""
+    found, left_out = [], 0
+    for row, where in rows:
+        check_object(row, where, SHAPE)
+        row = published.plain(row)
+        if published.is_left_out(row):
+            left_out += 1
+        else:
+            found.append(_record(row, where))
+    if left_out:
+        _log.warning("%s: %d items left out, whose answer is no whole number", source, left_out)
+    return found
+
+
+def _record(row: Mapping[str, Any], where: str) -> Record:
     return Record(
-        question=question_field(row, where, SHAPE),
+        question=text_field(row, "question", where, SHAPE),
         answer=text_field(row, "answer", where, SHAPE),
         solution=optional_text(row, "solution", where, SHAPE),
         id=where if row.get("id") in (None, "") else str(row["id"]),
         where=where,
+        labels=published.labels(row),
     )
 
 
@@ -218,8 +244,13 @@ def file_splits(
         train, held = _tail(train, held_out, path)
     return {
         "train": [to_item(record, n) for n, record in enumerate(_without(train, held, path))],
-        "id": [to_item(record, (1 << 24) + n) for n, record in enumerate(held)],
+        "id": [to_item(record, held_out_id(n)) for n, record in enumerate(held)],
     }
+
+
+def held_out_id(number: int, file: int = 0) -> int:
+    """The id of a held-out question by its place: apart from those of training and other files."""
+    return ((file + 1) << 24) + number
 
 
 def _tail(records: list[Record], size: int, path: str) -> tuple[list[Record], list[Record]]:

@@ -137,7 +137,7 @@ def to_item(record: Record, number: int) -> Item:
         question=record.question,
         answer=answer,
         solution=None if solution is None else numbered(solution, answer),
-        meta={"id": record.id},
+        meta={**record.labels, "id": record.id},
     )
 
 

@@ -139,7 +139,7 @@ def to_item(record: Record, number: int) -> Item:
         question=record.question,
         answer=plain(record.answer) if answer is None else answer,
         solution=record.solution,
-        meta={"id": record.id},
+        meta={**record.labels, "id": record.id},
     )
 
 

@@ -17,12 +17,12 @@ from gccpo_jax.runtime.distributed import broadcast_json, is_first
 from gccpo_jax.runtime.log import timed
 from gccpo_jax.runtime.timing import traced
 from gccpo_jax.runtime.workdir import write_json, writing
+from gccpo_jax.sampling.answers import respond
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.training.evaluate import (
     evaluation_metrics,
     greedy_answers,
     in_words,
-    respond,
     write_outcomes,
 )
 from gccpo_jax.training.run import Run

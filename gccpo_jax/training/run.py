@@ -25,15 +25,17 @@ from gccpo_jax.objective.update import (
 from gccpo_jax.policy import weights
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.checkpoints import ACCURACY, Checkpoints, complete, set_damaged_aside
+from gccpo_jax.runtime.cli import typed
 from gccpo_jax.runtime.distributed import alone, broadcast_json, largest
 from gccpo_jax.runtime.log import RunLog, open_log
 from gccpo_jax.runtime.signals import Preempted, Signals
 from gccpo_jax.runtime.timing import Stopwatch
-from gccpo_jax.runtime.workdir import write_json, writing
+from gccpo_jax.runtime.workdir import COMMAND, write_json, write_text, writing
+from gccpo_jax.sampling.answers import UNSCORABLE
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.bad_updates import explain_skip
-from gccpo_jax.training.evaluate import UNSCORABLE, percent
+from gccpo_jax.training.evaluate import percent
 from gccpo_jax.training.metrics import alarms
 from gccpo_jax.training.session import Session
 from gccpo_jax.types import Params, TrainState, UpdateBatch
@@ -123,6 +125,7 @@ class Run:
             weights.save(
                 workdir / "policy", session.arch, self.state.params, session.solver.tokenizer
             )
+            broadcast_json(lambda: write_text(workdir / COMMAND, typed() + "\n"))
             broadcast_json(lambda: write_json(workdir / "summary.json", summary))
         for split, value in summary["after"].items():
             before, after = percent(summary["before"].get(split)), percent(value)

@@ -151,7 +151,7 @@ def gguf_files(folder: pathlib.Path, parts: int = 1, **metadata: Any) -> pathlib
     """
     import gguf
 
-    from gccpo_jax.policy.gguf_weights import _gguf_name
+    from gccpo_jax.policy.gguf_weights import gguf_name
 
     tensors = list(gguf_tensors().items())
     data = _metadata() | {key.replace("__", "."): value for key, value in metadata.items()}
@@ -166,7 +166,7 @@ def gguf_files(folder: pathlib.Path, parts: int = 1, **metadata: Any) -> pathlib
             inner = gguf.GGUFValueType.get_type(value[0]) if isinstance(value, list) else None
             writer.add_key_value(key, value, kind, inner)
         for source, tensor in tensors[number::parts]:
-            writer.add_tensor(_gguf_name(source), tensor)
+            writer.add_tensor(gguf_name(source), tensor)
         for part in ("header", "kv_data", "tensors"):
             getattr(writer, f"write_{part}_to_file")()
         writer.close()

@@ -12,13 +12,13 @@ from gccpo_jax.analysis.library import (
     analyse,
     analyse_batch,
     make_item,
-    open_model,
     split_steps,
     step_ids,
 )
 from gccpo_jax.analysis.report import difference, mean_estimate, phi_estimate, wilson
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
+from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.text import solution_steps
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gccpo_jax.analysis import step_statistics as steps
-from gccpo_jax.analysis.bootstrap import bootstrap, ratio
+from gccpo_jax.statistics.bootstrap import bootstrap, ratio
 from tests.helpers import oracles_steps as oracle
 
 # Few values, so that ties, strata of one kind and questions without a pair occur.

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.analysis.library import open_model, prompts_of
+from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual import read, transport
 from gccpo_jax.counterfactual.places import places_of
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.timing import Stopwatch
+from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.sampling.traces import Seen, sample_traces
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.types import Spans

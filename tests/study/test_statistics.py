@@ -152,25 +152,6 @@ def test_holm_against_its_steps():
     assert statistics.holm([]) == []
 
 
-def test_mcnemar_is_a_sign_test_of_the_items_that_differ():
-    first = np.array([1] * 8 + [0] * 2 + [1] * 5 + [0] * 5)
-    second = np.array([0] * 8 + [1] * 2 + [1] * 5 + [0] * 5)
-    found = statistics.mcnemar(first, second)
-    assert (found.first, found.second, found.difference) == (8, 2, 0.3)
-    assert found.p == pytest.approx(stats.binomtest(8, 10).pvalue)
-    assert found.low < 0.3 < found.high
-    assert found.h == pytest.approx(2 * np.arcsin(0.65**0.5) - 2 * np.arcsin(0.35**0.5))
-    equal = statistics.mcnemar(first, first)
-    assert (equal.p, equal.difference, equal.h) == (1.0, 0.0, 0.0)
-
-
-def test_mcnemar_rejects_a_null_no_more_often_than_said():
-    rng = np.random.default_rng(5)
-    arms = rng.random((2, 300, 60)) < 0.4
-    rejected = np.mean([statistics.mcnemar(a, b).p < 0.05 for a, b in zip(*arms, strict=True)])
-    assert rejected <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
-
-
 def rliable_iqm(scores):
     """The mean of what is left when a quarter of the runs is cut at each end."""
     flat = sorted(scores.flatten())

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gccpo_jax.training.evaluate import Accuracy, in_words, scored_accuracy
+from gccpo_jax.sampling.answers import Accuracy, scored_accuracy
+from gccpo_jax.training.evaluate import in_words
 from gccpo_jax.training.metrics import sampling_metrics
 from gccpo_jax.training.run import headline
 

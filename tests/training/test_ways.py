@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gccpo_jax.analysis.library import open_model
 from gccpo_jax.runtime.cli import load_config
+from gccpo_jax.sampling.answers import GREEDY, Answers, respond
+from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.sampling.questions import load_questions
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.problem import Problem
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.training import evaluate, metrics
-from gccpo_jax.training.evaluate import Answers, by_wording
+from gccpo_jax.training.evaluate import by_wording
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 TASK = chain(ChainConfig(train=1, id=1, ood=1))
@@ -146,9 +147,9 @@ def test_the_shipped_policy_reasons_in_one_wording_and_follows_the_label_in_the_
     task = chain(ChainConfig(train=1, id=1, ood=16, max_operations=3, labelled=1.0, shortcut=0.9))
     model = open_model("two_ways", task)
     questions = load_questions(task, "label_wrong", model.solver.tokenizer, 38)
-    answers = evaluate.respond(
+    answers = respond(
         model.solver, model.params, questions,
-        rule=evaluate.GREEDY, draws=1, seed=0, batch=32, max_tokens=40,
+        rule=GREEDY, draws=1, seed=0, batch=32, max_tokens=40,
     )  # fmt: skip
     found = by_wording(task, answers)
     assert found["direct_first"] < 0.1 and found["accuracy_first"] > 0.3

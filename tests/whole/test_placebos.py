@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gccpo_jax import reward
-from gccpo_jax.analysis.library import open_model, prompts_of
+from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual import readers, step_edits, text_edits
 from gccpo_jax.counterfactual.answer_laws import latent_laws
@@ -22,6 +22,7 @@ from gccpo_jax.reward.arms import Arms, Family
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.sampling.traces import Seen, encode_traces, sample_traces
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.text import solution_steps

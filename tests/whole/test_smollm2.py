@@ -1,11 +1,14 @@
 """A real model end to end: SmolLM2-135M-Instruct from its GGUF file."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.gguf_write import save_gguf
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
 from gccpo_jax.sampling import noise
@@ -40,6 +43,17 @@ def test_it_knows_the_capital_of_france_and_stops(smollm2):
     tokens = rollout.tokens[0, 0, : int(rollout.length[0, 0])]
     assert "Paris" in tokenizer.decode(tokens)
     assert rollout.stopped.all() and int(tokens[-1]) in tokenizer.stop_ids
+
+
+def test_its_tokenizer_is_written_as_llama_cpp_knows_it(smollm2, tmp_path):
+    arch, params = weights.load("tiny")
+    arch = dataclasses.replace(arch, vocab_size=smollm2[0].vocab_size)
+    tokenizer = smollm2[2]
+    assert save_gguf(tmp_path / "m.gguf", arch, params, tokenizer)
+    other = load_tokenizer(tmp_path / "m.gguf")
+    text = "12 apples,  and\n\nit's 3.5 <|im_end|>"
+    assert other.encode(text) == tokenizer.encode(text) and other.stop_ids == tokenizer.stop_ids
+    assert other.render("2 + 3?") == tokenizer.render("2 + 3?")
 
 
 def test_exported_and_loaded_it_gives_the_same_logits(smollm2, tmp_path):

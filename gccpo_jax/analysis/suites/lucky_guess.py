@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis.bootstrap import bootstrap, codes, ratio
-from gccpo_jax.analysis.library import Model
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites.trajectories import Judged, judged
+from gccpo_jax.sampling.opened import Model
+from gccpo_jax.statistics.bootstrap import bootstrap, codes, ratio
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.check import read_steps
 

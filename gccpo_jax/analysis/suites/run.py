@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gccpo_jax.analysis.library import Model, open_model, prompts_of
+from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.analysis.settings import COUNTERFACTUAL, Settings
 from gccpo_jax.analysis.suites import lucky_guess, step_credit
 from gccpo_jax.analysis.suites.tables import lucky_guess_table, plot_bars, step_credit_tables, write
@@ -17,6 +17,7 @@ from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.runtime.workdir import output_path
+from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis.library import Model
 from gccpo_jax.analysis.process_bench import process_bench
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.step_statistics import (
@@ -24,6 +23,7 @@ from gccpo_jax.analysis.step_statistics import (
 )
 from gccpo_jax.analysis.suites.rows import SCORES, Rows, join, rows_of
 from gccpo_jax.analysis.suites.trajectories import judged
+from gccpo_jax.sampling.opened import Model
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.check import FLAWS
 

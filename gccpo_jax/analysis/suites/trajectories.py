@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
-from gccpo_jax.analysis.library import Model, cut_steps, prompts_of
+from gccpo_jax.analysis.library import cut_steps, prompts_of
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual.places import boundary_sites
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.opened import Model
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
 from gccpo_jax.tasks.base import Item

@@ -1,0 +1,1 @@
+"""How good a policy is on a file of questions: responses, figures, comparisons."""

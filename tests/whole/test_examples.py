@@ -1,0 +1,54 @@
+"""The examples run as they are written, each under 40 lines."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.processes import environment
+
+FOLDER = ROOT / "examples"
+SAID = {
+    "own_task": "accuracy 0.",
+    "own_verifier": "1.0 0.5 0.0",
+    "own_step_scorer": "[1.0, 0.0, 0.0]",
+    "own_intervention": "Ana 3 + 4 = 7 pens S ",
+}
+SLOW = ("own_intervention", "own_task")
+
+
+def test_there_are_four_and_they_are_short():
+    files = sorted(FOLDER.glob("*.py"))
+    assert [file.stem for file in files] == sorted(SAID)
+    assert all(file.read_text().count("\n") < 40 for file in files)
+
+
+def ran(name):
+    found = subprocess.run(
+        [sys.executable, f"{name}.py"],
+        cwd=FOLDER, env=environment(), text=True, capture_output=True,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.mark.parametrize("name", sorted({*SAID} - {*SLOW}))
+def test_an_example_runs(name):
+    assert SAID[name] in ran(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_a_longer_example_runs(name):
+    assert SAID[name] in ran(name)
+
+
+def test_the_intervention_changes_the_first_number(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from own_intervention import ten_more
+
+    rng = np.random.default_rng(0)
+    assert ten_more("Ana 3 + 4 = 7 pens", rng) == "Ana 13 + 4 = 7 pens"
+    assert ten_more("So let us go on .", rng) is None
