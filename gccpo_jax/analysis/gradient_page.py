@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 from gccpo_jax.analysis import gradients
-from gccpo_jax.analysis.bootstrap import Interval
 from gccpo_jax.analysis.gradients import Dots, Measured, dots_of, jackknife
 from gccpo_jax.analysis.suites.tables import interval, table
+from gccpo_jax.statistics.bootstrap import Interval
 
 PARTS = ("trajectory", "steps")
 """What a trajectory's tokens have in common, the mean of their advantages, and what differs."""

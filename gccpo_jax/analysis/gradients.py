@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from gccpo_jax.analysis.bootstrap import Interval
+from gccpo_jax.statistics.bootstrap import Interval
 
 FEWEST = 3
 """Batches that an interval needs: with one left out there are still two that differ."""

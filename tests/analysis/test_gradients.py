@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from gccpo_jax.analysis.bootstrap import Interval
 from gccpo_jax.analysis.gradient_page import summarise, tables
 from gccpo_jax.analysis.gradients import (
     Dots,
@@ -17,6 +16,7 @@ from gccpo_jax.analysis.gradients import (
     jackknife,
     tokens_for_half,
 )
+from gccpo_jax.statistics.bootstrap import Interval
 
 D, K, R = 40, 6, 2
 MEAN = np.linspace(-0.2, 0.4, D)  # |mu|^2 = 1.6
