@@ -21,7 +21,7 @@ CORE = [
     "ml-collections>=1.0",  # config files: a mutable, locked nested dict
     "grain>=0.2.10",  # input order as a function of seed and position
     "transformers>=5.0",  # tokenizers and chat templates (no models, no PyTorch)
-    "jinja2>=3.1",  # which transformers needs to render a chat template
+    "jinja2>=3.1",  # the report; transformers needs it to render a chat template
     "tokenizers>=0.21",  # the word-level tokenizer of the chain suite
     "safetensors>=0.5",  # weights without pickle
     "filelock>=4.0",  # one run in a directory (transformers brings it along)
@@ -58,7 +58,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["gccpo_jax", "gccpo_jax.*"]),
-    package_data={"gccpo_jax": ["assets/*/*"]},
+    package_data={"gccpo_jax": ["assets/*/*", "report/template/*"]},
     install_requires=CORE,
     extras_require={
         "math": MATH,

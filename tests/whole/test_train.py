@@ -13,7 +13,7 @@ from gccpo_jax.policy import weights
 from gccpo_jax.runtime import checkpoints
 from gccpo_jax.training.planning.memory import plan_update
 from gccpo_jax.training.run import Run
-from tests.helpers.runs import metrics, small
+from tests.helpers.runs import metrics, rollouts, small
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +222,7 @@ def test_outcome_credit_needs_no_reading_and_evaluation_can_sample(tmp_path):
     assert set(sampled["scores"]) <= {0, 0.5, 1}
     assert 0 <= row["eval/id_mean@2"] <= 1 and "eval/ood_depth" in row
     assert "id_mean@2" in summary["before"] and "id_mean@2" in summary["after"]
-    rollout = json.loads((tmp_path / "grpo/rollouts/step_000001.jsonl").read_text().splitlines()[0])
-    assert "steps" not in rollout
+    assert rollouts(tmp_path / "grpo", 1)[0]["steps"] is None
 
 
 EVERYTHING = {
