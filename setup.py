@@ -44,6 +44,7 @@ STUDY = [
     "statsmodels>=0.14",  # Holm's steps
     *PLOTS,
 ]
+BROWSER = ["playwright>=1.50"]  # opens the report in a real Chromium, in its test
 NOTEBOOKS = [
     "nbclient>=0.10",  # runs the notebooks, as CI does
     "ipykernel>=6.29",
@@ -68,6 +69,7 @@ setup(
         "notebooks": NOTEBOOKS,
         "plots": PLOTS,
         "study": STUDY,
+        "browser": BROWSER,
         "cuda": ["jax[cuda13]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "test": [

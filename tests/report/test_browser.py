@@ -161,8 +161,7 @@ def test_text_stands_out_from_its_background(opened, scheme):
 def test_pictures_of_the_docs(browser, file, name, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(pathlib.Path(PICTURED).resolve().as_uri() if PICTURED else file.as_uri())
-    page.locator(".group h3").last.scroll_into_view_if_needed()
-    page.evaluate("document.querySelectorAll('.group:last-of-type h3')[0].scrollIntoView()")
+    page.locator(".group h3").last.evaluate("heading => heading.scrollIntoView()")
     folder = pathlib.Path(os.environ["REPORT_PICTURES"])
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder / f"report-{name}.png")

@@ -10,6 +10,8 @@ import pytest
 from gccpo_jax import sft, train
 from gccpo_jax.plan import shape_of
 from gccpo_jax.policy import weights
+from gccpo_jax.report import read_run
+from gccpo_jax.reward import robustness
 from gccpo_jax.runtime import checkpoints
 from gccpo_jax.training.planning.memory import plan_update
 from gccpo_jax.training.run import Run
@@ -53,6 +55,48 @@ def test_a_run_writes_what_it_promises(finished):
     assert before == {"step": 0} | named["before"] and named["after"].items() <= last.items()
     assert not any(name.startswith("eval/") for name in first)
     assert stages | {"tokens_per_second", "step_seconds"} <= set(first)
+
+
+def test_the_record_agrees_with_the_metrics_and_with_itself(finished):
+    workdir, _ = finished
+    run = read_run(workdir)
+    rows = [row for row in run.trajectories if row.step == 1]  # all of the batch
+    steps = [step for row in rows for step in row.steps]
+    assert sorted({row.step for row in run.trajectories}) == [1, 2, 4] and len(rows) == 8
+    mean = lambda values: pytest.approx(np.mean(list(values)), abs=2e-6)  # noqa: E731
+    logged = metrics(workdir)[0]
+    assert logged["accuracy"] == mean(row.outcome for row in rows)
+    assert logged["length"] == mean(row.length for row in rows)
+    assert logged["D_abs"] == mean(abs(step.effect) for step in steps)
+    assert logged["R"] == mean(step.robustness for step in steps if step.robustness_measured)
+    assert logged["sound_right"] == mean(row.quadrant == "sound_right" for row in rows)
+    assert logged["advantage_abs"] == mean(abs(step.advantage) for step in steps)
+    for row in rows:
+        ends = [0, *(step.end for step in row.steps)]
+        assert [step.start for step in row.steps] == ends[:-1] and ends[-1] == row.length
+        assert {len(column) for column in vars(row.tokens).values()} == {row.length}
+        assert sum(row.tokens.advantage) == pytest.approx(row.advantage, abs=1e-4)
+        assert row.steps[-1].value_after == pytest.approx(row.outcome, abs=1e-5)
+        assert row.steps[0].draws_before == 4 and row.steps[-1].branches == ()
+        for step, following in zip(row.steps, row.steps[1:], strict=False):
+            assert step.value_after == pytest.approx(following.value_before, abs=1e-5)
+            scores = [branch.score for branch in step.branches]
+            assert len(scores) == step.draws_after == small().counterfactual.draws
+            assert step.value_after == mean(scores)
+        for step in row.steps:
+            assert len(step.law) == len(row.candidates) + 1 and sum(step.law) == mean([1.0])
+            nuisance = [arm for arm in step.arms if arm.usable and arm.family == "nuisance"]
+            if step.robustness_measured:
+                law, arms = (np.array(x)[None] for x in (step.law, [arm.law for arm in nuisance]))
+                R, _ = robustness(law, arms, np.ones(arms.shape[:2], bool))
+                assert step.robustness == pytest.approx(float(R[0]), abs=1e-4)
+
+
+def test_what_is_recorded_changes_no_metric(finished, tmp_path):
+    workdir, _ = finished
+    train.train_and_evaluate(small(log__rollouts_every=0), "small", tmp_path / "silent")
+    assert not (tmp_path / "silent/rollouts").exists()
+    assert metrics(tmp_path / "silent") == metrics(workdir)
 
 
 def evaluation(workdir, step):
