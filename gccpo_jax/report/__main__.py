@@ -1,6 +1,7 @@
 """One HTML page of a run: learning curves, and why each step of its solutions was rewarded.
 
     python -m gccpo_jax.report RUN [RUN ...] [--out FILE]
+    python -m gccpo_jax.report RUN --live [PORT]       (while the run goes on, for this machine)
 
 RUN is a directory that `python -m gccpo_jax.train` wrote, finished or not. The page opens from the
 disk and asks for nothing from elsewhere.
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from gccpo_jax.errors import UserError, exit_code
+from gccpo_jax.report.live import ADDRESS, server
 from gccpo_jax.report.page import render
 from gccpo_jax.report.read import read_run
 from gccpo_jax.runtime.cli import Parser
@@ -30,6 +32,14 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run")
     out.add_argument("--out", metavar="FILE", help="default: report.html in the first RUN")
+    out.add_argument(
+        "--live",
+        nargs="?",
+        type=int,
+        const=8765,
+        metavar="PORT",
+        help="serve it on 127.0.0.1 and show new steps as they come (8765)",
+    )
     return out
 
 
@@ -41,6 +51,10 @@ def run_command(argv: Sequence[str]) -> None:
     """
     arguments = parser().parse_args(argv)
     runs = [read_run(run) for run in arguments.runs]
+    if arguments.live is not None:
+        if arguments.out or not 0 <= arguments.live < 2**16:
+            raise UserError(f"--live {arguments.live}: expected a port, and no --out beside it")
+        return serve(arguments.runs, arguments.live)
     out = output_path(arguments.out) if arguments.out else None
     file = out or pathlib.Path(arguments.runs[0]) / "report.html"
     page = render(runs)
@@ -52,6 +66,13 @@ def run_command(argv: Sequence[str]) -> None:
         ) from error
     kept = sum(len(run.trajectories) for run in runs)
     print(f"{file}: {len(page.encode()) / 1e6:.2f} MB, {kept} trajectories recorded")
+
+
+def serve(runs: Sequence[str], port: int) -> None:
+    """Serves the page until Ctrl-C."""
+    with server(runs, port) as running:
+        print(f"http://{ADDRESS}:{running.server_address[1]}/ (Ctrl-C ends it)", flush=True)
+        running.serve_forever()
 
 
 def main(argv: Sequence[str]) -> int:

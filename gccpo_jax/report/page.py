@@ -81,12 +81,13 @@ class Card:
     token_shades: tuple[int, ...]
 
 
-def render(runs: Sequence[Run], most_bytes: int = MOST_BYTES) -> str:
+def render(runs: Sequence[Run], most_bytes: int = MOST_BYTES, live: bool = False) -> str:
     """The page.
 
     Args:
       runs: at least one; their curves are overlaid in this order.
       most_bytes: of the questions' part. Groups of the latest steps go in first.
+      live: the page asks its server for what is new.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE),
@@ -114,7 +115,7 @@ def render(runs: Sequence[Run], most_bytes: int = MOST_BYTES) -> str:
                 counts[mark] += 1
         left += len(groups) - len(kept)
         shown += reversed(kept)
-    style, script = ((TEMPLATE / f"page.{kind}").read_text() for kind in ("css", "js"))
+    style, script = _parts()
     return environment.get_template("page.html").render(
         runs=runs,
         panels=panels(runs),
@@ -126,16 +127,25 @@ def render(runs: Sequence[Run], most_bytes: int = MOST_BYTES) -> str:
         counts=counts,
         style=Markup(style),
         script=Markup(script),
-        policy=policy(style, script),
+        policy=page_policy(live),
+        live=live,
         width=charts.WIDTH,
         height=charts.HEIGHT,
     )
 
 
-def policy(style: str, script: str) -> str:
-    """The Content-Security-Policy: nothing but this style and this script."""
+def _parts() -> tuple[str, str]:
+    """The style and the script."""
+    style, script = ((TEMPLATE / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    return style, script
+
+
+def page_policy(live: bool) -> str:
+    """The Content-Security-Policy: this style and this script; live, the page's own server."""
+    style, script = map(_hash, _parts())
+    own = "connect-src 'self'; " if live else ""
     return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; {own}style-src '{style}'; script-src '{script}'; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -102,8 +102,13 @@ def write_run(workdir, rows, metrics=None):
     (workdir / "config.json").write_text(json.dumps({"steps": 12}))
     lines = [json.dumps(row) + "\n" for row in metrics or metric_rows()]
     (workdir / "metrics.jsonl").write_text("".join(lines))
+    write_more(workdir, rows)
+    return workdir
+
+
+def write_more(workdir, rows):
+    """More recorded steps."""
     for at in sorted({row.step for row in rows}):
         own = [json.dumps(row, default=vars) + "\n" for row in rows if row.step == at]
         file = workdir / f"rollouts/step_{at:06d}.jsonl.gz"
         file.write_bytes(gzip.compress("".join(own).encode()))
-    return workdir

@@ -12,7 +12,8 @@ import pytest
 
 from gccpo_jax.report.page import render
 from gccpo_jax.report.read import read_run
-from tests.helpers.recorded import HOSTILE, group, trajectory, write_run
+from tests.helpers.recorded import HOSTILE, group, trajectory, write_more, write_run
+from tests.report.test_live import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
 
@@ -124,6 +125,21 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened):
     assert opened.evaluate(wide) <= 360
     boxes = [opened.locator(".card").nth(n).bounding_box() for n in (0, 1)]
     assert boxes[0]["x"] == boxes[1]["x"] and boxes[0]["width"] > 300
+
+
+def test_a_live_page_takes_in_new_steps_and_keeps_its_filters(browser, tmp_path):
+    workdir = write_run(tmp_path / "run", group())
+    errors = []
+    with serving(workdir) as address:
+        page = browser.new_page()
+        page.on("console", lambda message: errors.append(message.text))
+        page.goto(address)
+        page.get_by_role("button", name="lucky (1)").click()
+        write_more(workdir, group(at=10))
+        page.get_by_role("button", name="lucky (2)").wait_for(timeout=20_000)
+        assert shown(page) == 2 and page.locator("#r0-s10-q0").is_visible()
+        page.close()
+    assert errors == []
 
 
 CONTRAST = """() => {

@@ -1,12 +1,22 @@
 "use strict";
-const cards = [...document.querySelectorAll(".card")];
-const texts = new Map(cards.map((card) => [
-  card, (card.textContent + " " + card.closest(".group").querySelector(".question").textContent).toLowerCase(),
-]));
+let cards, texts;
 const search = document.getElementById("search");
 const buttons = [...document.querySelectorAll("[data-filter]")];
 const theme = document.getElementById("theme");
 const root = document.documentElement;
+
+function index() {
+  cards = [...document.querySelectorAll(".card")];
+  texts = new Map(cards.map((card) => [
+    card, (card.textContent + " " + card.closest(".group").querySelector(".question").textContent).toLowerCase(),
+  ]));
+  for (const button of buttons) {
+    const mark = button.dataset.filter;
+    const count = cards.filter((card) => card.dataset.marks.split(" ").includes(mark)).length;
+    button.textContent = `${mark} (${count})`;
+    button.disabled = !count;
+  }
+}
 
 // A trajectory is shown if it has one of the pressed marks and the text that is looked for.
 function update() {
@@ -79,4 +89,27 @@ search.addEventListener("input", update);
 theme.addEventListener("click", toggleTheme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
 showTheme();
+index();
 update();
+
+// Live: curves are drawn anew, questions that are not here yet come to the end.
+async function takeNew(known) {
+  const state = await (await fetch("state")).text();
+  if (state === known) return state;
+  const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
+  for (const id of ["runs", "curves", "stages"]) document.getElementById(id).replaceWith(fresh.getElementById(id));
+  for (const group of fresh.querySelectorAll(".group")) {
+    if (!document.getElementById(group.id)) document.getElementById("groups").append(group);
+  }
+  index();
+  update();
+  return state;
+}
+if ("live" in document.body.dataset) {
+  let known = "";
+  const ask = async () => {
+    try { known = await takeNew(known); } catch { /* the server has ended; what is here stays */ }
+    setTimeout(ask, 2000);
+  };
+  ask();
+}
