@@ -21,7 +21,7 @@ CORE = [
     "ml-collections>=1.0",  # config files: a mutable, locked nested dict
     "grain>=0.2.10",  # input order as a function of seed and position
     "transformers>=5.0",  # tokenizers and chat templates (no models, no PyTorch)
-    "jinja2>=3.1",  # which transformers needs to render a chat template
+    "jinja2>=3.1",  # the report; transformers needs it to render a chat template
     "tokenizers>=0.21",  # the word-level tokenizer of the chain suite
     "safetensors>=0.5",  # weights without pickle
     "filelock>=4.0",  # one run in a directory (transformers brings it along)
@@ -44,6 +44,7 @@ STUDY = [
     "statsmodels>=0.14",  # Holm's steps
     *PLOTS,
 ]
+BROWSER = ["playwright>=1.50"]  # opens the report in a real Chromium, in its test
 NOTEBOOKS = [
     "nbclient>=0.10",  # runs the notebooks, as CI does
     "ipykernel>=6.29",
@@ -58,7 +59,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["gccpo_jax", "gccpo_jax.*"]),
-    package_data={"gccpo_jax": ["assets/*/*"]},
+    package_data={"gccpo_jax": ["assets/*/*", "report/template/*"]},
     install_requires=CORE,
     extras_require={
         "math": MATH,
@@ -68,6 +69,7 @@ setup(
         "notebooks": NOTEBOOKS,
         "plots": PLOTS,
         "study": STUDY,
+        "browser": BROWSER,
         "cuda": ["jax[cuda13]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "test": [

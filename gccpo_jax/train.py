@@ -106,7 +106,7 @@ def show_rollouts(
     """Writes rollouts of the step, if they are due."""
     every = config.log.rollouts_every
     if every and (step % every == 0 or step in (1, config.steps)):
-        write_rollouts(workdir, step, experience, session.solver.tokenizer, config.log.rollouts)
+        write_rollouts(workdir, step, experience, session.solver, config)
 
 
 def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:

@@ -188,7 +188,7 @@ def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> d
 def _laws(asked: Asked) -> reward.Laws:
     """All scored laws [B, G, ...] of the trajectories."""
     spans, factual = asked.places.spans, asked.factual
-    arms, _ = arms_of(asked)
+    arms, _, _ = arms_of(asked)
     gold = jnp.where(jnp.asarray(asked.candidates.exists)[:, 0], 0, -1)
     return reward.Laws(
         before=law_before(asked),

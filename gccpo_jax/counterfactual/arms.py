@@ -10,6 +10,7 @@ bit by bit.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -19,37 +20,47 @@ import numpy as np
 from gccpo_jax.counterfactual import text_edits
 from gccpo_jax.counterfactual.answer_laws import site_laws
 from gccpo_jax.counterfactual.asked import Asked
-from gccpo_jax.counterfactual.rewritten import read_rewritten, rewritten
+from gccpo_jax.counterfactual.rewritten import Rewritten, read_rewritten, rewritten
 from gccpo_jax.counterfactual.step_edits import own_steps, sites_of
 from gccpo_jax.reward.arms import Arms, Edits, Family
 from gccpo_jax.sampling.traces import Seen
 from gccpo_jax.types import Candidates, Spans
 
 
-def latent_arms(asked: Asked, arms: int) -> tuple[Arms, float]:
+@dataclasses.dataclass(frozen=True)
+class Intervened:
+    """Laws under one intervention, and what was read there in place of the trajectory."""
+
+    arms: Arms  # [B, G, E, P, C + 1]
+    kept: float  # share of arms that could be made
+    edits: Edits | None = None  # [B, G, E, P, W]  tokens in place of each step
+    rewritten: Rewritten | None = None  # whole trajectories in other words
+
+
+def latent_arms(asked: Asked, arms: int) -> Intervened:
     """Laws under noise on the step's cache; usable where it has tokens before the answer."""
     spans, perturbed = asked.places.read_spans, asked.latent
     has_tokens = (spans.end > spans.start) & spans.mask
     usable = jnp.broadcast_to(has_tokens[..., None], perturbed.shape[:-1])
     factual = jnp.broadcast_to(asked.factual[..., None, :], perturbed.shape)
-    return Arms(perturbed, usable, Family.NUISANCE, factual), 1.0
+    return Intervened(Arms(perturbed, usable, Family.NUISANCE, factual), 1.0)
 
 
-def surface_arms(asked: Asked, arms: int) -> tuple[Arms, float]:
+def surface_arms(asked: Asked, arms: int) -> Intervened:
     """Laws of the trajectories in other words; usable where the task could rewrite them."""
     found = rewritten(asked.reader, asked.places, ["surface"], arms)
     laws, usable = read_rewritten(asked.reader, found, asked.candidates)
     factual = jnp.broadcast_to(asked.factual[..., None, :], laws.shape)
-    return Arms(laws, usable, Family.NUISANCE, factual), float(np.mean(found.exists))
+    read = Arms(laws, usable, Family.NUISANCE, factual)
+    return Intervened(read, float(np.mean(found.exists)), rewritten=found)
 
 
-def replaced_arms(
-    edit: Callable[[Asked, int], Edits], asked: Asked, arms: int
-) -> tuple[Arms, float]:
-    """Laws right after steps that `edit` replaced, and the share of edits that are usable."""
+def replaced_arms(edit: Callable[[Asked, int], Edits], asked: Asked, arms: int) -> Intervened:
+    """Laws right after steps that `edit` replaced, and the edits."""
     edits = edit(asked, arms)
     found = scored_arms(asked.reader, asked.places.read_spans, edits, asked.candidates)
-    return found, text_edits.kept_fraction(edits, asked.places.spans.mask)
+    share = text_edits.kept_fraction(edits, asked.places.spans.mask)
+    return Intervened(found, share, edits)
 
 
 def scored_arms(reader: Seen, spans: Spans, edits: Edits, candidates: Candidates) -> Arms:

@@ -32,10 +32,10 @@ from collections.abc import Callable
 from functools import partial
 
 from gccpo_jax.config import CounterfactualConfig
-from gccpo_jax.counterfactual.arms import latent_arms, replaced_arms, surface_arms
+from gccpo_jax.counterfactual.arms import Intervened, latent_arms, replaced_arms, surface_arms
 from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.step_edits import corrupted, equivalents, swapped
-from gccpo_jax.reward.arms import Arms, Family
+from gccpo_jax.reward.arms import Family
 from gccpo_jax.tasks.base import Task
 
 
@@ -46,9 +46,9 @@ class Intervention:
     name: str  # its arms: config.counterfactual.<name>_arms
     family: Family
     reads: str  # "cache", "site" or "text"
-    # From what a reading asks and the number of arms to laws under the intervention, and the
-    # share of arms that could be made; None: `number`, whose rewrites are read by `Eq`.
-    arms: Callable[[Asked, int], tuple[Arms, float]] | None
+    # From what a reading asks and the number of arms to laws under the intervention; None:
+    # `number`, whose rewrites are read by `Eq`.
+    arms: Callable[[Asked, int], Intervened] | None
     needs: str = ""  # the function of the task that it asks; "": none
     writes: bool = False  # the policy decodes the step's replacement
 

@@ -22,6 +22,7 @@ import numpy as np
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual import gate, readers, transport
 from gccpo_jax.counterfactual.answer_laws import latent_laws
+from gccpo_jax.counterfactual.arms import Intervened
 from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
@@ -49,6 +50,18 @@ class BatchReading:
     moved: Transported | None  # the trajectories in other words, where values are read there
     written: readers.Written | None  # branches from the ends of macro-steps, as asked
     metrics: dict[str, float]
+    evidence: Evidence
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What was seen beside the numbers that credit is made of: for people who ask why."""
+
+    read_spans: Spans  # [B, G, E]  steps without the answer field
+    answers: list[list[str]] | None  # [B][C] candidates, "" for none; None: no law was read
+    before: Array | None  # [B, G, C + 1]  the law before the first step, where it was read
+    arms: dict[str, Intervened]  # by intervention
+    written: readers.Written | None  # branches from after each step but the last
 
 
 def read(
@@ -112,7 +125,8 @@ def read(
             step_robustness=jnp.asarray(rho, jnp.float32),
         )
         metrics |= transport.metrics_of(moved, outcome, rho)
-    return BatchReading(reading, places, moved, written, metrics)
+    evidence = Evidence(places.read_spans, found.answers, found.before, found.arms, written)
+    return BatchReading(reading, places, moved, written, metrics, evidence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +139,8 @@ class Laws:
     equivariance: np.ndarray  # [B, G]
     has_gold: np.ndarray  # [B] bool  the gold answer is a candidate
     before: Array | None = None  # [B, G, C + 1]  before the first step, for scored values only
+    answers: list[list[str]] | None = None  # [B][C]  the candidates
+    arms: dict[str, Intervened] = dataclasses.field(default_factory=dict)  # before they are pooled
 
 
 def unread(spans: Spans, candidates: int) -> Laws:
@@ -164,7 +180,7 @@ def _laws(
     candidates, answers = broadcast_arrays(candidates), broadcast_json(lambda: answers)
     with watch("readout"):
         asked = ask(writer, reader, places, candidates, section, segmentation)
-        arms, kept = arms_of(asked)
+        arms, kept, intervened = arms_of(asked)
         nuisance, content = arms[Family.NUISANCE], arms[Family.CONTENT]
         nuisance = dataclasses.replace(nuisance, usable=nuisance.usable & varied(traces))
         jax.block_until_ready((nuisance.laws, content.laws))
@@ -186,7 +202,8 @@ def _laws(
     }
     has_gold = to_host(candidates.exists)[:, 0]
     before = law_before(asked) if section.value == "scored" else None
-    return Laws(asked.factual, nuisance, content, follows, has_gold, before), metrics
+    laws = (asked.factual, nuisance, content, follows, has_gold, before)
+    return Laws(*laws, answers, intervened), metrics
 
 
 def law_before(asked: Asked) -> Array:
@@ -238,25 +255,29 @@ def ask(
     return Asked(writer, reader, places, candidates, section, segmentation, limit, factual, latent)
 
 
-def arms_of(asked: Asked) -> tuple[dict[Family, Arms], dict[str, float]]:
+def arms_of(
+    asked: Asked,
+) -> tuple[dict[Family, Arms], dict[str, float], dict[str, Intervened]]:
     """Laws under every intervention asked for that the task can do, pooled by family.
 
     Returns:
-      Arms [B, G, E, P, C + 1] per family (P 0 where nothing was asked), and per intervention
-      that replaces steps the share of usable arms, `<name>_kept`.
+      Arms [B, G, E, P, C + 1] per family (P 0 where nothing was asked), per intervention that
+      replaces steps the share of usable arms, `<name>_kept`, and each intervention's own arms.
     """
     shape, entries = asked.factual.shape[:-1], asked.factual.shape[-1]
     found: dict[Family, list[Arms]] = {Family.NUISANCE: [], Family.CONTENT: []}
     kept: dict[str, float] = {}
+    intervened: dict[str, Intervened] = {}
     for row in INTERVENTIONS:
         count = row.asked(asked.section)
         if row.arms and count and row.possible(asked.reader.solver.task):
-            arms, share = row.arms(asked, count)
-            found[row.family].append(arms)
+            intervened[row.name] = row.arms(asked, count)
+            found[row.family].append(intervened[row.name].arms)
             if row.reads == "site":
-                kept[f"{row.name}_kept"] = share
+                kept[f"{row.name}_kept"] = intervened[row.name].kept
     none = {family: no_arms(family, shape, entries) for family in found}
-    return {family: pool(*(arms or [none[family]])) for family, arms in found.items()}, kept
+    pooled = {family: pool(*(arms or [none[family]])) for family, arms in found.items()}
+    return pooled, kept, intervened
 
 
 def varied(traces: Traces) -> np.ndarray:

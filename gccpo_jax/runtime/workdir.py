@@ -3,7 +3,7 @@
 config.json     the configuration of the newest command, written first
 lock            who runs in it; empty when nobody does
 metrics.jsonl   one line per step, and one before the first
-rollouts/       step_<n>.jsonl and the same for people, step_<n>.txt
+rollouts/       step_<n>.jsonl.gz and the same for people, step_<n>.txt
 evaluation/     step_<n>.jsonl: the score of every held-out question, a line per split
 bad/            step_<n>.json: questions whose update was not finite
 checkpoints/    Orbax
@@ -47,7 +47,7 @@ LOCK, HELD = "lock", ".lock"
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # some network file systems
 
-_SCRATCH = re.compile(r"\.(probe|policy|[^.]+\.(json|jsonl|txt))-\w+")
+_SCRATCH = re.compile(r"\.(probe|policy|[^.]+\.(json|jsonl|jsonl\.gz|txt))-\w+")
 """What `claim_workdir`, `write_text` and `weights.save` write before they rename it."""
 
 
@@ -178,10 +178,15 @@ def differences(old: Any, new: Any, path: str = "config") -> str:
 
 
 def write_text(file: pathlib.Path, text: str) -> None:
+    """`write_bytes` of a text."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: pathlib.Path, data: bytes) -> None:
     """Writes a file so that it is either the old or the new one, never half of it."""
     scratch = file.with_name(f".{file.name}-{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(data)
         os.replace(scratch, file)
     finally:
         scratch.unlink(missing_ok=True)

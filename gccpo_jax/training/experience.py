@@ -19,7 +19,7 @@ from gccpo_jax.advantage.credit import Credit
 from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
 from gccpo_jax.config import Config, CreditConfig
-from gccpo_jax.counterfactual.read import BatchReading, read
+from gccpo_jax.counterfactual.read import BatchReading, Evidence, read
 from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.reward.group import GroupReading, transported_reward
@@ -55,6 +55,8 @@ class Experience:
     trained: Trained  # what the update reads: the same, in other words, or with branches
     spans: Spans | None  # macro-steps [B, G, E]; None for credit by outcome only
     credit: Credit | None
+    reading: GroupReading | None  # None where no step was read, as the next
+    evidence: Evidence | None
     metrics: dict[str, float]
 
 
@@ -166,6 +168,8 @@ def collect(
         trained=trained,
         spans=spans,
         credit=credit,
+        reading=None if read_batch is None else read_batch.reading,
+        evidence=None if read_batch is None else read_batch.evidence,
         metrics=metrics,
     )
 

@@ -56,7 +56,7 @@ def checker_metrics(
         return {}
     right = np.array([outcome[index] for index in kept])
     direct = np.array([is_direct(task, texts[index]) for index in kept])
-    flaws = [_flaws(task, items[b], texts[b, g]) for b, g in kept]
+    flaws = [flawed(task, step_labels(task, items[b], texts[b, g])) for b, g in kept]
     sound = np.array([not any(steps) for steps in flaws])
     found = {"direct": float(direct.mean())}
     for name, way in (("direct", direct), ("reasoned", ~direct)):
@@ -79,10 +79,16 @@ def is_direct(task: Task, text: str) -> bool:
     return task.extract(text) is not None and not text[: task.field_start(text)].strip()
 
 
-def _flaws(task: Task, item: Item, text: str) -> list[bool]:
-    """Whether each step of a response is wrong."""
-    steps = [step for step in text.split(task.boundary) if step.strip()]
-    return [label in task.flaws for label in task.check(item, steps)]
+def step_labels(task: Task, item: Item, text: str) -> list[str] | None:
+    """The checker's label of each step of a response that says anything; None without one."""
+    if task.check is None:
+        return None
+    return task.check(item, [step for step in text.split(task.boundary) if step.strip()])
+
+
+def flawed(task: Task, labels: Sequence[str]) -> list[bool]:
+    """Whether each step is wrong, by its label."""
+    return [label in task.flaws for label in labels]
 
 
 def cue_reliance(accuracy: Mapping[str, float]) -> dict[str, float]:

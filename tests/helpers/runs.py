@@ -1,5 +1,6 @@
 """The quickstart in miniature, and what a run left behind."""
 
+import gzip
 import json
 import struct
 
@@ -37,6 +38,12 @@ def small(**changes):
         section, _, name = path.rpartition("__")
         setattr(c[section] if section else c, name, value)
     return config.freeze(c)
+
+
+def rollouts(workdir, step):
+    """The trajectories that were kept of a step."""
+    file = workdir / f"rollouts/step_{step:06d}.jsonl.gz"
+    return [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
 
 
 def metrics(workdir):

@@ -23,7 +23,7 @@ from gccpo_jax.training.bad_updates import bad_questions, describe_bad, explain_
 from gccpo_jax.training.run import Run, headline
 from gccpo_jax.types import TrainState
 from tests.helpers import toy
-from tests.helpers.runs import metrics, small
+from tests.helpers.runs import metrics, rollouts, small
 from tests.helpers.updates import loss_fn, sampled
 
 LOSS = loss_fn(beta=0.1, reduction="token_mean")
@@ -240,8 +240,7 @@ def test_a_poisoned_run_goes_on_or_ends_as_asked(tmp_path, monkeypatch, micro_ba
     assert [row["loss"] is None for row in rows] == [False, True, True, False]
     for step in (2, 3):
         (bad,) = json.loads((tmp_path / f"run/bad/step_00000{step}.json").read_text())
-        shown = (tmp_path / f"run/rollouts/step_00000{step}.jsonl").read_text().splitlines()
-        ids = [json.loads(line)["question_id"] for line in shown]
+        ids = [row["question_id"] for row in rollouts(tmp_path / "run", step)]
         assert bad["question_id"] == ids[-1] != ids[0]
     if micro_batch:
         return

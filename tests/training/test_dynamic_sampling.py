@@ -1,6 +1,5 @@
 """Dynamic sampling: which groups stay, what takes their place, and that runs resume exactly."""
 
-import json
 from types import SimpleNamespace
 
 import jax
@@ -16,7 +15,7 @@ from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.training.dynamic_sampling import contrast, refill, replace_rows
 from gccpo_jax.training.run import Run
 from gccpo_jax.types import Prompts, Rollout, Segment
-from tests.helpers.runs import metrics, small
+from tests.helpers.runs import metrics, rollouts, small
 
 B, G, T, S, L, K, D = 3, 2, 4, 5, 2, 1, 3
 MIXED, RIGHT, WRONG, HALF = (1, 0), (1, 1), (0, 0), (1, np.nan)
@@ -119,9 +118,8 @@ def test_a_run_with_dynamic_sampling_trains_on_contrast_and_resumes(tmp_path, mo
     rows = metrics(tmp_path / "whole")
     assert any(row["refills"] > 0 for row in rows)
     assert all("reward" in row and row["contrast"] <= 1 for row in rows)
-    lines = (tmp_path / "whole/rollouts/step_000002.jsonl").read_text().splitlines()
     groups = {}
-    for row in map(json.loads, lines):
+    for row in rollouts(tmp_path / "whole", 2):
         groups.setdefault(row["question_id"], set()).add(row["outcome"])
     assert len(groups) == 4 and all(len(seen) > 1 for seen in groups.values())
 

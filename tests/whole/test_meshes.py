@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import ended, environment, flags, free_port, lines
+from tests.helpers.runs import rollouts
 
 STEPS = 5
 OPTIONS = [
@@ -69,16 +70,14 @@ def one(tmp_path_factory):
 def same(ours, theirs):
     """Tokens bit by bit, what is computed from them closely, parameters to 1e-6."""
     assert lines(ours) == lines(theirs) == STEPS
-    names = [file.name for file in sorted((theirs / "rollouts").glob("*.jsonl"))]
+    names = [file.name for file in sorted((theirs / "rollouts").glob("*.jsonl.gz"))]
     assert len(names) == STEPS
     for name in names:
-        found, wanted = (
-            [json.loads(line) for line in (run / "rollouts" / name).read_text().splitlines()]
-            for run in (ours, theirs)
-        )
+        step = int(name[5:11])
+        found, wanted = (rollouts(run, step) for run in (ours, theirs))
         assert len(found) == len(wanted) == 8 * 4
         for a, b in zip(found, wanted, strict=True):
-            for key in ("question_id", "text", "tokens", "finished", "outcome", "gold"):
+            for key in ("question_id", "text", "length", "stopped", "outcome", "gold"):
                 assert a[key] == b[key], name
             pieces = [[step["text"] for step in row["steps"]] for row in (a, b)]
             assert pieces[0] == pieces[1]
@@ -120,7 +119,7 @@ def test_two_processes_go_on_with_what_one_device_began(one, tmp_path):
     again = json.loads((part / "metrics.jsonl").read_text().splitlines()[1])
     assert first == again, "the first two steps are not run again"
     for step in (1, 2):
-        for kind in ("jsonl", "txt"):
+        for kind in ("jsonl.gz", "txt"):
             name = f"rollouts/step_{step:06d}.{kind}"
             assert not (part / name).exists()
             shutil.copy(one / "lean" / name, part / name)

@@ -147,7 +147,7 @@ def test_t1_identity_is_a_placebo_bit_by_bit(model, solved):
 def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
     traces, spans, found, _ = solved
     asked = asked_of(model, traces, spans, found, latent_sigma=0.0, latent_arms=2)
-    arms, _ = latent_arms(asked, 2)
+    arms = latent_arms(asked, 2).arms
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
     task = dataclasses.replace(model.solver.task, corrupt=lambda step, rng: step)
@@ -249,7 +249,7 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
 
 
 def known_null_effects(model, traces, spans, found):
-    arms, _ = surface_arms(asked_of(model, traces, spans, found, latent_arms=0), 4)
+    arms = surface_arms(asked_of(model, traces, spans, found, latent_arms=0), 4).arms
     distance = np.asarray(reward.jsd(arms.factual, arms.laws))
     last = np.asarray(spans.mask).sum(-1) - 1
     return np.take_along_axis(distance, last[..., None, None], axis=2)[

@@ -10,10 +10,12 @@ import pytest
 from gccpo_jax import sft, train
 from gccpo_jax.plan import shape_of
 from gccpo_jax.policy import weights
+from gccpo_jax.report import read_run
+from gccpo_jax.reward import robustness
 from gccpo_jax.runtime import checkpoints
 from gccpo_jax.training.planning.memory import plan_update
 from gccpo_jax.training.run import Run
-from tests.helpers.runs import metrics, small
+from tests.helpers.runs import metrics, rollouts, small
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,55 @@ def test_a_run_writes_what_it_promises(finished):
     assert before == {"step": 0} | named["before"] and named["after"].items() <= last.items()
     assert not any(name.startswith("eval/") for name in first)
     assert stages | {"tokens_per_second", "step_seconds"} <= set(first)
+
+
+def test_the_record_agrees_with_the_metrics_and_with_itself(finished):
+    workdir, _ = finished
+    run = read_run(workdir)
+    assert [row["step"] for row in run.metrics] == [0, 1, 2, 3, 4]
+    for at in (1, 2, 4):  # all of the batch
+        rows = [row for row in run.trajectories if row.step == at]
+        steps = [step for row in rows for step in row.steps]
+        logged = run.metrics[at]
+        means = {
+            "accuracy": [row.outcome for row in rows],
+            "length": [row.length for row in rows],
+            "sound_right": [row.quadrant == "sound_right" for row in rows],
+            "D_abs": [abs(step.effect) for step in steps],
+            "R": [step.robustness for step in steps if step.robustness_measured] or [0.0],
+            "advantage_abs": [abs(step.advantage) for step in steps],
+        }
+        for name, values in means.items():
+            assert logged[name] == pytest.approx(np.mean(values), abs=2e-6), (at, name)
+    rows = run.trajectories
+    assert len(rows) == 3 * 8
+    for row in rows:
+        ends = [0, *(step.end for step in row.steps)]
+        assert [step.start for step in row.steps] == ends[:-1] and ends[-1] == row.length
+        assert {len(column) for column in vars(row.tokens).values()} == {row.length}
+        assert sum(row.tokens.advantage) == pytest.approx(row.advantage, abs=1e-4)
+        assert row.steps[-1].value_after == pytest.approx(row.outcome, abs=1e-5)
+        assert row.steps[0].draws_before == 4 and row.steps[-1].branches == ()
+        for step, following in zip(row.steps, row.steps[1:], strict=False):
+            assert step.value_after == pytest.approx(following.value_before, abs=1e-5)
+            scores = [branch.score for branch in step.branches]
+            assert len(scores) == step.draws_after == small().counterfactual.draws
+            assert step.value_after == pytest.approx(np.mean(scores), abs=2e-6)
+        for step in row.steps:
+            assert len(step.law) == len(row.candidates) + 1
+            assert sum(step.law) == pytest.approx(1.0, abs=1e-5)
+            nuisance = [arm for arm in step.arms if arm.usable and arm.family == "nuisance"]
+            if step.robustness_measured:
+                law, arms = (np.array(x)[None] for x in (step.law, [arm.law for arm in nuisance]))
+                R, _ = robustness(law, arms, np.ones(arms.shape[:2], bool))
+                assert step.robustness == pytest.approx(float(R[0]), abs=1e-4)
+
+
+def test_what_is_recorded_changes_no_metric(finished, tmp_path):
+    workdir, _ = finished
+    train.train_and_evaluate(small(log__rollouts_every=0), "small", tmp_path / "silent")
+    assert not (tmp_path / "silent/rollouts").exists()
+    assert metrics(tmp_path / "silent") == metrics(workdir)
 
 
 def evaluation(workdir, step):
@@ -222,8 +273,7 @@ def test_outcome_credit_needs_no_reading_and_evaluation_can_sample(tmp_path):
     assert set(sampled["scores"]) <= {0, 0.5, 1}
     assert 0 <= row["eval/id_mean@2"] <= 1 and "eval/ood_depth" in row
     assert "id_mean@2" in summary["before"] and "id_mean@2" in summary["after"]
-    rollout = json.loads((tmp_path / "grpo/rollouts/step_000001.jsonl").read_text().splitlines()[0])
-    assert "steps" not in rollout
+    assert rollouts(tmp_path / "grpo", 1)[0]["steps"] is None
 
 
 EVERYTHING = {
