@@ -43,7 +43,7 @@ from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.runtime.workdir import output_path
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.checking.user import load_process
-from gccpo_jax.train import check_cap, check_task, learning_batch, next_questions
+from gccpo_jax.train import check_model, check_task, learning_batch, next_questions
 from gccpo_jax.training.experience import collect
 from gccpo_jax.training.planning.memory import fitted
 from gccpo_jax.training.presets import apply
@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> None:
     session, params = open_session(next(iter(configs.values())))
     for config in configs.values():
         check_task(config, session)
-        check_cap(config, session)
+        check_model(config, session)
     measured = {
         name: measure(name, config, session, params, asked.batches, asked.tapes)
         for name, config in configs.items()
