@@ -13,7 +13,7 @@ import pytest
 from gccpo_jax.report.page import render
 from gccpo_jax.report.read import read_run
 from tests.helpers.recorded import HOSTILE, group, trajectory, write_more, write_run
-from tests.report.test_live import serving
+from tests.helpers.serving import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
 

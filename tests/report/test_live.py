@@ -1,7 +1,5 @@
 """The live page: new steps are there when asked for, and nobody else may ask."""
 
-import contextlib
-import threading
 import urllib.error
 import urllib.request
 
@@ -10,18 +8,7 @@ import pytest
 from gccpo_jax.errors import UserError
 from gccpo_jax.report import live
 from tests.helpers.recorded import group, write_more, write_run
-
-
-@contextlib.contextmanager
-def serving(workdir):
-    with live.server([workdir]) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://{live.ADDRESS}:{running.server_address[1]}/"
-        finally:
-            running.shutdown()
-            thread.join()
+from tests.helpers.serving import serving
 
 
 def get(address, **headers):
