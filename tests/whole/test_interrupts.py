@@ -12,6 +12,7 @@ from tests.helpers.processes import environment
 MOMENTS = [
     *(("train", module) for module in ("gccpo_jax", "numpy", "jax._src.core", "optax")),
     *((name, "numpy") for name in ("sft", "analyse", "plan", "presets", "cost", "study")),
+    *((name, "numpy") for name in ("evaluate", "export", "chat", "report", "variance")),
 ]
 
 
