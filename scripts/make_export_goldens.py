@@ -1,4 +1,4 @@
-"""Makes `tests/golden/export.json`: what PyTorch answers with exported models, greedily.
+"""Makes `tests/data/export_answers.json`: what PyTorch answers with exported models, greedily.
 
 Run it in an environment of its own (the package and its tests never need PyTorch):
 
@@ -22,7 +22,7 @@ import transformers
 from gccpo_jax import export
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 
-FILE = pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden" / "export.json"
+FILE = pathlib.Path(__file__).resolve().parents[1] / "tests" / "data" / "export_answers.json"
 TASK = chain(ChainConfig(train=40, id=6, ood=4, max_operations=3))
 NEW_TOKENS = 40
 

@@ -14,10 +14,11 @@ from gccpo_jax.sampling.answers import GREEDY, respond
 from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.sampling.questions import load_questions
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
-from tests.helpers.paths import GOLDEN
+from tests.helpers.paths import TESTS
 from tests.helpers.runs import small
 
-TORCH = json.loads((GOLDEN / "export.json").read_text())  # see scripts/make_export_goldens.py
+# See scripts/make_export_goldens.py.
+TORCH = json.loads((TESTS / "data" / "export_answers.json").read_text())
 TASK = chain(ChainConfig(train=40, id=6, ood=4, max_operations=3))
 
 

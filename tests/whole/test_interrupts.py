@@ -16,11 +16,16 @@ MOMENTS = [
 ]
 
 
+def as_in_a_terminal():
+    """What a shell starts in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(words, module, folder):
     """Exit code and what is said beside import times, of a command interrupted after an import."""
     started = subprocess.Popen(
         [sys.executable, "-X", "importtime", *words], cwd=folder, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     said = []
     for line in started.stderr:
@@ -46,8 +51,9 @@ def handler_in(words, folder):
     (folder / "other" / "__main__.py").write_text(code + "\n")
     words = [code if word == "CODE" else word for word in words]
     done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment(), capture_output=True, text=True
-    )
+        [sys.executable, *words], cwd=folder, env=environment(), capture_output=True, text=True,
+        preexec_fn=as_in_a_terminal,
+    )  # fmt: skip
     return done.stdout.strip()
 
 

@@ -184,19 +184,17 @@ def test_micro_batches_that_fit_a_memory_train_as_if_asked_for(tmp_path, capsys)
 def test_rollouts_show_steps_that_add_up(finished):
     workdir, _ = finished
     names = sorted(path.name for path in (workdir / "rollouts").iterdir())
-    assert names == [f"step_{n:06d}.{end}" for n in (1, 2, 4) for end in ("jsonl", "txt")]
-    effects = []
-    for file in sorted((workdir / "rollouts").glob("*.jsonl")):
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        assert len(rows) == 2 * 4
-        for row in rows:
-            steps = row["steps"]
-            assert sum(step["tokens"] for step in steps) == row["tokens"]
-            # Effects telescope to the outcome minus the value before the first step.
-            total = sum(step["effect"] for step in steps)
-            assert total == pytest.approx(row["outcome"] - steps[0]["value_before"], abs=1e-5)
-            assert all(0 <= step["robustness"] <= 1 for step in steps)
-            effects += [step["effect"] for step in steps]
+    assert names == [f"step_{n:06d}.{end}" for n in (1, 2, 4) for end in ("jsonl.gz", "txt")]
+    rows, effects = read_run(workdir).trajectories, []
+    assert len(rows) == 3 * 2 * 4
+    for row in rows:
+        bounds = [(step.start, step.end) for step in row.steps]
+        assert [0, *(end for _, end in bounds)] == [*(start for start, _ in bounds), row.length]
+        # Effects telescope to the outcome minus the value before the first step.
+        total = sum(step.effect for step in row.steps)
+        assert total == pytest.approx(row.outcome - row.steps[0].value_before, abs=1e-5)
+        assert all(0 <= step.robustness <= 1 for step in row.steps)
+        effects += [step.effect for step in row.steps]
     assert any(effects), "not everything is zero"
     assert "Phi before" in (workdir / "rollouts" / "step_000004.txt").read_text()
 
