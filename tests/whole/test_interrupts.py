@@ -16,16 +16,19 @@ MOMENTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
 def as_in_a_terminal():
-    """What a shell starts in the background ignores Ctrl-C, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """What a shell starts in the background ignores Ctrl-C, and so would what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupted(words, module, folder):
     """Exit code and what is said beside import times, of a command interrupted after an import."""
     started = subprocess.Popen(
         [sys.executable, "-X", "importtime", *words], cwd=folder, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_in_a_terminal,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     said = []
     for line in started.stderr:
@@ -52,7 +55,6 @@ def handler_in(words, folder):
     words = [code if word == "CODE" else word for word in words]
     done = subprocess.run(
         [sys.executable, *words], cwd=folder, env=environment(), capture_output=True, text=True,
-        preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     return done.stdout.strip()
 
