@@ -56,7 +56,7 @@ def sealed(directory):
 
 before(timing.Stopwatch, "__call__", None)
 before(checkpoints.Checkpoints, "save", "save")
-before(weights, "_write", "policy")
+before(weights, "_write_jsons", "policy")
 checkpoints.seal = sealed
 sys.exit(cli.main(train.train_and_evaluate, "", sys.argv[1:]))
 """
