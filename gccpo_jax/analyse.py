@@ -26,7 +26,7 @@ from gccpo_jax.analysis.suites import run
 from gccpo_jax.config.fields import is_day, least
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy.chat_template import DATE, Template
-from gccpo_jax.runtime.cli import Parser
+from gccpo_jax.runtime.cli import command_parser
 
 FLAGS = {
     "seed": ("seed", "root seed of every draw"),
@@ -66,12 +66,7 @@ _INJECTED = 6
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = Parser(
-        prog="python -m gccpo_jax.analyse",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("analyse", __doc__)
     out.add_argument("--model", default="tiny", help="tiny, smollm2, a directory, an id, a .gguf")
     out.add_argument("--task", default="chain", help="how answers are read: chain, gsm8k, math")
     out.add_argument(

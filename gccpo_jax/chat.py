@@ -22,7 +22,7 @@ from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy.chat_template import DATE, Message, Template
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.policy.tokenizer import Tokenizer
-from gccpo_jax.runtime.cli import Parser
+from gccpo_jax.runtime.cli import command_parser
 from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.sampling.streaming import stream
 from gccpo_jax.tasks.base import Task
@@ -39,12 +39,7 @@ PLAIN = Task(
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = Parser(
-        prog="python -m gccpo_jax.chat",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("chat", __doc__)
     out.add_argument("--model", required=True, help="tiny, smollm2, a directory, an id, a .gguf")
     out.add_argument("--system", default="", help="a system message")
     out.add_argument("--temperature", type=float, default=0.7, help="0: the greedy answer")

@@ -23,10 +23,10 @@ from gccpo_jax.analyse import template_of
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.evaluation import responses
 from gccpo_jax.evaluation.paired import check_shared
-from gccpo_jax.evaluation.report import page, summarise
+from gccpo_jax.evaluation.summary import page, summarise
 from gccpo_jax.policy.chat_template import DATE
 from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.runtime.cli import Parser, literal
+from gccpo_jax.runtime.cli import command_parser, literal
 from gccpo_jax.runtime.workdir import differences, locked, output_path, write_json, write_text
 from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.sampling.questions import Questions, digest, load_questions
@@ -38,12 +38,7 @@ SETTINGS = "settings.json"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = Parser(
-        prog="python -m gccpo_jax.evaluate",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("evaluate", __doc__)
     out.add_argument("--model", required=True, help="tiny, smollm2, a directory, an id, a .gguf")
     out.add_argument("--task", required=True, help="chain, gsm8k, math, reasoning_gym:<data set>")
     out.add_argument("--data", nargs="+", default=[], metavar="FILE", help="each is a split")

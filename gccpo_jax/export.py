@@ -21,7 +21,7 @@ from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy import gguf_write, weights
 from gccpo_jax.policy.arch import DTYPES
 from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
-from gccpo_jax.runtime.cli import Parser
+from gccpo_jax.runtime.cli import command_parser
 from gccpo_jax.runtime.workdir import output_path, write_text, writing
 from gccpo_jax.training.card import card
 
@@ -31,12 +31,7 @@ UNSTATED = "other"
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = Parser(
-        prog="python -m gccpo_jax.export",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("export", __doc__)
     out.add_argument("run", metavar="RUN", help="folder of a run, or a model")
     out.add_argument("--out", required=True, help="folder to be made; an earlier model is replaced")
     out.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they are)")

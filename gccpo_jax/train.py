@@ -30,10 +30,10 @@ from gccpo_jax.runtime.distributed import held_by_first
 from gccpo_jax.runtime.workdir import claim_workdir
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.tasks.checking.user import load_process
 from gccpo_jax.training.experience import Experience, collect
 from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.planning.memory import fitted
+from gccpo_jax.training.process_reward import open_judge
 from gccpo_jax.training.rollout_files import write_rollouts
 from gccpo_jax.training.run import Run, open_run
 from gccpo_jax.training.session import Session, is_narrow, open_session
@@ -46,13 +46,9 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `load_process`, `session.open_session` and `workdir.claim_workdir`.
+      UserError: see `open_judge`, `session.open_session` and `workdir.claim_workdir`.
     """
-    judge = load_process(
-        config.reward.process,
-        seconds=config.reward.process_seconds,
-        gib=config.reward.process_gib,
-    )
+    judge = open_judge(config.reward)
     session, params = open_session(config)
     check_task(config, session)
     check_model(config, session)

@@ -37,16 +37,16 @@ from gccpo_jax.masked import masked_mean
 from gccpo_jax.objective.update import gradient, policy_loss_fn
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.runtime.cli import Parser, load_config, overrides, set_field
+from gccpo_jax.runtime.cli import command_parser, load_config, overrides, set_field
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.runtime.workdir import output_path
 from gccpo_jax.sampling.questions import TrainBatches
-from gccpo_jax.tasks.checking.user import load_process
 from gccpo_jax.train import check_model, check_task, learning_batch, next_questions
 from gccpo_jax.training.experience import collect
 from gccpo_jax.training.planning.memory import fitted
 from gccpo_jax.training.presets import apply
+from gccpo_jax.training.process_reward import open_judge
 from gccpo_jax.training.run import micro_batch
 from gccpo_jax.training.session import Session, open_session
 from gccpo_jax.types import Array, Params, UpdateBatch
@@ -89,8 +89,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = Parser(prog="python -m gccpo_jax.variance", description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command_parser("variance", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:PRESET]", help="config file")
     parser.add_argument("--presets", default="", help="names with commas between; none: as it is")
     parser.add_argument("--batches", type=int, default=8, help="K, batches of questions (8)")
@@ -161,11 +160,7 @@ def _batches(
     config: Config, session: Session, params: Params, batches: int, tapes: int
 ) -> Iterator[tuple[UpdateBatch, float]]:
     """What the update reads of each batch under each tape, and its forward tokens."""
-    judge = load_process(
-        config.reward.process,
-        seconds=config.reward.process_seconds,
-        gib=config.reward.process_gib,
-    )
+    judge = open_judge(config.reward)
     logp = jax.jit(partial(token_logp, session.solver.policy, rule=behaviour_rule(config.sampling)))
     questions = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     for number in range(batches):

@@ -48,7 +48,6 @@ class BatchReading:
     reading: GroupReading  # [B, G, ...]
     places: Places
     moved: Transported | None  # the trajectories in other words, where values are read there
-    written: readers.Written | None  # branches from the ends of macro-steps, as asked
     metrics: dict[str, float]
     evidence: Evidence
 
@@ -61,7 +60,7 @@ class Evidence:
     answers: list[list[str]] | None  # [B][C] candidates, "" for none; None: no law was read
     before: Array | None  # [B, G, C + 1]  the law before the first step, where it was read
     arms: dict[str, Intervened]  # by intervention
-    written: readers.Written | None  # branches from after each step but the last
+    written: readers.Written | None  # branches from after each macro-step but the last, as asked
 
 
 def read(
@@ -126,7 +125,7 @@ def read(
         )
         metrics |= transport.metrics_of(moved, outcome, rho)
     evidence = Evidence(places.read_spans, found.answers, found.before, found.arms, written)
-    return BatchReading(reading, places, moved, written, metrics, evidence)
+    return BatchReading(reading, places, moved, metrics, evidence)
 
 
 @dataclasses.dataclass(frozen=True)

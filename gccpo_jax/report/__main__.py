@@ -18,18 +18,13 @@ from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.report.live import ADDRESS, server
 from gccpo_jax.report.page import render
 from gccpo_jax.report.read import read_run
-from gccpo_jax.runtime.cli import Parser
+from gccpo_jax.runtime.cli import command_parser
 from gccpo_jax.runtime.workdir import output_path, write_text
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = Parser(
-        prog="python -m gccpo_jax.report",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("report", __doc__)
     out.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run")
     out.add_argument("--out", metavar="FILE", help="default: report.html in the first RUN")
     out.add_argument(

@@ -171,6 +171,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
+def command_parser(command: str, description: str) -> Parser:
+    """That of `python -m gccpo_jax.<command>`, which shows its description as it stands."""
+    return Parser(
+        prog=f"python -m gccpo_jax.{command}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def load_config(source: str) -> tuple[Any, str]:
     """The `ConfigDict` that a config file makes, and its name: file and argument.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,34 +69,9 @@ class Written(Answers):
     logp: np.ndarray  # [N, draws] f32 log-probability of the whole response
 
 
-def respond(
-    solver: Solver,
-    params: Params,
-    questions: Questions,
-    *,
-    rule: Rule,
-    draws: int,
-    seed: int,
-    batch: int,
-    max_tokens: int,
-) -> Answers:
-    """`draws` responses to each question, verified.
-
-    Greedy responses are `rule=GREEDY, draws=1`. Noise is keyed by question id and draw,
-    so two policies are compared on the same draws.
-    """
-    found = list(
-        written(
-            solver,
-            params,
-            questions,
-            rule=rule,
-            draws=draws,
-            seed=seed,
-            batch=batch,
-            max_tokens=max_tokens,
-        )
-    )
+def respond(solver: Solver, params: Params, questions: Questions, **how: Any) -> Answers:
+    """Responses to all questions, verified; `how` as `written` takes it."""
+    found = list(written(solver, params, questions, **how))
     texts, scores = ([getattr(part, name) for part in found] for name in ("texts", "outcome"))
     return Answers(questions.items, np.concatenate(texts), np.concatenate(scores))
 
@@ -111,7 +87,11 @@ def written(
     batch: int,
     max_tokens: int,
 ) -> Iterator[Written]:
-    """`respond`, a batch of questions at a time."""
+    """`draws` responses to each question, verified, a batch of questions at a time.
+
+    Greedy responses are `rule=GREEDY, draws=1`. Noise is keyed by question id and draw,
+    so two policies are compared on the same draws.
+    """
     root = jax.random.key(seed)
     for items, prompts, weight in eval_batches(questions, batch):
         keys = noise.question_keys(root, noise.EVALUATION_STEP, prompts.ids)

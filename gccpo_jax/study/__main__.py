@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 
 from gccpo_jax.errors import UserError, exit_code
-from gccpo_jax.runtime.cli import Parser, load_config
+from gccpo_jax.runtime.cli import command_parser, load_config
 from gccpo_jax.runtime.workdir import check_place, output_path
 from gccpo_jax.study.run import Interrupted, run_study
 
@@ -45,8 +45,7 @@ def run_command(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="python -m gccpo_jax.study", description=__doc__, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command_parser("study", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", metavar="FILE[:ARGUMENT]", help="the plan")
     what.add_argument("--tables", metavar="FILE", help="results.jsonl of a study")

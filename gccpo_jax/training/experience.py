@@ -141,12 +141,14 @@ def collect(
     mask = inside & trains[..., None]
     trained = Trained(sampled.prompts, rollout.tokens, rollout.logp, advantage, mask)
     if config.optim.do_share:
-        per_step = jnp.where(spans.mask, advantage[..., :1], 0.0)  # the trajectory's own
         trained, found = do_update(
             trained,
             rollout,
             spans,
-            per_step if credit is None else credit.step_advantage,
+            # Without credit of steps, each has the trajectory's own.
+            jnp.where(spans.mask, advantage[..., :1], 0.0)
+            if credit is None
+            else credit.step_advantage,
             read_batch.moved,
             sampled.keys,
             share=config.optim.do_share,
@@ -154,7 +156,7 @@ def collect(
         )
         metrics |= found
     if config.optim.train_branches:
-        trained, found = branch_update(trained, spans, read_batch.written)
+        trained, found = branch_update(trained, spans, read_batch.evidence.written)
         metrics |= found
     metrics["forward_tokens"] = forward_tokens(config, sampled, spans, metrics)
     return Experience(

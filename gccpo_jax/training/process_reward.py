@@ -22,7 +22,7 @@ import numpy as np
 from gccpo_jax.advantage.baselines import RIGHT
 from gccpo_jax.advantage.process_supervision import consistency, curate, process_supervision
 from gccpo_jax.advantage.step_advantages import to_tokens
-from gccpo_jax.config import SegmentationConfig
+from gccpo_jax.config import RewardConfig, SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.distributed import divided, to_host
 from gccpo_jax.sampling.outcomes import step_texts
@@ -30,11 +30,17 @@ from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.steps import find_steps
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.checking.user import load_process
 from gccpo_jax.types import Array, Spans
 
 _log = logging.getLogger(__name__)
 Judge = Callable[[str, Sequence[str]], Sequence[float]]
 """It raises TimeoutError where it was lost over the steps, see `user.load_process`."""
+
+
+def open_judge(section: RewardConfig) -> Judge | None:
+    """The judge that the config names, in its child process; None without one."""
+    return load_process(section.process, seconds=section.process_seconds, gib=section.process_gib)
 
 
 @dataclasses.dataclass(frozen=True)
