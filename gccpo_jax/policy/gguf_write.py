@@ -131,14 +131,11 @@ def _add_tokenizer(writer: Any, arch: Arch, tokenizer: Tokenizer) -> bool:
     tokens, kinds = _vocabulary(arch, backend, described)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in _merges(described)])
+    merges = described["model"]["merges"]
+    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in merges])
     begins = backend.encode("", add_special_tokens=True)[:1] == [backend.bos_token_id]
     writer.add_add_bos_token(begins and backend.bos_token_id is not None)
     return True
-
-
-def _merges(described: dict[str, Any]) -> list[Any]:
-    return described["model"]["merges"]
 
 
 def _vocabulary(arch: Arch, backend: Any, described: dict[str, Any]) -> tuple[list[str], list[int]]:
