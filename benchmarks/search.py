@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from gccpo_jax import evaluate
 from gccpo_jax.evaluation.figures import sizes
-from gccpo_jax.evaluation.report import cell
+from gccpo_jax.evaluation.summary import cell
 from gccpo_jax.runtime.workdir import write_json, write_text
 
 OUT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "results"
