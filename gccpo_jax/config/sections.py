@@ -389,6 +389,7 @@ class LogConfig:
     # A warning where metric `kl` is above; 0: none.
     kl_alarm: float = only_if("objective.beta", least(0, 0.0))
     entropy_alarm: float = least(0, 0.0)  # a warning where metric `entropy` is below; 0: none
+    note: str = ""  # a line for people, printed under the table at the end
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,6 +70,8 @@ class Task:
     # Labels of steps, one per step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
     flaws: tuple[str, ...] = ()  # the labels of `check` that say that a step is wrong
+    # What a split is, in a few words, for the table at the end of a run.
+    splits_say: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def is_over(self, text: str) -> bool | None:
         """Whether an answer is over when this text follows it; None: the next token decides."""

@@ -127,7 +127,7 @@ def conclude(
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
     if config.checkpoint.keep_best:
         summary["best"] = best_checkpoint(config, run, workdir, after["id"])
-    return run.finish(session, workdir, summary)
+    return run.finish(session, workdir, summary, config.log.note)
 
 
 def best_checkpoint(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -118,7 +118,9 @@ class Run:
         if received:
             raise Preempted(received, step)
 
-    def finish(self, session: Session, workdir: pathlib.Path, summary: dict) -> dict:
+    def finish(
+        self, session: Session, workdir: pathlib.Path, summary: dict, note: str = ""
+    ) -> dict:
         """Waits for checkpoints, writes the policy and the summary, says where things are."""
         self.checkpoints.close()
         with writing("the policy and the summary", workdir):
@@ -127,12 +129,22 @@ class Run:
             )
             broadcast_json(lambda: write_text(workdir / COMMAND, typed() + "\n"))
             broadcast_json(lambda: write_json(workdir / "summary.json", summary))
-        for split, value in summary["after"].items():
-            before, after = percent(summary["before"].get(split)), percent(value)
-            if "/" not in split and (value or not split.endswith(UNSCORABLE)):
-                self.log.say(f"{split:>20}  {before:>6} -> {after:>6}")
+        for line in in_a_table(summary, session.solver.task.splits_say):
+            self.log.say(line)
+        if note:
+            self.log.say(note)
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
         return summary
+
+
+def in_a_table(summary: dict, say: Mapping[str, str]) -> list[str]:
+    """Accuracy of every split before and after, those that `say` has words for at the end."""
+    lines = {}
+    for split, value in summary["after"].items():
+        before, after = percent(summary["before"].get(split)), percent(value)
+        if "/" not in split and (value or not split.endswith(UNSCORABLE)):
+            lines[split] = f"{split:>20}  {before:>6} -> {after:>6}  {say.get(split, '')}".rstrip()
+    return [lines[split] for split in sorted(lines, key=lambda split: split in say)]
 
 
 @contextlib.contextmanager

@@ -33,6 +33,11 @@ from gccpo_jax.tasks.chain.problem import Problem
 from gccpo_jax.tasks.rewrites import corrupt
 
 _CUES = ("label", "hidden")  # fields of a problem that can give its answer away
+_CUE_SAYS = {
+    "right": "the cue tells the answer",
+    "wrong": "the cue tells another answer",
+    "absent": "there is no cue",
+}
 _WORDINGS = ("first", "second")  # names of `text.TEMPLATES`
 
 
@@ -107,6 +112,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         number=functools.partial(_number, config.max_value),
         check=_check,
         flaws=check.FLAWS,
+        splits_say={f"{cue}_{says}": what for cue in _CUES for says, what in _CUE_SAYS.items()},
     )
 
 
