@@ -3,6 +3,9 @@
     search     few seeds and many arms, to choose; docs/study_search.md says what was tried
     confirm    fresh seeds, once; arms, contrasts and numbers were written before they ran
     tokens     the same seeds at equal forward tokens, for the method and what it is measured by
+    wordings   fresh seeds once more, for GRPO over several wordings (A15), the best of `confirm`;
+               tokens equal within a fifth: what 40 updates of A15 cost is 88 of GRPO's, 42 of A2's
+               and 33 of A8's, so A0 alone needs a second run
 
 Every seed has a policy of its own with two ways to an answer (`two_ways_sft.py`), and all its
 arms start from it.
@@ -38,6 +41,14 @@ def get_config(phase="search"):
         study.arms = {arm: arm for arm in ARMS}  # or {"name": "A14e optim.do_share=0.5"}
         return study
     study.confirms = True
+    if phase == "wordings":
+        study.seeds = (201, 202, 203, 204, 205)
+        study.updates = 40
+        study.method, study.rivals = "A15", ("A0", "A2", "A8")
+        study.arms = {arm: arm for arm in ("A15", *study.rivals)}
+        study.budget, study.tolerance = 385_000.0, 0.2
+        study.changes += " eval.questions=100 eval.ood_questions=100"
+        return study
     study.seeds = (101, 102, 103, 104, 105)
     study.updates = 40
     study.matched = phase == "tokens"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gccpo_jax.config import Config, freeze
-from gccpo_jax.config.fields import build, field, least
+from gccpo_jax.config.fields import build, field, fraction, least
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.cli import load_config, set_field
 
@@ -43,6 +43,8 @@ class Study:
     # `updates` with the same seed.
     budget: float = least(0, 0.0)
     matched: bool = True  # whether there is a second comparison
+    # Where the budget pays for `updates` within this share, their cell stands for both comparisons.
+    tolerance: float = fraction(0.0)
     evaluate_every: int = least(0, 20)  # updates; 0: before and after only
     changes: str = ""  # "<field>=<value> ..." of all cells
     # The policy that a seed's cells start from: "" is the base's own, "{seed}" is put in.

@@ -90,6 +90,8 @@ def matched_cells(study: Study, workdir: pathlib.Path, first: Sequence[Cell]) ->
     for c in first:
         budget = study.budget or max(spent[arm, c.seed] for arm in study.arms)
         updates = matched_updates(budget, spent[c.arm, c.seed], study.updates)
+        if abs(updates - study.updates) <= study.tolerance * study.updates:
+            updates = study.updates
         found.append(cell_of(study, workdir, c.arm, c.seed, updates))
     return found
 
