@@ -6,6 +6,8 @@
     wordings   fresh seeds once more, for GRPO over several wordings (A15), the best of `confirm`;
                tokens equal within a fifth: what 40 updates of A15 cost is 88 of GRPO's, 42 of A2's
                and 33 of A8's, so A0 alone needs a second run
+    hidden     negative control: the cue is one that `surface` rewrites leave alone and `number`
+               rewrites do not, so A14 and A15 must follow it as GRPO does, and A14n must not
 
 Every seed has a policy of its own with two ways to an answer (`two_ways_sft.py`), and all its
 arms start from it.
@@ -41,6 +43,16 @@ def get_config(phase="search"):
         study.arms = {arm: arm for arm in ARMS}  # or {"name": "A14e optim.do_share=0.5"}
         return study
     study.confirms = True
+    if phase == "hidden":
+        study.sft += ":hidden"
+        study.seeds = (301, 302, 303)
+        study.updates, study.matched = 40, False
+        study.method, study.rivals = "A14n", ("A0", "A14", "A15")
+        study.arms = {arm: arm for arm in ("A14n", *study.rivals)}
+        study.primary = ("hidden_wrong", "hidden_absent")
+        study.changes += " eval.questions=100 eval.ood_questions=100"
+        study.changes += " task.options.labelled=0.0 task.options.hidden=0.9"
+        return study
     if phase == "wordings":
         study.seeds = (201, 202, 203, 204, 205)
         study.updates = 40
