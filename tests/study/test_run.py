@@ -89,6 +89,13 @@ def test_a_budget_of_ones_own_may_be_less(tmp_path, started):
     assert [c.name for c in cells.equal_tokens] == ["A0-seed1-updates10", "A7-seed1-updates2"]
 
 
+def test_a_cell_near_enough_to_the_budget_stands_for_both_comparisons(tmp_path, started):
+    near = study(budget=10.0, tolerance=0.4, seeds=(1,))  # 10 and 2 updates where 3 were made
+    cells = run.run_study(near, tmp_path, 1)
+    assert [c.name for c in cells.equal_tokens] == ["A0-seed1-updates10", "A7-seed1-updates3"]
+    assert started[0] == ["A0-seed1-updates3", "A7-seed1-updates3", "A0-seed1-updates10"]
+
+
 def test_what_is_finished_is_not_run_again_and_results_are_the_same(tmp_path, started):
     names, modes = started
     whole = results.gather(
