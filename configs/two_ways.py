@@ -12,7 +12,6 @@ Hardware  two CPU cores, about three minutes
 from gccpo_jax import presets
 from gccpo_jax.config import default
 
-
 NOTE = (
     "GRPO from this start makes the cue stronger instead: NUMBERS (docs/results/study.md; "
     "see it: python -m gccpo_jax.train --config configs/two_ways.py:A0)"
