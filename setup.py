@@ -44,7 +44,11 @@ STUDY = [
     "statsmodels>=0.14",  # Holm's steps
     *PLOTS,
 ]
-BROWSER = ["playwright>=1.50"]  # opens the report in a real Chromium, in its test
+BROWSER = [
+    "playwright>=1.50",  # opens the report in a real Chromium, in its test
+    # Brings axe-core (no serious violation in a page); axe-core-python ended in 2022.
+    "axe-playwright-python>=0.1.8",
+]
 NOTEBOOKS = [
     "nbclient>=0.10",  # runs the notebooks, as CI does
     "ipykernel>=6.29",

@@ -18,12 +18,14 @@ from gccpo_jax import reward
 from gccpo_jax.analysis.audit import audit
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual import readers
+from gccpo_jax.counterfactual.arms import Intervened
 from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.gate import reader_metrics
 from gccpo_jax.counterfactual.places import Places, boundary_sites, starts_of
 from gccpo_jax.counterfactual.read import arms_of, ask, law_before
+from gccpo_jax.counterfactual.shown import on_host
 from gccpo_jax.counterfactual.step_edits import delete
 from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.sampling import noise
@@ -46,6 +48,7 @@ class Analysis:
     tried: np.ndarray  # [B, G, E + 1] int
     effect: np.ndarray  # [B, G, E]  D_k
     laws: reward.Laws  # [B, G, ...] of the scored reader: what the next scores are made from
+    arms: dict[str, Intervened]  # on the host: the same arms by intervention, with their edits
     scored_value: np.ndarray  # [B, G, E + 1]  P(a*) of the scored reader
     scored_effect: np.ndarray  # [B, G, E]
     other: np.ndarray  # [B, G, E]  mass of the scored law outside the candidates
@@ -105,7 +108,7 @@ def analyse_traces(
     )
     values = _values(go_on, traces, spans)
     asked = ask(seen, seen, places, candidates, c, settings.segmentation, settings.max_tokens)
-    laws = _laws(asked)
+    laws, intervened = _laws(asked)
     found = jax.tree.map(np.asarray, reward.score_batch(laws, max_other=c.max_other))
     mask = np.asarray(spans.mask)
     checked = audit(
@@ -125,6 +128,7 @@ def analyse_traces(
         outcome=traces.outcome,
         **_signed(values, traces.outcome, mask),
         laws=laws,
+        arms={name: on_host(read) for name, read in intervened.items()},
         scored_value=_scored_values(found, laws, c.max_other),
         scored_effect=_defined(found.effect),
         other=np.where(mask, np.asarray(laws.factual)[..., -1], np.nan),
@@ -185,12 +189,12 @@ def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> d
     }
 
 
-def _laws(asked: Asked) -> reward.Laws:
-    """All scored laws [B, G, ...] of the trajectories."""
+def _laws(asked: Asked) -> tuple[reward.Laws, dict[str, Intervened]]:
+    """All scored laws [B, G, ...] of the trajectories, and the arms before they were pooled."""
     spans, factual = asked.places.spans, asked.factual
-    arms, _, _ = arms_of(asked)
+    arms, _, intervened = arms_of(asked)
     gold = jnp.where(jnp.asarray(asked.candidates.exists)[:, 0], 0, -1)
-    return reward.Laws(
+    laws = reward.Laws(
         before=law_before(asked),
         factual=factual,
         mask=spans.mask,
@@ -199,6 +203,7 @@ def _laws(asked: Asked) -> reward.Laws:
         content=arms[Family.CONTENT],
         baseline=no_arms(Family.BASELINE, spans.mask.shape, factual.shape[-1]),
     )
+    return laws, intervened
 
 
 def _defined(score: reward.Score) -> np.ndarray:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
-from gccpo_jax.analysis.report import TrajectoryReport, steps_of
+from gccpo_jax.analysis.report import TrajectoryReport, candidates_at, law_over, steps_of
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual.places import find_all_steps
 from gccpo_jax.errors import UserError
@@ -244,14 +244,16 @@ def _report(
     labels = query.labels if query.labels and len(query.labels) == len(pieces) else None
     outcome = float(traces.outcome[b, g])
     name = query.name or str(query.item.id)
+    known = candidates_at(found, b)
     return TrajectoryReport(
         id=name if query.steps is not None else f"{name}/{g}",
         question=query.item.question,
         gold=query.item.answer,
         answer=solver.task.extract(traces.texts[b, g]),
         outcome=None if np.isnan(outcome) else outcome,
-        candidates=[answer for answer in found.labels[b] if answer],
-        steps=steps_of(found, b, g, pieces, labels),
+        candidates=[found.labels[b][n] for n in known],
+        law_before=law_over(known, np.asarray(found.laws.before[b, g])),
+        steps=steps_of(found, b, g, pieces, labels, solver.tokenizer),
     )
 
 

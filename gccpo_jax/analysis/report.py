@@ -11,6 +11,8 @@ import numpy as np
 from scipy import stats
 
 from gccpo_jax.analysis.engine import Analysis
+from gccpo_jax.counterfactual.shown import Arm, Law, arms_at, numbers
+from gccpo_jax.policy.tokenizer import Tokenizer
 
 LEVEL = 0.95
 
@@ -44,6 +46,8 @@ class StepReport:
     but_for: float | None  # its own answer changes under `corrupt` and its own noise, of an audit
     logp: float | None  # mean per token
     entropy: float | None  # mean per token, nats
+    law: Law  # after the step, over `candidates` and all other answers last
+    arms: tuple[Arm, ...]  # the law under every intervention
     label: Any = None  # of the data, where it has one
 
 
@@ -57,6 +61,7 @@ class TrajectoryReport:
     answer: str | None  # what the trajectory ends in
     outcome: float | None  # None: no gold, or it could not be scored
     candidates: list[str]  # answers that laws are over
+    law_before: Law  # before the first step
     steps: list[StepReport]
 
     def to_json(self) -> dict:
@@ -103,14 +108,21 @@ def mean_estimate(value: float, arms: np.ndarray) -> Estimate | None:
 
 
 def steps_of(
-    analysis: Analysis, b: int, g: int, pieces: Sequence[str], labels: Sequence[Any] | None
+    analysis: Analysis,
+    b: int,
+    g: int,
+    pieces: Sequence[str],
+    labels: Sequence[Any] | None,
+    tokenizer: Tokenizer,
 ) -> list[StepReport]:
     """Reports of the steps of trajectory g of question b.
 
     Args:
       pieces: text of each step. labels: one per step, or None.
+      tokenizer: of the model, for the texts of edited steps.
     """
     at = (b, g)
+    known = candidates_at(analysis, b)
     phis = [
         phi_estimate(*(x[at][k] for x in (analysis.value, analysis.hits, analysis.tried)))
         for k in range(len(pieces) + 1)
@@ -133,10 +145,29 @@ def steps_of(
             but_for=_number(analysis.but_for[at][k]),
             logp=_number(analysis.logp[at][k]),
             entropy=_number(analysis.entropy[at][k]),
+            law=law_over(known, np.asarray(analysis.laws.factual[at][k])),
+            arms=tuple(
+                dataclasses.replace(arm, law=arm.law and law_over(known, arm.law))
+                for arm in arms_at(analysis.arms, tokenizer, b, g, k)
+            ),
             label=None if labels is None else labels[k],
         )
         for k, piece in enumerate(pieces)
     ]
+
+
+def candidates_at(analysis: Analysis, b: int) -> list[int]:
+    """Where the candidates of question b are: entries of laws without one are left out."""
+    return [n for n, answer in enumerate(analysis.labels[b]) if answer]
+
+
+def law_over(known: Sequence[int], law: Sequence[float] | np.ndarray) -> Law:
+    """A law [C + 1] over the candidates that there are, and all other answers.
+
+    >>> law_over([0, 2], [0.5, 0.0, 0.25, 0.25])
+    (0.5, 0.25, 0.25)
+    """
+    return numbers(np.asarray(law)[[*known, -1]])
 
 
 def _number(x: float) -> float | None:

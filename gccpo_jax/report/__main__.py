@@ -2,9 +2,11 @@
 
     python -m gccpo_jax.report RUN [RUN ...] [--out FILE]
     python -m gccpo_jax.report RUN --live [PORT]       (while the run goes on, for this machine)
+    python -m gccpo_jax.report ANALYSIS [--out FILE]   (what each step did to the answer)
 
-RUN is a directory that `python -m gccpo_jax.train` wrote, finished or not. The page opens from the
-disk and asks for nothing from elsewhere.
+RUN is a directory that `python -m gccpo_jax.train` wrote, ANALYSIS one that
+`python -m gccpo_jax.analyse` wrote, finished or not. The page opens from the disk and asks for
+nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ from collections.abc import Sequence
 
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.report.live import ADDRESS, server
-from gccpo_jax.report.page import render
-from gccpo_jax.report.read import read_run
+from gccpo_jax.report.sources import page_of
 from gccpo_jax.runtime.cli import command_parser
 from gccpo_jax.runtime.workdir import output_path, write_text
 
@@ -25,7 +26,7 @@ from gccpo_jax.runtime.workdir import output_path, write_text
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = command_parser("report", __doc__)
-    out.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run")
+    out.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run, or of an analysis")
     out.add_argument("--out", metavar="FILE", help="default: report.html in the first RUN")
     out.add_argument(
         "--live",
@@ -42,25 +43,24 @@ def run_command(argv: Sequence[str]) -> None:
     """Writes the page and says where it is.
 
     Raises:
-      UserError: see `read_run`; or the page could not be written.
+      UserError: see `page_of`; or the page could not be written.
     """
     arguments = parser().parse_args(argv)
-    runs = [read_run(run) for run in arguments.runs]
+    page = page_of(arguments.runs)
     if arguments.live is not None:
         if arguments.out or not 0 <= arguments.live < 2**16:
             raise UserError(f"--live {arguments.live}: expected a port, and no --out beside it")
         return serve(arguments.runs, arguments.live)
     out = output_path(arguments.out) if arguments.out else None
     file = out or pathlib.Path(arguments.runs[0]) / "report.html"
-    page = render(runs)
     try:
-        write_text(file, page)
+        write_text(file, page.text)
     except OSError as error:
         raise UserError(
             f"--out {file}: cannot be written ({error.strerror}); choose another file"
         ) from error
-    kept = sum(len(run.trajectories) for run in runs)
-    print(f"{file}: {len(page.encode()) / 1e6:.2f} MB, {kept} trajectories recorded")
+    size = len(page.text.encode()) / 1e6
+    print(f"{file}: {size:.2f} MB, {page.trajectories} trajectories recorded")
 
 
 def serve(runs: Sequence[str], port: int) -> None:

@@ -14,11 +14,11 @@ import pathlib
 from collections.abc import Sequence
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.report.page import page_policy, render
-from gccpo_jax.report.read import read_run
+from gccpo_jax.report.document import page_policy
+from gccpo_jax.report.sources import page_of
 
 ADDRESS = "127.0.0.1"
-SEEN = ("metrics.jsonl", "summary.json", "rollouts/*.jsonl.gz")
+SEEN = ("metrics.jsonl", "summary.json", "rollouts/*.jsonl.gz", "trajectories.jsonl")
 
 
 def server(
@@ -48,7 +48,7 @@ def state(workdirs: Sequence[pathlib.Path]) -> str:
 @functools.lru_cache(maxsize=1)
 def page_at(workdirs: tuple[pathlib.Path, ...], _state: str) -> bytes:
     """The page, rendered once per state."""
-    return render([read_run(run) for run in workdirs], live=True).encode()
+    return page_of(workdirs, live=True).text.encode()
 
 
 class Page(http.server.BaseHTTPRequestHandler):

@@ -1,31 +1,25 @@
-"""One HTML page of one or more runs: learning curves, and why each step was rewarded.
-
-The page is whole: no request leaves it, under a Content-Security-Policy that names its one style
-and its one script by their hashes. Text of models is hostile: the template escapes everything.
-"""
+"""One HTML page of one or more runs: learning curves, and why each step was rewarded."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import itertools
-import math
-import pathlib
 import statistics
-from collections.abc import Sequence
-from typing import Any
-
-import jinja2
-from markupsafe import Markup
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from gccpo_jax.report import charts
+from gccpo_jax.report.document import (
+    MOST_BYTES,
+    document,
+    environment,
+    fitting,
+    shade,
+    short,
+    verdict,
+)
 from gccpo_jax.report.read import Run
 from gccpo_jax.training.rollout_record import Law, Step, Trajectory
-
-TEMPLATE = pathlib.Path(__file__).parent / "template"
-MOST_BYTES = 4_500_000
-"""Of the questions' part of a page; later steps are kept."""
 
 CURVES = {
     "eval/id": "accuracy on held-out questions of the training law",
@@ -82,76 +76,42 @@ class Card:
 
 
 def render(runs: Sequence[Run], most_bytes: int = MOST_BYTES, live: bool = False) -> str:
-    """The page.
+    """The page of one or more runs.
 
     Args:
       runs: at least one; their curves are overlaid in this order.
       most_bytes: of the questions' part. Groups of the latest steps go in first.
       live: the page asks its server for what is new.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"signed": signed, "short": short, "sign": sign}
-    group = environment.get_template("group.html")
-    shown, left, counts = [], 0, dict.fromkeys(FILTERS, 0)
-    for n, run in enumerate(runs):
+    group = environment().get_template("group.html")
+
+    def shown(n: int, run: Run) -> Iterator[tuple[str, list[Card]]]:
         disagree = against(run.trajectories)
         groups = [list(rows) for _, rows in itertools.groupby(run.trajectories, _question)]
-        kept: list[Markup] = []
-        room = most_bytes // len(runs)
         for rows in reversed(groups):
             cards = cards_of(rows, n, disagree)
-            text = group.render(rows=rows, cards=cards, run=run, n=n, several=len(runs) > 1)
-            room -= len(text.encode())
-            if room < 0:
-                break
-            kept.append(Markup(text))
-            for mark in itertools.chain(*(card.marks for card in cards)):
-                counts[mark] += 1
-        left += len(groups) - len(kept)
-        shown += reversed(kept)
-    style, script = _parts()
-    return environment.get_template("page.html").render(
+            several = len(runs) > 1
+            yield group.render(rows=rows, cards=cards, run=run, n=n, several=several), cards
+
+    kept = [fitting(shown(n, run), most_bytes // len(runs)) for n, run in enumerate(runs)]
+    cards = [card for one in kept for _, cards in one for card in cards]
+    questions = sum(len({_question(row) for row in run.trajectories}) for run in runs)
+    return document(
+        "run.html",
+        [text for one in kept for text, _ in reversed(one)],
+        left_out=questions - sum(map(len, kept)),
+        filters=FILTERS,
+        counts=Counter(mark for card in cards for mark in card.marks),
+        live=live,
+        title=", ".join(run.name for run in runs) + " - why a step was rewarded",
+        heading="Why a step was rewarded",
         runs=runs,
         panels=panels(runs),
         stages=stages(runs),
         alarms=[alarm_steps(run) for run in runs],
-        groups=shown,
-        left_out=left,
-        filters=FILTERS,
-        counts=counts,
-        style=Markup(style),
-        script=Markup(script),
-        policy=page_policy(live),
-        live=live,
         width=charts.WIDTH,
         height=charts.HEIGHT,
     )
-
-
-def _parts() -> tuple[str, str]:
-    """The style and the script."""
-    style, script = ((TEMPLATE / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    return style, script
-
-
-def page_policy(live: bool) -> str:
-    """The Content-Security-Policy: this style and this script; live, the page's own server."""
-    style, script = map(_hash, _parts())
-    own = "connect-src 'self'; " if live else ""
-    return (
-        f"default-src 'none'; {own}style-src '{style}'; script-src '{script}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def panels(runs: Sequence[Run]) -> list[charts.Panel]:
@@ -239,27 +199,6 @@ def _befores(first: Law | None, steps: Sequence[Step]) -> tuple[Law | None, ...]
     return (first, *(step.law for step in steps))[: len(steps)]
 
 
-def verdict(outcome: float | None) -> str:
-    """An outcome in a word.
-
-    >>> [verdict(x) for x in (None, 0.0, 1.0, 0.25)]
-    ['unscorable', 'wrong', 'right', 'scored 0.25']
-    """
-    words = {None: "unscorable", 0.0: "wrong", 1.0: "right"}
-    return words.get(outcome, f"scored {outcome}")
-
-
-def shade(value: float, size: float) -> int:
-    """A credit on seven shades, -3 to 3, of the largest `size`; 0 within a tenth of it.
-
-    >>> [shade(x, 1.0) for x in (-1.0, -0.05, 0.0, 0.2, 0.5, 1.0)]
-    [-3, 0, 0, 1, 2, 3]
-    """
-    if size == 0 or abs(value) < 0.1 * size:
-        return 0
-    return int(math.copysign(min(3, 1 + int(abs(value) / size * 3)), value))
-
-
 def against(rows: Sequence[Trajectory]) -> set[tuple]:
     """The trajectories whose credit is most against their outcome, by key.
 
@@ -282,20 +221,3 @@ def _question(row: Trajectory) -> tuple[int, int]:
 
 def _key(row: Trajectory) -> tuple[int, int, int]:
     return row.step, row.row, row.trajectory
-
-
-def signed(x: float | None) -> str:
-    """A number with its sign, which is not said by colour alone."""
-    return "--" if x is None else f"{x:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def sign(x: float) -> str:
-    """The sign as a shape."""
-    if round(x, 2) == 0:
-        return "\N{WHITE CIRCLE}"
-    return "\N{BLACK UP-POINTING TRIANGLE}" if x > 0 else "\N{BLACK DOWN-POINTING TRIANGLE}"
-
-
-def short(x: Any) -> str:
-    """A number in at most four digits."""
-    return "--" if x is None else f"{x:.3g}"

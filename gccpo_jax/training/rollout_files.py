@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import math
 import pathlib
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 
 from gccpo_jax.config import Config
-from gccpo_jax.counterfactual.arms import Intervened
+from gccpo_jax.counterfactual.shown import arms_at, number, numbers, on_host
 from gccpo_jax.policy.tokenizer import Tokenizer
 from gccpo_jax.runtime.distributed import is_first, to_host
 from gccpo_jax.runtime.workdir import write_bytes, write_text, writing
@@ -22,7 +21,7 @@ from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.training.experience import Experience
 from gccpo_jax.training.metrics import flawed, step_labels
-from gccpo_jax.training.rollout_record import VERSION, Arm, Branch, Step, Tokens, Trajectory
+from gccpo_jax.training.rollout_record import VERSION, Branch, Step, Tokens, Trajectory
 
 _ON_DEVICE = ("rollout", "reward", "advantage", "spans", "credit", "reading", "evidence")
 
@@ -67,12 +66,6 @@ def write_rollouts(
         # Without a time: the same command leaves the same bytes.
         write_bytes(directory / f"{name}.jsonl.gz", gzip.compress(lines.encode(), 6, mtime=0))
         write_text(directory / f"{name}.txt", "\n".join(map(render, rows)))
-
-
-def on_host(found: Intervened) -> Intervened:
-    """An intervention's laws and edits as NumPy."""
-    arms, edits = jax.tree.map(to_host, (found.arms, found.edits))
-    return dataclasses.replace(found, arms=arms, edits=edits)
 
 
 def describe(
@@ -160,7 +153,7 @@ def _steps(
                 score=at("step_score"),
                 advantage=at("step_advantage"),
                 law=numbers(reading.factual[b, g, k]) if has_laws else None,
-                arms=_arms(experience, solver.tokenizer, b, g, k),
+                arms=arms_at(experience.evidence.arms, solver.tokenizer, b, g, k),
                 branches=_branches(experience, solver, b, g, k),
             )
         )
@@ -191,35 +184,6 @@ def _draws(experience: Experience, config: Config, b: int, g: int, count: int) -
         known = np.isfinite(experience.reading.value[b, g, : count - 1])
         inner = (known * arms).tolist()
     return [first, *inner, 1][: count + 1] if count else []
-
-
-def _arms(experience: Experience, tokenizer: Tokenizer, b: int, g: int, k: int) -> tuple[Arm, ...]:
-    return tuple(
-        Arm(
-            name=name,
-            family=found.arms.family.value,
-            text=_edited(found, tokenizer, b, g, k, p),
-            usable=bool(found.arms.usable[b, g, k, p]),
-            law=numbers(found.arms.laws[b, g, k, p]) if found.arms.usable[b, g, k, p] else None,
-        )
-        for name, found in experience.evidence.arms.items()
-        for p in range(found.arms.usable.shape[-1])
-    )
-
-
-def _edited(found: Intervened, tokenizer: Tokenizer, b: int, g: int, k: int, p: int) -> str | None:
-    """What arm `p` read in place of step `k`."""
-    if found.edits is not None:
-        size = found.edits.length[b, g, k, p]
-        return tokenizer.decode(found.edits.tokens[b, g, k, p, :size], skip_special=True)
-    if found.rewritten is not None:
-        rows = found.rewritten
-        q = b * rows.arms + p
-        if rows.read[q, g, k]:
-            start = rows.ends[q, g, k - 1] if k else 0
-            own = rows.tokens[q, g, start : rows.ends[q, g, k]]
-            return tokenizer.decode(own, skip_special=True)
-    return None
 
 
 def _branches(experience: Experience, solver: Solver, b: int, g: int, k: int) -> tuple[Branch, ...]:
@@ -261,17 +225,6 @@ def token_texts(tokenizer: Tokenizer, ids: list[int]) -> tuple[str, ...]:
         both = tokenizer.decode(ids[max(n - 1, 0) : n + 1])
         found.append(both[len(before) :] if both.startswith(before) else tokenizer.decode([token]))
     return tuple(found)
-
-
-def number(x: Any) -> float | None:
-    """A float with six digits after the point; None where it is not finite."""
-    x = float(x)
-    return round(x, 6) if math.isfinite(x) else None
-
-
-def numbers(x: np.ndarray) -> tuple[float | None, ...]:
-    """`number` of each."""
-    return tuple(map(number, x))
 
 
 def _at(record: Any, name: str, index: tuple[int, ...]) -> float | None:

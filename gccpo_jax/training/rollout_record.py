@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from gccpo_jax.counterfactual.shown import Arm, Law
+
 VERSION = 1
 """Changes with the meaning, the name or the place of a field."""
-
-Law = tuple[float | None, ...]
-"""[C + 1] probabilities of the candidates and, last, of everything else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +22,6 @@ class Branch:
     text: str
     answer: str | None  # of the steps so far and the branch
     score: float | None  # None: it could not be scored
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """The answer law after one step under one arm of an intervention."""
-
-    name: str  # of `counterfactual.interventions.INTERVENTIONS`
-    family: str  # "nuisance" or "content"
-    text: str | None  # in place of the step; None: its tokens stayed, their cache was disturbed
-    usable: bool  # False: the arm does not exist, or counts for no score
-    law: Law | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ Needs the extra `browser` and a Chromium: the system's, or `playwright install c
 
 import os
 import pathlib
-import shutil
 
 import pytest
 
@@ -15,23 +14,10 @@ from gccpo_jax.report.read import read_run
 from tests.helpers.recorded import HOSTILE, group, trajectory, write_more, write_run
 from tests.helpers.serving import serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
+pytest.importorskip("playwright", reason="needs the extra `browser`")
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FOUND = next(filter(None, map(shutil.which, NAMES)), None)
 # Another page to take the pictures from, a real run's.
 PICTURED = os.environ.get("REPORT_PAGE")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        try:
-            opened = driver.chromium.launch(executable_path=FOUND, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium here: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

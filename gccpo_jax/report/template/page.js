@@ -7,15 +7,22 @@ const root = document.documentElement;
 
 function index() {
   cards = [...document.querySelectorAll(".card")];
-  texts = new Map(cards.map((card) => [
-    card, (card.textContent + " " + card.closest(".group").querySelector(".question").textContent).toLowerCase(),
-  ]));
+  texts = new Map();
+  const marked = cards.map((card) => card.dataset.marks.split(" "));
   for (const button of buttons) {
     const mark = button.dataset.filter;
-    const count = cards.filter((card) => card.dataset.marks.split(" ").includes(mark)).length;
+    const count = marked.filter((own) => own.includes(mark)).length;
     button.textContent = `${mark} (${count})`;
     button.disabled = !count;
   }
+}
+
+// What a search looks at: read when it is first asked for.
+function textOf(card) {
+  if (!texts.has(card)) {
+    texts.set(card, (card.textContent + " " + card.closest(".group").querySelector(".question").textContent).toLowerCase());
+  }
+  return texts.get(card);
 }
 
 // A trajectory is shown if it has one of the pressed marks and the text that is looked for.
@@ -25,7 +32,7 @@ function update() {
   let shown = 0;
   for (const card of cards) {
     const own = card.dataset.marks.split(" ");
-    card.hidden = (marks.length > 0 && !marks.some((mark) => own.includes(mark))) || !texts.get(card).includes(asked);
+    card.hidden = (marks.length > 0 && !marks.some((mark) => own.includes(mark))) || (asked !== "" && !textOf(card).includes(asked));
     shown += !card.hidden;
   }
   for (const group of document.querySelectorAll(".group")) {
@@ -97,7 +104,7 @@ async function takeNew(known) {
   const state = await (await fetch("state")).text();
   if (state === known) return state;
   const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
-  for (const id of ["runs", "curves", "stages"]) document.getElementById(id).replaceWith(fresh.getElementById(id));
+  for (const part of fresh.querySelectorAll("[data-fresh]")) document.getElementById(part.id).replaceWith(part);
   for (const group of fresh.querySelectorAll(".group")) {
     if (!document.getElementById(group.id)) document.getElementById("groups").append(group);
   }
