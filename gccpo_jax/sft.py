@@ -17,7 +17,7 @@ import numpy as np
 from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.update import sft_loss
-from gccpo_jax.runtime import cli, sharding
+from gccpo_jax.runtime import cli, sharding, trackers
 from gccpo_jax.runtime.distributed import held_by_first
 from gccpo_jax.runtime.workdir import claim_workdir
 from gccpo_jax.sampling.questions import Questions, TrainBatches
@@ -49,6 +49,7 @@ def fine_tune(
             f"config.optim.memory_gib = {config.optim.memory_gib}: updates from demonstrations are "
             "not planned; leave it at 0 and set config.optim.micro_batch"
         )
+    trackers.check(config.log)
     session, params = open_session(config)
     check_demonstrations(session.train, session.solver, config.sampling.max_tokens)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)

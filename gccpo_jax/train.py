@@ -25,8 +25,9 @@ from gccpo_jax.objective.ratios import MIN_LOGP
 from gccpo_jax.objective.update import policy_loss_fn, texts
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.runtime import cli, sharding
+from gccpo_jax.runtime import cli, sharding, trackers
 from gccpo_jax.runtime.distributed import held_by_first
+from gccpo_jax.runtime.log import RunLog
 from gccpo_jax.runtime.workdir import claim_workdir
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
@@ -34,7 +35,7 @@ from gccpo_jax.training.experience import Experience, collect
 from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.planning.memory import fitted
 from gccpo_jax.training.process_reward import open_judge
-from gccpo_jax.training.rollout_files import write_rollouts
+from gccpo_jax.training.rollout_files import completion, write_rollouts
 from gccpo_jax.training.run import Run, open_run
 from gccpo_jax.training.session import Session, is_narrow, open_session
 from gccpo_jax.types import Params, Prompts, UpdateBatch
@@ -46,8 +47,10 @@ def train_and_evaluate(
     """Trains a policy with `config`, writes everything under `workdir`, returns the summary.
 
     Raises:
-      UserError: see `open_judge`, `session.open_session` and `workdir.claim_workdir`.
+      UserError: see `trackers.check`, `open_judge`, `session.open_session` and
+        `workdir.claim_workdir`.
     """
+    trackers.check(config.log)
     judge = open_judge(config.reward)
     session, params = open_session(config)
     check_task(config, session)
@@ -83,7 +86,7 @@ def train_and_evaluate(
             with run.watch("update"):
                 given = (experience, run.state.params, reference, reference_logp)
                 batch = learning_batch(config, session, *given)
-                show = partial(show_rollouts, config, workdir, step, experience, session)
+                show = partial(show_rollouts, config, workdir, step, experience, session, run.log)
                 metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
             return experience.metrics | metrics
 
@@ -97,12 +100,18 @@ def next_questions(batches: TrainBatches, mesh: jax.sharding.Mesh) -> tuple[list
 
 
 def show_rollouts(
-    config: Config, workdir: pathlib.Path, step: int, experience: Experience, session: Session
+    config: Config,
+    workdir: pathlib.Path,
+    step: int,
+    experience: Experience,
+    session: Session,
+    log: RunLog,
 ) -> None:
-    """Writes rollouts of the step, if they are due."""
+    """Writes rollouts of the step, if they are due, and shows them."""
     every = config.log.rollouts_every
     if every and (step % every == 0 or step in (1, config.steps)):
-        write_rollouts(workdir, step, experience, session.solver, config)
+        rows = write_rollouts(workdir, step, experience, session.solver, config)
+        log.completions(step, list(map(completion, rows)))
 
 
 def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:

@@ -385,6 +385,9 @@ class LogConfig:
     rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
     rollouts: int = only_if("log.rollouts_every", least(1, 2))  # questions per rollout file
     tensorboard: bool = True
+    wandb: str = ""  # project of Weights & Biases; "": it is not told
+    mlflow: str = ""  # experiment of MLflow
+    trackio: str = ""  # project of trackio
     profile: int = least(0, 0)  # steps traced, after the first two of a process; 0: none
     # A warning where metric `kl` is above; 0: none.
     kl_alarm: float = only_if("objective.beta", least(0, 0.0))

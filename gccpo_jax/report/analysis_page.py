@@ -17,11 +17,10 @@ from gccpo_jax.report.document import (
     document,
     environment,
     fitting,
-    shade,
     short,
-    signed,
-    verdict,
 )
+from gccpo_jax.runtime.completions import verdict
+from gccpo_jax.runtime.shades import shade, signed
 
 FILTERS = {
     "decisive": "the effect of a step is above 0, all of its interval",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from gccpo_jax.runtime.shades import sign, signed
 
 TEMPLATE = pathlib.Path(__file__).parent / "template"
 MOST_BYTES = 4_500_000
@@ -100,39 +101,6 @@ def page_policy(live: bool) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def verdict(outcome: float | None) -> str:
-    """An outcome in a word.
-
-    >>> [verdict(x) for x in (None, 0.0, 1.0, 0.25)]
-    ['unscorable', 'wrong', 'right', 'scored 0.25']
-    """
-    words = {None: "unscorable", 0.0: "wrong", 1.0: "right"}
-    return words.get(outcome, f"scored {outcome}")
-
-
-def shade(value: float, size: float) -> int:
-    """A credit on seven shades, -3 to 3, of the largest `size`; 0 within a tenth of it.
-
-    >>> [shade(x, 1.0) for x in (-1.0, -0.05, 0.0, 0.2, 0.5, 1.0)]
-    [-3, 0, 0, 1, 2, 3]
-    """
-    if size == 0 or abs(value) < 0.1 * size:
-        return 0
-    return int(math.copysign(min(3, 1 + int(abs(value) / size * 3)), value))
-
-
-def signed(x: float | None) -> str:
-    """A number with its sign, which is not said by colour alone."""
-    return "--" if x is None else f"{x:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def sign(x: float) -> str:
-    """The sign as a shape."""
-    if round(x, 2) == 0:
-        return "\N{WHITE CIRCLE}"
-    return "\N{BLACK UP-POINTING TRIANGLE}" if x > 0 else "\N{BLACK DOWN-POINTING TRIANGLE}"
 
 
 def short(x: Any) -> str:

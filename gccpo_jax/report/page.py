@@ -14,11 +14,11 @@ from gccpo_jax.report.document import (
     document,
     environment,
     fitting,
-    shade,
     short,
-    verdict,
 )
 from gccpo_jax.report.read import Run
+from gccpo_jax.runtime.completions import verdict
+from gccpo_jax.runtime.shades import shade
 from gccpo_jax.training.rollout_record import Law, Step, Trajectory
 
 CURVES = {

@@ -1,4 +1,5 @@
-"""The log of a run: metrics.jsonl, TensorBoard event files (one event per step), the terminal."""
+"""The log of a run: metrics.jsonl, TensorBoard event files (one event per step), the terminal,
+and the trackers that the config asks for."""
 
 from __future__ import annotations
 
@@ -8,13 +9,17 @@ import math
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 
+from gccpo_jax.config import LogConfig
+from gccpo_jax.runtime import trackers
+from gccpo_jax.runtime.completions import Completion
 from gccpo_jax.runtime.distributed import is_first
-from gccpo_jax.runtime.progress import columns
+from gccpo_jax.runtime.live_view import LiveView
+from gccpo_jax.runtime.trackers import Tracker
 from gccpo_jax.runtime.workdir import write_text, writing
 
 
@@ -30,7 +35,13 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: pathlib.Path, steps: int, tensorboard: bool, *, resume_step: int = 0
+        self,
+        workdir: pathlib.Path,
+        steps: int,
+        tensorboard: bool,
+        *,
+        resume_step: int = 0,
+        told: Sequence[Tracker] = (),
     ) -> None:
         self._path = workdir / "metrics.jsonl"
         with writing("metrics", self._path):
@@ -40,15 +51,15 @@ class RunLog:
                 TensorBoardEvents(workdir / "tensorboard", resume_step) if tensorboard else None
             )
         self._console = Console()
-        shown = [*columns(), TextColumn("{task.fields[headline]}")]
-        self._live = Progress(*shown, console=self._console) if self._console.is_terminal else None
+        is_live = self._console.is_terminal
+        self._live = LiveView(self._console, steps, resume_step) if is_live else None
         if self._live:
             self._live.start()
             atexit.register(self._live.stop)  # gives the terminal its cursor back, however we end
-            self._bar = self._live.add_task(
-                "training", total=steps, completed=resume_step, headline=""
-            )
         self._steps = steps
+        self._told = list(told)
+        for tracker in self._told:
+            self.say(f"{tracker.name}: {tracker.where}")
 
     def say(self, text: str) -> None:
         """A line for people, above the progress bar if there is one."""
@@ -71,9 +82,26 @@ class RunLog:
         """
         self._write(step, metrics)
         if self._live:
-            self._live.update(self._bar, completed=step, headline=headline)
+            self._live.step(step, metrics, headline)
         else:
             self.say(f"step {step}/{self._steps}  {headline}")
+
+    def completions(self, step: int, rows: Sequence[Completion]) -> None:
+        """Shows some rollouts of a step: the first one in a terminal, all of them to trackers."""
+        if self._live and rows:
+            self._live.sample(rows[0])
+        if rows:
+            self._tell(lambda tracker: tracker.completions(step, rows))
+
+    def _tell(self, what: Callable[[Tracker], None]) -> None:
+        """Tells every tracker; one that fails is left out from now on."""
+        for tracker in list(self._told):
+            try:
+                what(tracker)
+            except Exception as error:
+                self._told.remove(tracker)
+                why = trackers.reason(error)
+                self.say(f"warning: {tracker.name} failed ({why}); the run goes on without it")
 
     def _write(self, step: int, metrics: dict[str, Any]) -> None:
         with writing("metrics", self._path):
@@ -82,10 +110,13 @@ class RunLog:
             self._file.flush()
             if self._board:
                 self._board.step(step, metrics)
+        if numbers := trackers.numbers(metrics):
+            self._tell(lambda tracker: tracker.step(step, numbers))
 
     def close(self) -> None:
         if self._live:
             self._live.stop()
+        self._tell(lambda tracker: tracker.close())
         with writing("metrics", self._path):
             self._file.close()
             if self._board:
@@ -101,16 +132,23 @@ class Silent:
 
     def step(self, step: int, metrics: dict[str, Any], headline: str) -> None: ...
 
+    def completions(self, step: int, rows: Sequence[Completion]) -> None: ...
+
     def close(self) -> None: ...
 
 
 def open_log(
-    workdir: pathlib.Path, steps: int, tensorboard: bool, *, resume_step: int
+    workdir: pathlib.Path, steps: int, log: LogConfig, *, resume_step: int
 ) -> RunLog | Silent:
-    """The first process's log; the others say nothing."""
-    if is_first():
-        return RunLog(workdir, steps, tensorboard, resume_step=resume_step)
-    return Silent()
+    """The first process's log; the others say nothing.
+
+    Raises:
+      UserError: it could not be written, or a tracker does not start.
+    """
+    if not is_first():
+        return Silent()
+    told = trackers.open_trackers(log, workdir, resumes=resume_step > 0)
+    return RunLog(workdir, steps, log.tensorboard, resume_step=resume_step, told=told)
 
 
 def _line(step: int, metrics: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ evaluation/     step_<n>.jsonl: the score of every held-out question, a line per
 bad/            step_<n>.json: questions whose update was not finite
 checkpoints/    Orbax
 tensorboard/    event files
+trackers.json   what wandb, mlflow or trackio call the run, where they are told
 profile/        traces of steps, see `timing.traced`
 policy/         the trained policy as a Hugging Face directory, at the end
 summary.json    accuracies before and after, at the end

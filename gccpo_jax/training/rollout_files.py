@@ -15,6 +15,7 @@ import numpy as np
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.shown import arms_at, number, numbers, on_host
 from gccpo_jax.policy.tokenizer import Tokenizer
+from gccpo_jax.runtime.completions import Completion, verdict
 from gccpo_jax.runtime.distributed import is_first, to_host
 from gccpo_jax.runtime.workdir import write_bytes, write_text, writing
 from gccpo_jax.sampling.outcomes import step_texts
@@ -28,12 +29,14 @@ _ON_DEVICE = ("rollout", "reward", "advantage", "spans", "credit", "reading", "e
 
 def write_rollouts(
     workdir: pathlib.Path, step: int, experience: Experience, solver: Solver, config: Config
-) -> None:
+) -> list[Trajectory]:
     """Writes `rollouts/step_<n>.jsonl.gz` (a `Trajectory` per line) and the same as text.
 
     The first `config.log.rollouts` rows of the batch are written. All processes call it, the
     first one writes. Nothing is computed on the device: what was read is copied from it.
 
+    Returns:
+      What was written; [] where another process writes.
     Raises:
       UserError: they could not be written.
     """
@@ -53,7 +56,7 @@ def write_rollouts(
     shown |= jax.tree.map(to_host, others)
     experience = dataclasses.replace(experience, **shown)
     if not is_first():
-        return
+        return []
     rows = [
         describe(experience, solver, config, step, b, g)
         for b in range(min(config.log.rollouts, len(experience.items)))
@@ -66,6 +69,25 @@ def write_rollouts(
         # Without a time: the same command leaves the same bytes.
         write_bytes(directory / f"{name}.jsonl.gz", gzip.compress(lines.encode(), 6, mtime=0))
         write_text(directory / f"{name}.txt", "\n".join(map(render, rows)))
+    return rows
+
+
+def completion(row: Trajectory) -> Completion:
+    """A trajectory in a few words, for a terminal and for trackers."""
+    steps = row.steps or ()
+    whole = ((row.text, row.advantage),)
+    return Completion(
+        step=row.step,
+        question_id=row.question_id,
+        question=row.question,
+        text=row.text,
+        answer=row.answer,
+        gold=row.gold,
+        outcome=row.outcome,
+        reward=row.reward,
+        advantage=row.advantage,
+        pieces=tuple((step.text, step.advantage) for step in steps) or whole,
+    )
 
 
 def describe(
@@ -239,10 +261,8 @@ def _of(record: Any, name: str, *index: int) -> float | None:
 
 def render(row: Trajectory) -> str:
     """A trajectory for people: each piece with its value before, effect, R and advantage."""
-    verdict = {None: "unscorable", 0.0: "wrong", 1.0: "right"}
-    outcome = verdict.get(row.outcome, f"scored {row.outcome}")
     lines = [
-        f"question {row.question_id}, trajectory {row.trajectory}: {outcome} "
+        f"question {row.question_id}, trajectory {row.trajectory}: {verdict(row.outcome)} "
         f"(gold {row.gold}, {row.length} tokens)",
         *(f"    {line}" for line in row.question.strip().splitlines()),
         "",

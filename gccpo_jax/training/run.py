@@ -193,7 +193,7 @@ def open_run(
             if first:
                 state, position = checkpoints.restore(first, state)
                 batches.set_state(position)
-            log = open_log(workdir, config.steps, config.log.tensorboard, resume_step=first)
+            log = open_log(workdir, config.steps, config.log, resume_step=first)
             held.callback(log.close)
             for line in [*damaged, *([f"resumed after step {first}"] if first else [])]:
                 log.say(line)

@@ -28,7 +28,7 @@ ALWAYS = {
     "eval": "every questions ood_questions draws batch max_prompt_tokens max_tokens",
     "checkpoint": "every keep",
     "mesh": "data fsdp tensor",
-    "log": "rollouts_every tensorboard profile entropy_alarm note",
+    "log": "rollouts_every tensorboard wandb mlflow trackio profile entropy_alarm note",
 }
 
 
