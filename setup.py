@@ -49,6 +49,15 @@ BROWSER = [
     # Brings axe-core (no serious violation in a page); axe-core-python ended in 2022.
     "axe-playwright-python>=0.1.8",
 ]
+VIEW = ["textual>=8.0"]  # browses a run in the terminal
+WANDB = ["wandb>=0.25"]
+MLFLOW = [  # the client without its server, with what SQLite stores and tables need
+    "mlflow-skinny>=3.5",
+    "sqlalchemy>=2.0",
+    "alembic>=1.10",
+    "pandas>=2.0",
+]
+TRACKIO = ["trackio>=0.40"]
 NOTEBOOKS = [
     "nbclient>=0.10",  # runs the notebooks, as CI does
     "ipykernel>=6.29",
@@ -74,6 +83,10 @@ setup(
         "plots": PLOTS,
         "study": STUDY,
         "browser": BROWSER,
+        "view": VIEW,
+        "wandb": WANDB,
+        "mlflow": MLFLOW,
+        "trackio": TRACKIO,
         "cuda": ["jax[cuda13]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "test": [

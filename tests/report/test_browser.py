@@ -11,13 +11,15 @@ import pytest
 
 from gccpo_jax.report.page import render
 from gccpo_jax.report.read import read_run
+from gccpo_jax.report.sources import page_of
+from tests.helpers.analysed import rows, write_analysis
 from tests.helpers.recorded import HOSTILE, group, trajectory, write_more, write_run
 from tests.helpers.serving import serving
 
 pytest.importorskip("playwright", reason="needs the extra `browser`")
 
-# Another page to take the pictures from, a real run's.
-PICTURED = os.environ.get("REPORT_PAGE")
+# Other pages to take the pictures from, a real run's and a real analysis's.
+PICTURED = {name: os.environ.get(f"REPORT_{name}") for name in ("PAGE", "ANALYSIS")}
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,22 @@ def test_a_live_page_takes_in_new_steps_and_keeps_its_filters(browser, tmp_path)
     assert errors == []
 
 
+def test_an_analysis_is_a_page_of_the_same_kind(browser, tmp_path):
+    file = tmp_path / "analysis.html"
+    file.write_text(page_of([write_analysis(tmp_path / "out", rows())]).text)
+    page, seen = browser.new_page(), []
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("console", lambda message: seen.append(message.text))
+    page.goto(file.as_uri())
+    page.get_by_role("button", name="harmful (1)").click()
+    assert shown(page) == 1 and page.locator("#count").inner_text() == "1 of 5 trajectories"
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.id") == "q-0/0"
+    assert seen == [file.as_uri()]
+    page.close()
+
+
 CONTRAST = """() => {
   const part = (c) => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
   const light = (rgb) => rgb.match(/\\d+/g).slice(0, 3).map(Number).map(part)
@@ -158,12 +176,19 @@ def test_text_stands_out_from_its_background(opened, scheme):
 @pytest.mark.skipif("REPORT_PICTURES" not in os.environ, reason="pictures were not asked for")
 @pytest.mark.parametrize(
     ("name", "width", "scheme"),
-    [("light", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light")],
+    [
+        ("light", 1280, "light"),
+        ("dark", 1280, "dark"),
+        ("phone", 390, "light"),
+        ("analysis", 1280, "light"),
+    ],
 )
 def test_pictures_of_the_docs(browser, file, name, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.goto(pathlib.Path(PICTURED).resolve().as_uri() if PICTURED else file.as_uri())
-    page.locator(".group h3").last.evaluate("heading => heading.scrollIntoView()")
+    given = PICTURED["ANALYSIS" if name == "analysis" else "PAGE"]
+    page.goto(pathlib.Path(given).resolve().as_uri() if given else file.as_uri())
+    if name != "analysis":
+        page.locator(".group h3").last.evaluate("heading => heading.scrollIntoView()")
     folder = pathlib.Path(os.environ["REPORT_PICTURES"])
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder / f"report-{name}.png")

@@ -11,7 +11,11 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs
 
 # (width, scheme): a desk in both schemes, and a phone in one.
 WAYS = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light")}
-OPEN_ALL = "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+# All of it opened and laid out.
+OPEN_ALL = """
+document.querySelectorAll("details").forEach((d) => { d.open = true; });
+document.querySelectorAll(".group").forEach((g) => { g.style.contentVisibility = "visible"; });
+"""
 
 
 @pytest.fixture(scope="module")

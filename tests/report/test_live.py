@@ -7,6 +7,7 @@ import pytest
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.report import live
+from tests.helpers.analysed import rows, write_analysis
 from tests.helpers.recorded import group, write_more, write_run
 from tests.helpers.serving import serving
 
@@ -25,6 +26,17 @@ def test_new_steps_are_there_as_they_are_written(tmp_path):
         write_more(workdir, group(at=10))
         assert get(address + "state") != before
         assert 'id="r0-s10-q0"' in get(address) and 'id="r0-s10-q0"' not in first
+
+
+def test_an_analysis_that_goes_on_is_served_too(tmp_path):
+    out = write_analysis(tmp_path / "out", rows()[:2], ended=False)
+    with serving(out) as address:
+        first, before = get(address), get(address + "state")
+        write_analysis(tmp_path / "more", rows()[2:])
+        with (out / "trajectories.jsonl").open("a") as file:
+            file.write((tmp_path / "more/trajectories.jsonl").read_text())
+        assert get(address + "state") != before
+        assert 'id="g-1"' in get(address) and 'id="g-1"' not in first
 
 
 def test_it_answers_this_machine_and_only_what_it_has(tmp_path):
