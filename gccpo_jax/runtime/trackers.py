@@ -120,7 +120,7 @@ class Trackio:
     def __init__(self, project: str, workdir: pathlib.Path, config: dict, known: str | None):
         import trackio
 
-        self._table = trackio.Table
+        self._table, self._finish = trackio.Table, trackio.finish
         self.run_id = known or f"{workdir.name}-{secrets.token_hex(3)}"  # a run by its name
         with _quiet():
             self._run = trackio.init(
@@ -142,7 +142,7 @@ class Trackio:
 
     def close(self) -> None:
         with _quiet():
-            self._run.finish()
+            self._finish()
 
 
 TRACKERS = {kind.name: kind for kind in (Wandb, Mlflow, Trackio)}

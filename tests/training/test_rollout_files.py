@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gccpo_jax.policy.tokenizer import load_tokenizer
-from gccpo_jax.training.rollout_files import _labels_of, numbers, token_texts
+from gccpo_jax.training.rollout_files import _labels_of, completion, numbers, token_texts
+from tests.helpers.recorded import trajectory
 
 
 @pytest.mark.parametrize("text", ["Ana 3 + 4 = 7 pens\n#### 7", ""])
@@ -34,3 +35,12 @@ def test_labels_go_with_the_lines_of_their_step():
 
 def test_what_json_cannot_spell_is_none():
     assert numbers(np.float32([np.nan, np.inf, 0.25, 1 / 3])) == (None, None, 0.25, 0.333333)
+
+
+def test_a_completion_has_its_steps_or_all_of_its_text():
+    of_steps = completion(trajectory())
+    assert of_steps.pieces == (("Ana 3 + 4 = 7 pens\n", 0.5), ("Ana 3 + 4 = 7 pens\n", -0.25))
+    assert of_steps.verdict == "right" and of_steps.advantage == 0.5
+    by_outcome = completion(trajectory(steps=None, outcome=None))
+    assert by_outcome.pieces == (("Ana 3 + 4 = 7 pens\n#### 7", 0.5),)
+    assert by_outcome.verdict == "unscorable"
