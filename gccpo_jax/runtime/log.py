@@ -87,9 +87,9 @@ class RunLog:
             self.say(f"step {step}/{self._steps}  {headline}")
 
     def completions(self, step: int, rows: Sequence[Completion]) -> None:
-        """Shows some rollouts of a step: the first one in a terminal, all of them to trackers."""
+        """Shows rollouts of a step: a terminal the one in most steps, trackers all of them."""
         if self._live and rows:
-            self._live.sample(rows[0])
+            self._live.sample(max(rows, key=lambda row: len(row.pieces)))
         if rows:
             self._tell(lambda tracker: tracker.completions(step, rows))
 
