@@ -161,7 +161,8 @@ def check(log: LogConfig) -> None:
       UserError: names the field and what brings the client.
     """
     for name, project in asked(log).items():
-        if importlib.util.find_spec(name) is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # or a folder of that name, which clients leave
             raise UserError(
                 f"config.log.{name} = {project!r}: its client is not installed; "
                 f"pip install 'gccpo-jax[{name}]', or leave it ''"

@@ -3,6 +3,7 @@
 Clients that are not installed are skipped: they are the extras `wandb`, `mlflow` and `trackio`.
 """
 
+import importlib.machinery
 import json
 import sqlite3
 
@@ -32,8 +33,9 @@ def told(workdir, name, resumes=False):
     return found[0]
 
 
-def test_a_client_that_is_missing_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+@pytest.mark.parametrize("spec", [None, importlib.machinery.ModuleSpec("a folder", None)])
+def test_a_client_that_is_missing_is_refused_before_anything_is_loaded(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setattr(train, "open_session", lambda config: pytest.fail("it was loaded"))
     for name in trackers.TRACKERS:
         config = default()
