@@ -1,5 +1,6 @@
 """An analysis's directory as `analyse --data` leaves it, made by hand."""
 
+import collections
 import json
 import types
 
@@ -67,7 +68,7 @@ def write_analysis(out, given, ended=True):
     lines = [row.to_json() | {"gate": 0.75} for row in given]
     (out / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if ended:
-        unlabelled = [types.SimpleNamespace(earliest_error=None)] * len(lines)
+        unlabelled = collections.defaultdict(lambda: types.SimpleNamespace(earliest_error=None))
         summary = summarise([json.loads(json.dumps(line)) for line in lines], unlabelled)
         (out / "summary.json").write_text(json.dumps(summary))
     return out
