@@ -18,6 +18,7 @@ from gccpo_jax.analysis.library import (
 from gccpo_jax.analysis.report import difference, mean_estimate, phi_estimate, wilson
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
+from gccpo_jax.report import read_analysis
 from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.text import solution_steps
@@ -199,6 +200,10 @@ def test_the_command_writes_results_that_can_be_resumed(tmp_path, capsys):
     assert [s["label"] for s in lines[3]["steps"]] == ["wrong", None]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["trajectories"] == 4 and summary["labels"] == {"valid": 2, "wrong": 1}
+    steps = [step for row in read_analysis(out).trajectories for step in row.steps]
+    assert all(sum(step.law) == pytest.approx(1, abs=1e-4) for step in steps)
+    assert [arm.name for arm in steps[-2].arms] == ["latent", "corrupt"]
+    assert steps[-2].arms[1].text != steps[-2].text
     assert "| score |" in (out / "summary.md").read_text()
     assert "Phi" in (out / "trajectories.txt").read_text()
     assert command.main(args) == 2
