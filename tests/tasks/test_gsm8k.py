@@ -292,3 +292,8 @@ def test_gold_solutions_of_math_score_1():
         assert task.verify(item, item.solution) == 1.0
         # Equal text needs no verifier; here it is asked all the same.
         assert open_math(item.answer, f"so \\boxed{{{item.answer}}}", 60) == 1.0, item.answer
+
+
+def test_a_file_for_a_task_that_reads_none_is_answered_with_those_that_do(tmp_path):
+    with pytest.raises(UserError, match="leave data.path empty, or .* reads files: gsm8k, math"):
+        load_task("chain", path=write(tmp_path / "questions.jsonl", GOOD))

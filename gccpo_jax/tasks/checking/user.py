@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 import json
 import logging
 import sys
@@ -137,14 +138,17 @@ def load_function(name: str, field: str) -> Callable[..., Any] | None:
     if not (module and colon and function):
         raise UserError(f"{where}: expected 'package.module:function'")
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        there = importlib.import_module(module)
     except ImportError as error:
         raise UserError(
             f"{where}: cannot import {module!r} ({error}); install it or put its directory on "
             "PYTHONPATH"
         ) from error
+    found = getattr(there, function, None)
     if found is None:
-        raise UserError(f"{where}: module {module!r} has no {function!r}")
+        own = [key for key, x in vars(there).items() if inspect.isfunction(x) and key[:1] != "_"]
+        has = f"its functions: {', '.join(own)}" if own else "it has no function at all"
+        raise UserError(f"{where}: module {module!r} has no {function!r}; {has}")
     if not callable(found):
         raise UserError(f"{where}: expected a function, it is a {type(found).__name__}")
     return found

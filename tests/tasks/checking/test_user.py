@@ -103,6 +103,11 @@ def test_one_that_cannot_be_loaded_is_named(name):
         with_verifier(TASK, name)
 
 
+def test_a_misspelt_one_is_answered_with_those_that_are_there():
+    with pytest.raises(UserError, match=r"has no 'by_lenght'; its functions: .*by_length"):
+        with_verifier(TASK, "tests.helpers.verifiers:by_lenght")
+
+
 def test_the_config_s_verifier_is_the_session_s():
     config = small(reward__verifier="tests.helpers.verifiers:by_length")
     assert open_task(config).verify(ITEM, "12345") == 1.0
