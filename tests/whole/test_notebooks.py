@@ -13,8 +13,18 @@ def names(paths):
     return [path.stem for path in paths]
 
 
-def test_both_notebooks_are_there():
-    assert names(NOTEBOOKS) == ["quickstart", "reward_as_a_library"]
+def test_all_notebooks_are_there():
+    ours = ["analyse_your_model", "quickstart", "reward_as_a_library", "study", "train_tpu"]
+    assert names(NOTEBOOKS) == ours
+    page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    assert all(f"[`{name}`](../notebooks/{name}.ipynb)" in page for name in ours)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_notebooks_begin_with_a_badge_and_an_install_cell(path):
+    about, install = json.loads(path.read_text(encoding="utf-8"))["cells"][:2]
+    assert "colab-badge.svg" in "".join(about["source"])
+    assert "%pip install -q './gccpo-jax[notebooks]'" in "".join(install["source"])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
@@ -76,3 +86,28 @@ def test_reward_as_a_library_runs(monkeypatch, tmp_path):
     for number in ("0.0315967", "0.984202", "0.60625", "[0.8  0.7  0.75]", "0.86588"):
         assert number in printed, number
     assert "not usable [0. 0. 0.]" in printed
+    assert "gated effects {'sound': 0.99" in printed  # the reward in a trainer of one's own
+
+
+@kernel
+@pytest.mark.slow
+def test_analyse_your_model_runs(monkeypatch, tmp_path):
+    printed, plots = run("analyse_your_model", monkeypatch, tmp_path)
+    assert plots == 2
+    assert "Kira 12 - 5 = 8 cards" in printed and "gold 7" in printed
+
+
+@kernel
+@pytest.mark.slow
+def test_train_tpu_runs(monkeypatch, tmp_path):
+    printed, _ = run("train_tpu", monkeypatch, tmp_path)
+    assert "4 cpu" in printed and "step 1/1" in printed
+    assert "'data': 2, 'fsdp': 2, 'tensor': 1" in printed
+
+
+@kernel
+@pytest.mark.slow
+def test_study_runs(monkeypatch, tmp_path):
+    printed, plots = run("study", monkeypatch, tmp_path)
+    assert plots == 3
+    assert "| before |" in printed and "tokens per update" in printed
