@@ -63,6 +63,11 @@ NOTEBOOKS = [
     "ipykernel>=6.29",
     *PLOTS,
 ]
+DOCS = [
+    "sphinx>=8.0",  # as jax, flax and optax: docstrings, checked links, warnings as errors
+    "myst-parser>=4.0",  # pages stay Markdown; not myst-nb, as notebooks run in their own test
+    "furo>=2024.8.6",  # theme: dark and light, phones, two small dependencies
+]
 
 setup(
     name="gccpo-jax",
@@ -80,6 +85,7 @@ setup(
         "tfds": TFDS,
         "smollm2": SMOLLM2,
         "notebooks": NOTEBOOKS,
+        "docs": DOCS,
         "plots": PLOTS,
         "study": STUDY,
         "browser": BROWSER,
@@ -97,6 +103,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.5",  # a worker a core: most of a test is compilation, on one
             "hypothesis>=6.100",  # property tests
+            "sybil>=10.0",  # finds the blocks of code in the docs; leaves running them to the test
             "ruff>=0.9",  # lint and format
         ],
     },
