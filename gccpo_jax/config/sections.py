@@ -86,11 +86,11 @@ def of_penalty(default: Any) -> Any:
 class ScratchConfig:
     """Shape of a decoder trained from random weights (sft with policy.init 'scratch')."""
 
-    layers: int = least(1, 4)
+    layers: int = least(1, 4)  # L
     width: int = least(1, 128)  # M; a multiple of heads
-    heads: int = least(1, 4)
+    heads: int = least(1, 4)  # of attention
     kv_heads: int = least(1, 4)  # divides heads
-    mlp: int = least(1, 384)
+    mlp: int = least(1, 384)  # width of the feed-forward layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +248,7 @@ class CreditConfig:
     baseline: str = kinds(
         "additive selective outcome", losses(RATIO_LOSSES, choice(*BASELINES, "pass_at_k"))
     )
-    ddof: int = kinds(
+    ddof: int = kinds(  # a deviation divides by G - ddof
         "additive selective paper l2t outcome gtpo grpo_s",
         only_if("divides_by_deviation", losses(RATIO_LOSSES, least(0, 1))),
     )
@@ -257,7 +257,7 @@ class CreditConfig:
         "additive selective paper l2t outcome gtpo grpo_s",
         only_if("adds_epsilon", losses(RATIO_LOSSES, least(0, 1e-4))),
     )
-    pass_k: int = kinds(
+    pass_k: int = kinds(  # k of baseline "pass_at_k"
         "additive selective outcome", only_if("credit.baseline", least(1, 4), "pass_at_k")
     )
     entropy_base: float = kinds("gtpo grpo_s", least(0, 1.0))  # of right; wrong: its negative
@@ -317,7 +317,7 @@ class ObjectiveConfig:
     loss: str = choice("ppo", "gspo", "gspo_token", "cispo", "gvpo")  # see objective/losses.py
     # Ratio clip to [1 - clip_low, 1 + clip_high]; GSPO's usual values are 3e-4 and 4e-4.
     clip_low: float = losses("ppo gspo gspo_token", above(0, 0.2))
-    clip_high: float = losses("ppo gspo gspo_token", above(0, 0.2))
+    clip_high: float = losses("ppo gspo gspo_token", above(0, 0.2))  # see clip_low
     dual_clip: float = losses(  # bounds the ratio where the advantage is negative; usual: 3
         "ppo", field(0.0, lambda c: c == 0 or c > 1, "0 (off) or a number above 1")
     )
@@ -339,10 +339,11 @@ class OptimConfig:
     lr: float = above(0, 1e-3)  # peak learning rate
     warmup: int = least(0, 0)  # updates of linear warm-up
     decay: str = choice("constant", "linear", "cosine")  # after warm-up, to 0 at the end
-    b1: float = moment(0.9)
-    b2: float = moment(0.99)
+    b1: float = moment(0.9)  # of AdamW: decay of the mean gradient
+    b2: float = moment(0.99)  # and of its square
+    # Beside the root of the square.
     eps: float = field(1e-8, lambda x: x >= 2**-126, "at least 2**-126: float32 knows no less")
-    weight_decay: float = least(0, 0.0)
+    weight_decay: float = least(0, 0.0)  # per update, as a multiple of the learning rate
     clip_norm: float = least(0, 1.0)  # global gradient norm; 0 does not clip
     epochs: int = least(1, 1)  # mu: optimizer updates on each batch of rollouts
     micro_batch: int = least(0, 0)  # questions in memory at once in the update; 0: all
@@ -384,6 +385,7 @@ class MeshConfig:
 class LogConfig:
     rollouts_every: int = least(0, 10)  # steps between rollout files; 0 writes none
     rollouts: int = only_if("log.rollouts_every", least(1, 2))  # questions per rollout file
+    # Event files beside metrics.jsonl.
     tensorboard: bool = True
     wandb: str = ""  # project of Weights & Biases; "": it is not told
     mlflow: str = ""  # experiment of MLflow
@@ -397,6 +399,7 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    # Of questions' order and of all noise.
     seed: int = field(0, lambda s: 0 <= s < 2**32, "a whole number from 0 to 2**32 - 1")
     steps: int = least(1, 100)  # optimisation steps (batches of rollouts, or of demonstrations)
     batch_size: int = least(1, 16)  # B: questions per step
