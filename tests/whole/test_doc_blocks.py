@@ -128,7 +128,15 @@ def cheap():
     }
 
 
-@pytest.mark.parametrize("name, argv", cheap().values(), ids=list(cheap()))
+def each_cheap():
+    slow = {"plan": pytest.mark.slow}
+    return [
+        pytest.param(name, argv, id=line, marks=slow.get(name, ()))
+        for line, (name, argv) in cheap().items()
+    ]
+
+
+@pytest.mark.parametrize("name, argv", each_cheap())
 def test_cheap_commands_run(name, argv, workplace, capsys):
     assert commands.module_of(name).main(argv) == 0, capsys.readouterr().err
     assert capsys.readouterr().out
