@@ -7,7 +7,6 @@ comments that leave one out (`<!-- skip: next "reason" -->`): it knows Markdown,
 what running a line of shell means, which plugins for Python blocks alone do not.
 """
 
-import dataclasses
 import inspect
 import re
 from unittest import SkipTest
@@ -19,9 +18,9 @@ from sybil.evaluators.skip import Skipper
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from gccpo_jax import analysis
-from gccpo_jax.analysis.report import Estimate, StepReport, TrajectoryReport
 from gccpo_jax.errors import UserError
 from tests.helpers import commands
+from tests.helpers.analysed import rows, step, trajectory, write_analysis
 from tests.helpers.paths import ROOT
 from tests.helpers.recorded import group, write_run
 
@@ -35,7 +34,6 @@ PLAIN = ("ruff ", "cd ", "[ -e ")
 RUN = ("cost", "plan", "report")
 """Commands that are run as the pages show them, in a folder with a few recorded runs."""
 
-KINDS = (StepReport, TrajectoryReport)
 RUNS = ("quickstart-20260101-120000", "first", "gccpo", "grpo")
 
 
@@ -70,6 +68,7 @@ def workplace(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in RUNS:
         write_run(tmp_path / "runs" / name, group())
+    write_analysis(tmp_path / "analysis", rows())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -82,13 +81,10 @@ def with_python(pages):
 def short_analysis(monkeypatch):
     """`analyse` takes what it takes and says what it says, but measures nothing (a minute)."""
     asked = inspect.signature(analysis.analyse)
-    ten = {"D": Estimate(-0.5, -0.8, 0.1), "phi": Estimate(0.1, 0.0, 0.4)}
-    empty = {kind: dict.fromkeys(f.name for f in dataclasses.fields(kind)) for kind in KINDS}
 
     def said(*args, **kwargs):
         given = asked.bind(*args, **kwargs).arguments
-        steps = [StepReport(**{**empty[StepReport], **ten, "text": x}) for x in given["trajectory"]]
-        return TrajectoryReport(**{**empty[TrajectoryReport], "steps": steps})
+        return trajectory(steps=[step(text) for text in given["trajectory"]])
 
     monkeypatch.setattr(analysis, "analyse", said)
 
@@ -124,7 +120,7 @@ def cheap():
     return {
         line: (modules[words[2]], words[3:])
         for line, words in named.items()
-        if "DIRECTORY" not in line and "analysis" not in line  # what is not in the folder
+        if "DIRECTORY" not in line
     }
 
 

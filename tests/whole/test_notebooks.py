@@ -58,7 +58,7 @@ def run(name, monkeypatch, tmp_path):
     assert not [out for out in outputs if out.output_type == "error"]
     data = [out.get("data", {}) for out in outputs]
     printed = [out.get("text", "") for out in outputs]
-    printed += [d.get("text/markdown", d.get("text/plain", "")) for d in data]
+    printed += [d.get("text/markdown", d.get("text/html", d.get("text/plain", ""))) for d in data]
     return "\n".join(printed), sum("image/png" in d for d in data)
 
 
@@ -95,6 +95,7 @@ def test_analyse_your_model_runs(monkeypatch, tmp_path):
     printed, plots = run("analyse_your_model", monkeypatch, tmp_path)
     assert plots == 2
     assert "Kira 12 - 5 = 8 cards" in printed and "gold 7" in printed
+    assert "<iframe srcdoc=" in printed  # the page of the report
 
 
 @kernel
