@@ -70,7 +70,9 @@ class Monty:
         try:
             import pydantic_monty
         except ImportError as error:
-            raise Lacking("pydantic-monty is not installed (pip install 'gccpo-jax[code]')") from error
+            raise Lacking(
+                "pydantic-monty is not installed (pip install 'gccpo-jax[code]')"
+            ) from error
         self.monty, self.last = pydantic_monty, last
         if Monty.pool is None:
             Monty.pool = pydantic_monty.Monty(feed_duration_limit_grace=0.5).__enter__()
@@ -236,14 +238,18 @@ TIERS = {"monty": Monty, "namespaces": Isolated}
 
 def judge(request: dict[str, Any]) -> dict[str, Any]:
     """{"passed": [...], "tier"} of a program, or {"unscorable": why} where no tier can say."""
-    tiers, reason = request["tiers"], []
+    tiers, reason, found = request["tiers"], [], None
     for number, name in enumerate(tiers):
         last = number == len(tiers) - 1 or not has_namespaces()
         try:
-            return {"passed": attempt(TIERS[name], request, last), "tier": name}
+            passed = attempt(TIERS[name], request, last)
         except Lacking as error:
             reason.append(f"{name}: {error}")
-    return {"unscorable": "; ".join(reason)}
+            continue
+        found = {"passed": passed, "tier": name}
+        if last or all(passed) or not request["confirm"]:
+            break
+    return found or {"unscorable": "; ".join(reason)}
 
 
 _NAMESPACES: list[bool] = []

@@ -124,8 +124,10 @@ class _Asking(ast.NodeTransformer):
             return self.generic_visit(node)
         inside = [n for part in (*node.args, *node.keywords) for n in ast.walk(part)]
         strange = any(isinstance(n, ast.Name) and n.id not in self.known for n in inside)
-        if strange or any(isinstance(n, ast.Starred) for n in inside) or None in (
-            keyword.arg for keyword in node.keywords
+        if (
+            strange
+            or any(isinstance(n, ast.Starred) for n in inside)
+            or None in (keyword.arg for keyword in node.keywords)
         ):
             return _expression(f"ask({ast.unparse(node)!r})")
         names = ", ".join(f"{k.arg!r}: {ast.unparse(k.value)}" for k in node.keywords)

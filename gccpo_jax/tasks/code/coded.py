@@ -112,7 +112,9 @@ def read_rows(path: str, needs: Sequence[str]) -> Iterator[CodeRow]:
 
 
 def code_splits(
-    path: str, eval_path: str, read: Callable[[str, str], Sequence[CodeRow]],
+    path: str,
+    eval_path: str,
+    read: Callable[[str, str], Sequence[CodeRow]],
     to_item: Callable[[CodeRow, int], Item],
 ) -> dict[str, list[Item]]:
     """The splits "train" (of `path`) and "id" (of `eval_path`); one of the two is enough."""

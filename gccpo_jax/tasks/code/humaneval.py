@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.code.asserts import of_check
-from gccpo_jax.tasks.code.coded import CodeRow, Coded, code_splits, coded_task, item_of, read_rows
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, read_rows
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 INSTRUCTION = "Complete this function. Answer with the whole function in one block of code."

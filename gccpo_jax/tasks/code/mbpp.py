@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.code.asserts import of_asserts
-from gccpo_jax.tasks.code.coded import CodeRow, Coded, code_splits, coded_task, item_of, read_rows
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, read_rows
 
 FIELDS = ("task_id", "code", "test_list")
 

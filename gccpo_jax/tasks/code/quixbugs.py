@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.code.asserts import of_calls
-from gccpo_jax.tasks.code.coded import CodeRow, Coded, code_splits, coded_task, item_of, read_rows
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, read_rows
 
 FIELDS = ("id", "buggy", "correct", "tests")
-INSTRUCTION = (
-    "One line of this program is wrong. Answer with the whole repaired program in one block of code."
-)
+# Tests that the repaired program does not finish in minutes, by their place; left out.
+SLOW = {"knapsack": {9}, "levenshtein": {3}}
+INSTRUCTION = "One line of this program is wrong. Answer with the whole repaired program in one block of code."
 
 
 def quixbugs(
@@ -46,5 +46,7 @@ def read_records(path: str, split: str) -> list[CodeRow]:
 
 def to_item(row: CodeRow, number: int) -> Item:
     """An item of a row."""
-    code = Coded(row["id"], of_calls(row["id"], row["tests"]))
+    slow = SLOW.get(row["id"], set())
+    tests = of_calls(row["id"], [test for n, test in enumerate(row["tests"]) if n not in slow])
+    code = Coded(row["id"], tests)
     return item_of(number, row["buggy"], row["correct"], code, {"id": row["id"]})

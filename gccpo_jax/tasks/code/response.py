@@ -36,7 +36,9 @@ def _start(prompt: str, entry: str) -> int:
 
 
 def _definition(name: str) -> re.Pattern[str]:
-    return re.compile(rf"^(?:async )?(?:def|class) +{re.escape(name)}\b|^{re.escape(name)} *=", re.M)
+    return re.compile(
+        rf"^(?:async )?(?:def|class) +{re.escape(name)}\b|^{re.escape(name)} *=", re.M
+    )
 
 
 def _body(code: str) -> str:
@@ -44,7 +46,9 @@ def _body(code: str) -> str:
     lines = code.strip("\n").split("\n")
     if lines[0] and not lines[0][0].isspace():  # the first indentation was stripped, or all were
         bare = any(line and not line[0].isspace() for line in lines[1:])
-        lines = [line and "    " + line for line in lines] if bare else ["    " + lines[0], *lines[1:]]
+        lines = (
+            [line and "    " + line for line in lines] if bare else ["    " + lines[0], *lines[1:]]
+        )
     kept = []
     for line in lines:
         if line.strip() and not line[0].isspace():
