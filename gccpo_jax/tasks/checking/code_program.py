@@ -70,9 +70,7 @@ class Monty:
         try:
             import pydantic_monty
         except ImportError as error:
-            raise Lacking(
-                "pydantic-monty is not installed (pip install 'gccpo-jax[code]')"
-            ) from error
+            raise Lacking("install it with: pip install 'gccpo-jax[code]'") from error
         self.monty, self.last = pydantic_monty, last
         if Monty.pool is None:
             Monty.pool = pydantic_monty.Monty(feed_duration_limit_grace=0.5).__enter__()

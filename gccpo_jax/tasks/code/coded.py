@@ -32,6 +32,9 @@ class Coded:
         return "\n".join(part for part in (self.before, found, self.after) if part)
 
 
+LIMITS = Limits()
+
+
 def coded_task(
     name: str,
     splits: Mapping[str, Sequence[Item]],
@@ -59,7 +62,7 @@ def coded_task(
     )
 
 
-def verdict(item: Item, response: str, limits: Limits = Limits()) -> Verdict:
+def verdict(item: Item, response: str, limits: Limits = LIMITS) -> Verdict:
     """Which of the question's tests a response passes."""
     code: Coded = item.meta["code"]
     return run_tests(code.program(response), code.tests, limits)

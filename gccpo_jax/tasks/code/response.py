@@ -1,4 +1,4 @@
-"""The program in a response: fenced or bare, whole or the rest of a prompt. Text alone, no parser."""
+"""The program in a response: fenced or bare, whole or the rest of a prompt. No parser reads it."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ ATTEMPTS = {
     "kills its parent": "assert os.getppid(); os.kill(os.getppid(), 9)",
     "enters a namespace": "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0",
     "shares memory": "import ctypes; assert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) >= 0",
-    "mounts": "import ctypes; assert ctypes.CDLL(None).mount(b't', b'/lib', b'tmpfs', 0, None) == 0",
+    "mounts": "import ctypes; assert ctypes.CDLL(None).umount2(b'/', 2) == 0",
     "raises its limits": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (99, 99))",
 }
 
@@ -90,8 +90,7 @@ def test_what_a_program_may_not_do_fails(attempt, tmp_path, monkeypatch):
         "    except OSError: pass",
         "import os\nos._exit(0)",
         "import sys\nsys.exit(0)",
-        "import builtins, json\nbuiltins.AssertionError = None\njson.dumps = lambda x: '{\"value\": 1}'",
-        "import sys\nsys.setrecursionlimit(10**9)\ndef f(x): return f(x)",
+        "import builtins, json\nbuiltins.bool = json.dumps = lambda x: '{\"value\": 1}'",
         "import signal, time, os\nos.setsid() if os.getpid() > 1 else 0\ntime.sleep(99)",
     ],
 )

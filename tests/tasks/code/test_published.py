@@ -95,7 +95,7 @@ def test_files_are_read_by_name_and_a_bad_row_is_named(tmp_path):
     file = tmp_path / "few.jsonl"
     file.write_text(json.dumps(MBPP) + "\n")
     assert len(read_task("mbpp", {"few": str(file)}).splits["few"]) == 1
-    with pytest.raises(UserError, match="few.jsonl:1: no 'prompt'"):
+    with pytest.raises(UserError, match="few.jsonl:1: no 'entry_point'"):
         read_task("humaneval", {"few": str(file)})
     with pytest.raises(UserError, match="data.eval_path"):
         load_task("humaneval", "")
