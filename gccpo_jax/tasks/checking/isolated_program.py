@@ -5,8 +5,8 @@ and IPC namespaces and splits in two. The keeper stays outside: it ends the othe
 when it is told to, and when whoever started it is gone. The other is process 1 of its namespace:
 its file system is the standard library and the system's shared libraries, read-only, without
 `/proc`; it has no rights, can start no process or thread, and memory and processor time are
-limited. It works as root and as an ordinary user of Linux 5.12 or later that allows user namespaces; elsewhere
-it answers why not and ends.
+limited. It works as root and as an ordinary user of Linux 5.12 or later that allows user
+namespaces; elsewhere it answers why not and ends.
 
     {"code": source, "inputs": {name: value}}  ->  {"value": ...} or {"error": "..."}
 

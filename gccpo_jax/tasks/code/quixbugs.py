@@ -11,7 +11,9 @@ from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, 
 FIELDS = ("id", "buggy", "correct", "tests")
 # Tests that the repaired program does not finish in minutes, by their place; left out.
 SLOW = {"knapsack": {9}, "levenshtein": {3}}
-INSTRUCTION = "One line of this program is wrong. Answer with the whole program, repaired, in a block of code."
+INSTRUCTION = (
+    "One line of this program is wrong. Answer with the repaired program in one block of code."
+)
 
 
 def quixbugs(
