@@ -46,6 +46,11 @@ class Limits:
     # leaves it open, in the order of a set for one.
     confirm: bool = True
 
+    @property
+    def deadline(self) -> float:
+        """Seconds by the clock after which a verdict is given up; inner deadlines come first."""
+        return 12 * self.seconds + 30
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -83,8 +88,7 @@ def run_tests(
         "tiers": list(tiers),
         "confirm": limits.confirm,
     }
-    outer = 12 * limits.seconds + 30  # the worker's own deadlines come first
-    reply = _CHILD.ask(request, outer)
+    reply = _CHILD.ask(request, limits.deadline)
     found = json.loads(reply) if reply else {"unscorable": "the worker was lost"}
     if "passed" not in found:
         _warn(found["unscorable"])
