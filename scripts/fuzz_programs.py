@@ -78,7 +78,7 @@ ATTACKS = {
     "patches builtins": "import builtins\nbuiltins.__dict__.update(repr=str, bool=lambda x: True)\n"
     "return 0",
     "patches the test": "import sys\nfor m in list(sys.modules.values()):\n"
-    "    for name in ('passed', 'ask', 'feed', 'encode'):\n        m.__dict__[name] = [True, True]\n"
+    "    for name in ('passed', 'ask', 'feed', 'encode'):\n        m.__dict__[name] = [1, 1]\n"
     "return 0",
     "equals everything": "class A(int):\n    def __eq__(s, o):\n        return True\n"
     "    def __repr__(s):\n        return 'A'\nreturn A(-{n})",

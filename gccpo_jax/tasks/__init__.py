@@ -33,6 +33,7 @@ TASKS = {
     "math": Row("open_math", "math", files=True),
     "humaneval": Row("code.humaneval", "humaneval", files=True),
     "mbpp": Row("code.mbpp", "mbpp", files=True),
+    "swe_bench": Row("code.swe_bench", "swe_bench", files=True),
     "programs": Row("programs.suite", "programs", options="ProgramsConfig"),
     "quixbugs": Row("code.quixbugs", "quixbugs", files=True),
     "reasoning_gym": Row("reasoning_gym", "reasoning_gym", named=True, bare=False),
