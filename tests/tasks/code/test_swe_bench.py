@@ -56,6 +56,14 @@ def test_what_is_no_patch_says_where(patch, why):
         parse(patch)
 
 
+def test_a_hunk_that_moved_is_put_at_the_nearest_place():
+    text = "x\n" * 3 + "a\nb\n" + "x\n" * 5 + "a\nb\n"
+    patch = "--- a/f\n+++ b/f\n@@ -{},2 +{},2 @@\n a\n-b\n+c\n"
+    for line, first in [(2, True), (9, False), (99, False)]:
+        found = apply(parse(patch.format(line, line)), {"f": text})["f"]
+        assert (found.index("c") < 10) == first, line
+
+
 def test_other_lines_and_missing_files_do_not_apply():
     with pytest.raises(ValueError, match="no such lines"):
         apply(parse(PATCH), {"m/x.py": "other\n"})
