@@ -7,6 +7,7 @@ import pytest
 
 from gccpo_jax.tasks.checking import code
 from gccpo_jax.tasks.checking.code import Limits, Tests, run_tests
+from tests.helpers.sandbox import has, need_namespaces
 
 TEST = Tests(
     "passed = [False] * 2\nerrors = []\n"
@@ -23,12 +24,6 @@ def f(x):
     {attempt}
     return x + 1
 """
-
-
-def tiers():
-    """The tiers that this machine has."""
-    found = {name: run_tests("def f(x): return x + 1", TEST, QUICK, (name,)) for name in code.TIERS}
-    return [name for name, verdict in found.items() if verdict.passed is not None]
 
 
 @pytest.mark.parametrize("tier", code.TIERS)
@@ -75,8 +70,7 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
 def test_what_a_program_may_not_do_fails(attempt, tmp_path, monkeypatch):
-    if "namespaces" not in tiers():
-        pytest.skip("no namespaces here")
+    need_namespaces()
     (tmp_path / "secret").write_text("x")
     program = PROBE.format(attempt=attempt.format(file=str(tmp_path / "secret")))
     assert run_tests(program, TEST, QUICK, ("namespaces",)).passed == (False, False)
@@ -95,8 +89,7 @@ def test_what_a_program_may_not_do_fails(attempt, tmp_path, monkeypatch):
     ],
 )
 def test_a_program_gains_nothing_by_its_end_or_its_voice(program):
-    if "namespaces" not in tiers():
-        pytest.skip("no namespaces here")
+    need_namespaces()
     begun = time.monotonic()
     verdict = run_tests(program + "\n", TEST, QUICK, ("namespaces",))
     assert verdict.passed is not None and not all(verdict.passed)
@@ -111,6 +104,5 @@ def test_without_a_tier_nothing_is_known_and_nothing_is_run(tmp_path):
 
 
 def test_what_the_first_tier_lacks_the_second_judges():
-    found = tiers()
     verdict = run_tests("import heapq\ndef f(x): return x + 1", TEST, QUICK)
-    assert verdict.passed == ((True, True) if "namespaces" in found else None)
+    assert verdict.passed == ((True, True) if has("namespaces") else None)

@@ -8,6 +8,7 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.tasks import load_task, read_task
 from gccpo_jax.tasks.code.coded import marginals
 from gccpo_jax.tasks.code.response import program_of
+from tests.helpers.sandbox import need_namespaces
 
 PROMPT = (
     'import math\n\ndef half(x):\n    return x / 2\n\ndef up(x):\n    """Ceiling of x / 2."""\n'
@@ -37,6 +38,7 @@ ROWS = {"humaneval": HUMANEVAL, "mbpp": MBPP, "quixbugs": QUIXBUGS}
 
 
 def task_of(tmp_path, name, **options):
+    need_namespaces()
     file = tmp_path / f"{name}.jsonl"
     file.write_text(json.dumps(ROWS[name]) + "\n")
     return load_task(name, "", str(file), **options)
@@ -46,8 +48,6 @@ def task_of(tmp_path, name, **options):
 def test_the_reference_passes_and_another_program_does_not(tmp_path, name):
     task = task_of(tmp_path, name, share=False)
     item = task.splits["id"][0]
-    if task.verify(item, item.solution) is None:
-        pytest.skip("no tier here runs it")
     assert task.verify(item, f"Here:\n```python\n{item.solution}\n```\nDone.") == 1.0
     assert task.answer_of(item, item.solution) == item.answer
     assert task.verify(item, "def nothing(): pass") == 0.0
@@ -67,8 +67,7 @@ def test_results_are_a_vector_and_their_share_an_outcome(tmp_path):
 def test_a_quixbugs_program_as_given_is_refused(tmp_path):
     task = task_of(tmp_path, "quixbugs")
     item = task.splits["id"][0]
-    found = task.verify(item, item.question)
-    assert found in (0.0, None)
+    assert task.verify(item, item.question) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from gccpo_jax.tasks.programs import rewrite
 from gccpo_jax.tasks.programs.check import LABELS
 from gccpo_jax.tasks.programs.problem import Problem, values
 from gccpo_jax.tasks.programs.suite import is_lucky, item_with, results_of
+from tests.helpers.sandbox import need_any, need_namespaces
 
 COUNT = 200
 PROBLEM = Problem(
@@ -24,10 +25,8 @@ PROBLEM = Problem(
 
 @pytest.fixture(scope="module")
 def task():
-    found = load_task("programs", train=COUNT, id=5, ood=5)
-    if found.verify(found.splits["train"][0], found.splits["train"][0].solution) is None:
-        pytest.skip("no tier here runs programs")
-    return found
+    need_namespaces()
+    return load_task("programs", train=COUNT, id=5, ood=5)
 
 
 def test_the_checker_agrees_with_the_suites_own_arithmetic(task):
@@ -120,11 +119,10 @@ def test_labels_agree_with_a_table_by_hand(task, steps, labels):
 
 
 def test_a_special_case_passes_the_shown_tests_alone():
+    need_any()
     lucky = load_task("programs", train=6, id=2, ood=2, shortcut=1.0, graded="shown")
     item = lucky.splits["train"][0]
     answer = lucky.answer_of(item, item.solution)
-    if answer is None:
-        pytest.skip("no tier here runs programs")
     assert is_lucky(item, answer) and answer.startswith("11")
     assert lucky.verify(item, item.solution) == 1.0
     strict = load_task("programs", train=6, id=2, ood=2, shortcut=1.0)
