@@ -20,11 +20,12 @@ def write_predictions(
     """Writes a line per question; one line that says what was checked and what was not.
 
     Args:
-      rows: lines of the results file, in the order of `items`.
+      rows: lines of the results file. items: their questions, in any order.
     """
     lines = [prediction(row["name"], model, row["greedy"]["text"]) for row in rows]
     write_text(out / FILE, "".join(json.dumps(line) + "\n" for line in lines))
-    found = [checked(item, row["greedy"]["text"]) for item, row in zip(items, rows, strict=True)]
+    by_id = {item.id: item for item in items}
+    found = [checked(by_id[row["id"]], row["greedy"]["text"]) for row in rows]
     parse = sum(one["parses"] for one in found)
     known = [one["applies"] for one in found if one["applies"] is not None]
     return (
