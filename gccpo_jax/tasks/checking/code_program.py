@@ -73,7 +73,11 @@ class Monty:
             raise Lacking("install it with: pip install 'gccpo-jax[code]'") from error
         self.monty, self.last = pydantic_monty, last
         if Monty.pool is None:
-            Monty.pool = pydantic_monty.Monty(feed_duration_limit_grace=0.5).__enter__()
+            Monty.pool = pydantic_monty.Monty(
+                max_processes=4,  # two are in use at a time, however few processors there are
+                checkout_timeout=10.0,
+                feed_duration_limit_grace=0.5,
+            ).__enter__()
         seconds = limits["cpu"] if last else min(limits["cpu"], FIRST_SECONDS)
         self.left = seconds
         self.session = Monty.pool.checkout(
