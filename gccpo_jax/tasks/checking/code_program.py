@@ -13,10 +13,12 @@ tests call it with `ask(expression, [arguments], {names})`, which only plain dat
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import select
 import signal
 import subprocess
@@ -35,6 +37,9 @@ _LACKS = {
     *("SyntaxError", "NotImplementedError", "ImportError", "ModuleNotFoundError", "NameError"),
     *("AttributeError", "TypeError", "PermissionError", "OSError", "TimeoutError"),
 }
+
+
+_UNDEFINED = re.compile(r"NameError: name '([a-zA-Z]\w*)' is not defined")
 
 
 class Failed(Exception):
@@ -129,6 +134,8 @@ class Monty:
         kind, message = type(error.exception()).__name__, str(error)[:300]
         crashed = isinstance(error, self.monty.MontyCrashedError)
         unsure = crashed or kind in _LACKS or "Internal error" in message
+        if (name := _UNDEFINED.match(message)) and not hasattr(builtins, name[1]):
+            unsure = False  # no Python has it
         if unsure and not (self.last and (crashed or kind == "TimeoutError")):
             return Lacking(message)
         if crashed or kind in ("TimeoutError", "MemoryError"):

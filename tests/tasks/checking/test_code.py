@@ -105,6 +105,9 @@ def test_without_a_tier_nothing_is_known_and_nothing_is_run(tmp_path):
     verdict = run_tests(lacking, TEST, QUICK, ("monty",))
     assert verdict.passed is None and verdict.answer is None and verdict.reason
     assert run_tests("def f(x): return x + 1", TEST, QUICK, ()).passed is None
+    if has("monty"):  # it lacks `del`, and no Python has `y`
+        assert run_tests("def f(x): return y", TEST, QUICK, ("monty",)).passed == (False, False)
+        assert run_tests("y = 1\ndel y", TEST, QUICK, ("monty",)).passed is None
 
 
 def test_what_the_first_tier_lacks_the_second_judges():

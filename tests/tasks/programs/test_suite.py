@@ -64,7 +64,7 @@ def test_nuisance_rewrites_of_200_programs_keep_every_result(task):
 
 def test_rewritten_bodies_pass_when_they_are_run(task):
     rng, changes = np.random.default_rng(1), (task.surface, task.number)
-    for item in task.splits["train"][:10]:
+    for item in task.splits["train"][:4]:
         found = [change(item, item.solution.split("\n"), rng) for change in changes]
         for other, steps in filter(None, found):
             assert other.question != item.question
