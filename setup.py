@@ -30,6 +30,7 @@ CORE = [
 ]
 MATH = ["math-verify>=0.8"]  # symbolic equality of LaTeX answers; task "math"
 REASONING_GYM = ["reasoning-gym>=0.1.20"]  # procedural tasks with their own scorers
+CODE = ["pydantic-monty>=1.4,<2"]  # a sandboxed Python: tests of programs in half a millisecond
 TFDS = [
     "tensorflow-datasets>=4.9.8",  # GSM8K through tfds.data_source (reading needs no TensorFlow)
     "importlib-resources>=6.0",  # which tensorflow-datasets imports without asking for it
@@ -82,6 +83,7 @@ setup(
     extras_require={
         "math": MATH,
         "reasoning-gym": REASONING_GYM,
+        "code": CODE,
         "tfds": TFDS,
         "smollm2": SMOLLM2,
         "notebooks": NOTEBOOKS,
@@ -97,6 +99,7 @@ setup(
         "tpu": ["jax[tpu]>=0.8"],
         "test": [
             *MATH,
+            *CODE,
             *SMOLLM2,
             *STUDY,
             *NOTEBOOKS,

@@ -23,6 +23,7 @@ from gccpo_jax.analyse import template_of
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.evaluation import responses
 from gccpo_jax.evaluation.paired import check_shared
+from gccpo_jax.evaluation.predictions import write_predictions
 from gccpo_jax.evaluation.summary import page, summarise
 from gccpo_jax.policy.chat_template import DATE
 from gccpo_jax.policy.token_law import Rule
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = command_parser("evaluate", __doc__)
     out.add_argument("--model", required=True, help="tiny, smollm2, a directory, an id, a .gguf")
-    out.add_argument("--task", required=True, help="chain, gsm8k, math, reasoning_gym:<data set>")
+    out.add_argument("--task", required=True, help="chain, gsm8k, math, humaneval, ...")
     out.add_argument("--data", nargs="+", default=[], metavar="FILE", help="each is a split")
     out.add_argument("--out", required=True, help="directory of the results")
     out.add_argument("--split", nargs="+", default=[], help="only these (default: all but train)")
@@ -98,6 +99,9 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
         summary = summarise(rows, settings, task.same, other)
         write_json(out / "summary.json", summary)
         write_text(out / "summary.md", page(summary))
+        if task.name == "swe_bench":
+            items = [item for found in splits.values() for item in found.items]
+            print(write_predictions(out, rows, items, a.model))
     print(page(summary))
     print(f"written: {out / responses.FILE}, summary.json, summary.md")
     print(json.dumps(summary))

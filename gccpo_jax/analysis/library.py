@@ -249,7 +249,7 @@ def _report(
         id=name if query.steps is not None else f"{name}/{g}",
         question=query.item.question,
         gold=query.item.answer,
-        answer=solver.task.extract(traces.texts[b, g]),
+        answer=solver.task.answer_of(query.item, traces.texts[b, g]),
         outcome=None if np.isnan(outcome) else outcome,
         candidates=[found.labels[b][n] for n in known],
         law_before=law_over(known, np.asarray(found.laws.before[b, g])),

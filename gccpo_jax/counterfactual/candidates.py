@@ -72,7 +72,7 @@ def candidates_of(
     counted_as = np.tile(np.arange(count, dtype=np.int32), (len(items), 1))
     answers: list[list[str]] = []
     for b, item in enumerate(items):
-        found = collections.Counter(task.extract(text) for text in texts[b])
+        found = collections.Counter(task.answer_of(item, text) for text in texts[b])
         ranked = [answer for answer, _ in found.most_common() if answer not in (None, item.answer)]
         kept: list[str] = []
         for answer in [item.answer or "", *ranked]:

@@ -35,7 +35,7 @@ def reader_metrics(
     def gate() -> float:
         agree, rows = [], {}
         for b, g in finished:
-            answer = task.extract(sampled.texts[b, g])
+            answer = task.answer_of(sampled.items[b], sampled.texts[b, g])
             if (b, answer) not in rows:
                 rows[b, answer] = _row(task, answers[b], counted_as[b], answer)
             if (row := rows[b, answer]) is not None:

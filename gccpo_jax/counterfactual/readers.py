@@ -214,7 +214,7 @@ def _ending(
     score = verified(solver.task, item, text)
     if score is None and can_score(solver.task, item):
         return UNSCORABLE, np.nan
-    answer = solver.task.extract(text)
+    answer = solver.task.answer_of(item, text)
     same = (n for n, other in enumerate(answers) if other and solver.task.same(other, answer))
     ending = next(same, count) if answer is not None else count
     return ending, np.nan if score is None else score

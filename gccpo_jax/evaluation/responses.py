@@ -147,7 +147,7 @@ def _response(task: Task, part: Written, n: int, draw: int) -> dict[str, Any]:
     outcome = float(part.outcome[n, draw])
     return {
         "text": part.texts[n, draw],
-        "answer": task.extract(part.texts[n, draw]),
+        "answer": task.answer_of(part.items[n], part.texts[n, draw]),
         "outcome": None if np.isnan(outcome) else outcome,
         "tokens": int(part.lengths[n, draw]),
         "logp": round(float(part.logp[n, draw]), 4),

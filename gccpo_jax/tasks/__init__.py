@@ -31,6 +31,11 @@ TASKS = {
     "chain": Row("chain.suite", "chain", options="ChainConfig"),
     "gsm8k": Row("gsm8k", "gsm8k", files=True),
     "math": Row("open_math", "math", files=True),
+    "humaneval": Row("code.humaneval", "humaneval", files=True),
+    "mbpp": Row("code.mbpp", "mbpp", files=True),
+    "swe_bench": Row("code.swe_bench", "swe_bench", files=True),
+    "programs": Row("programs.suite", "programs", options="ProgramsConfig"),
+    "quixbugs": Row("code.quixbugs", "quixbugs", files=True),
     "reasoning_gym": Row("reasoning_gym", "reasoning_gym", named=True, bare=False),
 }
 """A task is a new file and a row here."""
@@ -102,10 +107,11 @@ def read_task(name: str, paths: Mapping[str, str], **options: Any) -> Task:
         names = ", ".join(key for key, each in TASKS.items() if each.files)
         raise UserError(f"task {name!r} reads no file of questions; those that do: {names}")
     module = importlib.import_module(f"{__name__}.{row.module}")
+    read = getattr(module, "read_records", read_records)  # in fields of its own, or as all
     splits = {
         split: [
             module.to_item(record, held_out_id(n, file))
-            for n, record in enumerate(read_records(path, "test"))
+            for n, record in enumerate(read(path, "test"))
         ]
         for file, (split, path) in enumerate(paths.items())
     }

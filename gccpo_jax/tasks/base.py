@@ -43,6 +43,9 @@ class Task:
     # Every answer that a response states and where, the final one first; `extract` is the first
     # of them. None: readers stop at the last cue, else at the last mention of the answer.
     stated: Callable[[str], Iterable[Stated]] | None = None
+    # The normalised answer of a response where it takes the question to tell (results of its
+    # tests); None: `extract`.
+    answer: Callable[[Item, str], str | None] | None = None
     boundary: str = "\n"  # a step ends with the token whose text contains it
     # Templates that ask for the answer at once, after a step boundary; the scored reader
     # averages over them. The first is how the answer field of a response begins.
@@ -72,6 +75,10 @@ class Task:
     flaws: tuple[str, ...] = ()  # the labels of `check` that say that a step is wrong
     # What a split is, in a few words, for the table at the end of a run.
     splits_say: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def answer_of(self, item: Item, response: str) -> str | None:
+        """The normalised final answer of a response to a question, None if it has none."""
+        return self.extract(response) if self.answer is None else self.answer(item, response)
 
     def is_over(self, text: str) -> bool | None:
         """Whether an answer is over when this text follows it; None: the next token decides."""

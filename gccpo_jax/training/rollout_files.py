@@ -111,7 +111,7 @@ def describe(
         gold=item.answer,
         trajectory=g,
         text=text,
-        answer=solver.task.extract(text),
+        answer=solver.task.answer_of(item, text),
         outcome=number(outcome),
         reward=number(experience.reward[b, g]),
         transported=_of(reading, "transported", b, g),
@@ -218,7 +218,7 @@ def _branches(experience: Experience, solver: Solver, b: int, g: int, k: int) ->
     found = written.branches
     for n in range(written.score.shape[-1]):
         own = found.tokens[b, g, k, n, : found.length[b, g, k, n]]
-        answer = solver.task.extract(decode([*prefix, *own]))
+        answer = solver.task.answer_of(experience.items[b], decode([*prefix, *own]))
         branches.append(Branch(decode(own), answer, number(written.score[b, g, k, n])))
     return tuple(branches)
 

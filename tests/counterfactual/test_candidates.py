@@ -74,3 +74,15 @@ def test_an_answer_that_is_too_long_is_no_candidate(tokenizer):
     item = dataclasses.replace(ITEMS[0], answer="3")
     found, names = candidates_of(TASK, tokenizer, [item], answers, count=4, max_tokens=3)
     assert names == [["3", "7"]] and found.exists.tolist() == [[True, True, False, False]]
+
+
+def test_answers_that_take_the_question_to_tell_are_asked_with_it(tokenizer):
+    task = dataclasses.replace(TASK, answer=lambda item, text: item.answer if text else None)
+    texts = np.array([["any", ""]] * 2, object)
+    _, names = candidates_of(task, tokenizer, ITEMS[:2], texts, count=2, max_tokens=4)
+    assert [row[0] for row in names] == [item.answer for item in ITEMS[:2]]
+    other = dataclasses.replace(task, answer=lambda item, text: text + item.answer)
+    texts = np.array([["1"], ["2"]], object)
+    _, names = candidates_of(other, tokenizer, ITEMS[:2], texts, count=2, max_tokens=5)
+    assert [row[1] for row in names] == ["1" + ITEMS[0].answer, "2" + ITEMS[1].answer]
+    assert TASK.answer_of(ITEMS[0], "#### 5") == "5" == TASK.extract("#### 5")

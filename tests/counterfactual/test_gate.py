@@ -26,7 +26,8 @@ def gate(answers, emitted, best, stopped=None):
     law[0, :, 0, -1] = 1.0  # of the step before: not looked at
     law[0, np.arange(size), 1, best] = 1.0
     stopped = np.ones((1, size), bool) if stopped is None else np.array([stopped])
-    traces = types.SimpleNamespace(texts=texts, rollout=types.SimpleNamespace(stopped=stopped))
+    rollout = types.SimpleNamespace(stopped=stopped)
+    traces = types.SimpleNamespace(items=TASK.splits["train"], texts=texts, rollout=rollout)
     spans = types.SimpleNamespace(mask=np.ones((1, size, 2), bool))
     counted_as = [[first_same(TASK, answers[: n + 1]) for n in range(len(answers))]]
     candidates = types.SimpleNamespace(counted_as=np.array(counted_as))

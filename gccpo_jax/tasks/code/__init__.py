@@ -1,0 +1,1 @@
+"""Programming tasks whose outcome is what tests say: HumanEval, MBPP, QuixBugs."""

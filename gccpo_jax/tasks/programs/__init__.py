@@ -1,0 +1,1 @@
+"""The programs suite: straight-line functions whose every statement can be judged."""
