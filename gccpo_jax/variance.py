@@ -160,7 +160,7 @@ def _batches(
     config: Config, session: Session, params: Params, batches: int, tapes: int
 ) -> Iterator[tuple[UpdateBatch, float]]:
     """What the update reads of each batch under each tape, and its forward tokens."""
-    judge = open_judge(config.reward)
+    judge = open_judge(config.reward, session.mesh)
     logp = jax.jit(partial(token_logp, session.solver.policy, rule=behaviour_rule(config.sampling)))
     questions = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     for number in range(batches):

@@ -77,6 +77,33 @@ def load(
         return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
 
+def load_headed(
+    path: pathlib.Path,
+    prefix: str,
+    shardings: Callable[[Arch], Any] | None = None,
+) -> tuple[Arch, Params, dict[str, np.ndarray]]:
+    """A decoder with another head: what `load` returns, and the tensors whose names have `prefix`.
+
+    With such a head the readout of tokens is not needed, and may be missing.
+
+    Raises:
+      UserError: as `load`; also a `.gguf` file, which holds no such head.
+    """
+    if path.suffix == ".gguf":
+        raise UserError(f"{path}: a process reward model is read from a Hugging Face directory")
+    config = _config(path)
+    arch = _arch_of(path, config, None)
+    with open_tensors(weight_files(path, config.get("transformers_weights"))) as (names, read):
+        head = {name: np.asarray(read(name)) for name in names if name.startswith(prefix)}
+        if head:
+            arch = dataclasses.replace(arch, tied=True)
+            names = names - set(head) - {NAMES["unembed"]}
+        else:
+            arch, names, read = settle_head(path, arch, names, read)
+        _check_names(path, arch, names)
+        return arch, assemble(arch, read, shardings(arch) if shardings else None), head
+
+
 def read_arch(directory: pathlib.Path, dtype: str | None = None) -> Arch:
     """The shape of the model in a Hugging Face directory; no weights are read.
 
