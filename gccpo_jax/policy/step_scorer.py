@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 from gccpo_jax.config.fields import build
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
+from gccpo_jax.policy.fit_head import scores
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.model_files import read_json
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
@@ -44,7 +45,8 @@ class Layout:
 
     mark: str = "<extra_0>"  # after each step; its last token is read
     between: str = ""  # after the mark of a step that another follows
-    chat: bool = True  # the question through the chat template, else before a space
+    chat: bool = True  # the question through the chat template, else plainly
+    opened: str = " "  # after a plain question
     system: str = ""  # text of the system in the template
     good: str = " +"  # whose last token speaks for the step; without a head only
     bad: str = " -"
@@ -77,30 +79,35 @@ class StepScorer:
 
         All processes ask the same.
         """
+        return [rows[:, 0] for rows in self._each(asked, 1, self._scored)]
+
+    def states(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
+        """Hidden states [steps, M] at the marks of each solution, NaN where it is too long."""
+        width = self.params["embed"].shape[1]
+        return self._each(asked, width, lambda *x: _states(self.policy, self.params, *x))
+
+    def _scored(self, *rows: Array) -> Array:
+        return _scores(self.policy, self.params, self.head, *rows, self._verdicts)[..., None]
+
+    def _each(
+        self,
+        asked: Sequence[tuple[str, Sequence[str]]],
+        size: int,
+        read: Callable[[Array, Array, Array], Array],
+    ) -> list[np.ndarray]:
+        """Numbers [steps, size] that `read` makes of each solution."""
         texts = [self._written(question, steps) for question, steps in asked]
-        found = [np.full(len(steps), np.nan) for _, steps in asked]
+        found = [np.full((len(steps), size), np.nan, np.float32) for _, steps in asked]
         fits = [n for n, (ids, at) in enumerate(texts) if at and len(ids) <= self.context]
         if left := sum(bool(at) for _, at in texts) - len(fits):
             _log.warning("%d solutions exceed the %d tokens of the PRM", left, self.context)
         fits.sort(key=lambda n: len(texts[n][0]))
         for first in range(0, len(fits), _ROWS):
             rows = fits[first : first + _ROWS]
-            scores = self._read([texts[n] for n in rows])
-            for n, row in zip(rows, scores, strict=False):
+            numbers = to_host(read(*_padded([texts[n] for n in rows], self.context)))
+            for n, row in zip(rows, numbers, strict=False):
                 found[n] = row[: len(found[n])]
         return found
-
-    def _read(self, texts: list[tuple[list[int], list[int]]]) -> np.ndarray:
-        width, steps = (max(len(text[part]) for text in texts) for part in (0, 1))
-        width, steps = min(-(-width // _WIDTHS) * _WIDTHS, self.context), -(-steps // 8) * 8
-        tokens = np.zeros((_ROWS, width), np.int32)
-        mask, at = np.zeros(tokens.shape, bool), np.zeros((_ROWS, steps), np.int32)
-        mask[:, 0] = True  # of rows without a text
-        for row, (ids, places) in enumerate(texts):
-            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, True
-            at[row, : len(places)] = places
-        given = [jnp.asarray(x) for x in (tokens, mask, at)]
-        return to_host(_scores(self.policy, self.params, self.head, *given, self._verdicts))
 
     @property
     def _verdicts(self) -> tuple[int, int]:
@@ -111,23 +118,38 @@ class StepScorer:
     def _written(self, question: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         """Ids of a solution, and the places where its steps are judged."""
         mark, between = self.layout.mark, self.layout.between
-        plain = [step.replace(mark.strip(), "").strip() for step in steps]
+        if mark.strip():
+            plain = [step.replace(mark.strip(), "").strip() for step in steps]
+        else:  # a mark of spaces or line ends: none inside a step
+            plain = [" ".join(step.split()) for step in steps]
         text = between.join(step + mark for step in plain)
-        asked = question.replace(mark.strip(), "") if mark.strip() else question
         tokenizer = self.tokenizer
         if self.layout.chat:
-            opened = tokenizer.template.render(tokenizer.backend, asked, self.layout.system)
+            opened = tokenizer.template.render(tokenizer.backend, question, self.layout.system)
             ids = tokenizer.backend.encode(opened + text, add_special_tokens=False)
         else:
-            ids = tokenizer.backend.encode(f"{asked} {text}")
+            ids = tokenizer.backend.encode(question + self.layout.opened + text)
         wanted = tokenizer.encode(mark)[-1]
         at = [place for place, token in enumerate(ids) if token == wanted]
-        if len(at) != len(steps):
+        if len(at) < len(steps):
             raise UserError(
                 f"a solution of {len(steps)} steps has {len(at)} marks {mark!r} for the PRM's "
-                f"tokenizer; set `mark` in {FILE} to a text that is one token"
+                f"tokenizer; set `mark` in {FILE} to a text that is a token of its own"
             )
-        return ids, at
+        return ids, at[len(at) - len(steps) :]  # what stands before is the question's
+
+
+def _padded(texts: list[tuple[list[int], list[int]]], most: int) -> list[Array]:
+    """Tokens [R, W], their mask and the places [R, E] of the marks, of a few sizes."""
+    width, steps = (max(len(text[part]) for text in texts) for part in (0, 1))
+    width, steps = min(-(-width // _WIDTHS) * _WIDTHS, most), -(-steps // 8) * 8
+    tokens = np.zeros((_ROWS, width), np.int32)
+    mask, at = np.zeros(tokens.shape, bool), np.zeros((_ROWS, steps), np.int32)
+    mask[:, 0] = True  # of rows without a text
+    for row, (ids, places) in enumerate(texts):
+        tokens[row, : len(ids)], mask[row, : len(ids)] = ids, True
+        at[row, : len(places)] = places
+    return [jnp.asarray(x) for x in (tokens, mask, at)]
 
 
 def open_scorer(path: str, mesh: jax.sharding.Mesh | None = None) -> StepScorer:
@@ -185,13 +207,17 @@ def _scores(
     verdicts: tuple[int, int],
 ) -> Array:
     """Probabilities [R, E] that the steps are good."""
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-    read = jax.vmap(lambda *row: policy.encode(params, *row, ())[0])
-    hidden = jnp.take_along_axis(read(tokens, positions, mask), at[..., None], axis=1)
+    hidden = _states(policy, params, tokens, mask, at)
     if not head:
         logits = policy.logits(params, hidden)[..., jnp.asarray(verdicts[::-1])]
         return jax.nn.softmax(logits)[..., 1]
-    x = hidden.astype(jnp.float32)
-    for layer, (matrix, bias) in enumerate(head):
-        x = (jax.nn.relu(x) if layer else x) @ matrix.T + bias[None, None]
-    return jax.nn.softmax(x)[..., 1]
+    return jax.nn.softmax(scores(head, hidden))[..., 1]
+
+
+@partial(jax.jit, static_argnums=0)
+def _states(policy: Policy, params: Params, tokens: Array, mask: Array, at: Array) -> Array:
+    """Hidden states [R, E, M] at the marks, float32."""
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+    read = jax.vmap(lambda *row: policy.encode(params, *row, ())[0])
+    hidden = jnp.take_along_axis(read(tokens, positions, mask), at[..., None], axis=1)
+    return hidden.astype(jnp.float32)

@@ -175,6 +175,7 @@ def save(
     *,
     generation: Mapping[str, Any] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    extra: Mapping[str, np.ndarray] | None = None,
 ) -> pathlib.Path:
     """Writes a Hugging Face directory that `transformers` and `load` read.
 
@@ -188,11 +189,12 @@ def save(
       tokenizer: a `gccpo_jax.tokenizer.Tokenizer` whose files to write as well.
       generation: fields of `generation_config.json` beside the special tokens.
       shard_bytes: weights beyond go into several files of at most so many bytes, with an index.
+      extra: further tensors by name, such as those of a head (`load_headed`).
 
     Raises:
       UserError: the place holds something that is not a model.
     """
-    tensors = to_hf_tensors(arch, params)
+    tensors = to_hf_tensors(arch, params) | dict(extra or {})
     target = pathlib.Path(directory).expanduser().absolute()
     if not is_first():
         return target
