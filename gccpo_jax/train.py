@@ -34,7 +34,7 @@ from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.experience import Experience, collect
 from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.planning.memory import fitted
-from gccpo_jax.training.process_reward import open_judge
+from gccpo_jax.training.process_reward import open_judge, open_values
 from gccpo_jax.training.rollout_files import completion, write_rollouts
 from gccpo_jax.training.run import Run, open_run
 from gccpo_jax.training.session import Session, is_narrow, open_session
@@ -53,6 +53,7 @@ def train_and_evaluate(
     trackers.check(config.log)
     session, params = open_session(config)
     judge = open_judge(config.reward, session.mesh)
+    scorer = open_values(config, session.mesh)
     check_task(config, session)
     check_model(config, session)
     fitting = fitted(config, session.arch)
@@ -81,7 +82,7 @@ def train_and_evaluate(
             reader = reader_params(config, run, reference)
             experience = collect(
                 session.solver, config, run.state.params, items, placed, step, run.watch, reader,
-                more=questions, judge=judge, start=reference,
+                more=questions, judge=judge, start=reference, scorer=scorer,
             )  # fmt: skip
             with run.watch("update"):
                 given = (experience, run.state.params, reference, reference_logp)

@@ -197,6 +197,11 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
     named = f"config.credit.kind = {kind!r}" + ("" if signed else f", step_term {term!r}")
     return [
         (
+            cf.value == "learned" and not cf.scorer,
+            "config.counterfactual.value = 'learned': set counterfactual.scorer to the directory "
+            "of a process reward model (python -m gccpo_jax.prm makes one)",
+        ),
+        (
             cf.boundaries == 0,
             "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind "
             f"{kind!r} (without steps use credit.kind 'outcome')",

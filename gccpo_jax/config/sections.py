@@ -61,7 +61,7 @@ def of_step(default: Any) -> Any:
 
 def of_branch(default: Any) -> Any:
     """A field of how branches are continued."""
-    return only_if("reads_steps", only_if("counterfactual.value", default, "continued"))
+    return only_if("reads_steps", only_if("counterfactual.value", default, "continued", "learned"))
 
 
 def of_law(default: Any) -> Any:
@@ -163,7 +163,19 @@ class CounterfactualConfig:
     equivariance_arms: int = of_step(least(0, 0))
     # The same tapes at all boundaries of a trajectory.
     shared_noise: bool = only_if("counterfactual.transport", of_branch(True), "none")
-    value: str = of_step(choice("continued", "scored"))  # how Phi is read
+    # How Phi is read: "continued" by branches, "scored" by answering at once, "learned" by a
+    # process reward model and branches from some boundaries, see counterfactual/learned.py.
+    value: str = of_step(choice("continued", "scored", "learned"))
+    # Directory of that model.
+    scorer: str = of_step(only_if("counterfactual.value", "", "learned"))
+    # Share of boundaries that are branched from.
+    learned_share: float = of_step(
+        only_if(
+            "counterfactual.value",
+            field(0.25, lambda p: 0 < p <= 1, "a number in (0, 1]"),
+            "learned",
+        )
+    )
     # Values and outcome are read under rewrites of question and steps: other words, other
     # numbers, or both; "none": as asked.
     transport: str = kinds("gated_gae outcome", choice("none", *MOVED))
@@ -457,7 +469,7 @@ class Config:
     def counts_draws(self) -> bool:
         """Whether it matters how many draws a value stands for: branches, or weights by them."""
         weighs = self.credit.pooled or self.credit.shrink > 0
-        return self.reads_steps and (self.counterfactual.value == "continued" or weighs)
+        return self.reads_steps and (self.counterfactual.value != "scored" or weighs)
 
     @property
     def divides_by_deviation(self) -> bool:

@@ -23,6 +23,7 @@ from gccpo_jax.advantage.shaping import repeated
 from gccpo_jax.config import Config, CreditConfig
 from gccpo_jax.counterfactual.read import BatchReading, Evidence, read
 from gccpo_jax.masked import length_mask, masked_mean
+from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.reward.group import GroupReading, transported_reward
 from gccpo_jax.runtime.distributed import to_host
@@ -84,6 +85,7 @@ def collect(
     more: Callable[[], tuple[Sequence[Item], Prompts]] | None = None,
     judge: Judge | None = None,
     start: Params | None = None,
+    scorer: StepScorer | None = None,
 ) -> Experience:
     """Samples a group for each question and credits its steps.
 
@@ -92,6 +94,7 @@ def collect(
       more: the next batch of questions, for `sampling.dynamic`. Metrics of sampling are
         those of the first round: the ones that are kept were chosen by their outcomes.
       judge: scores of steps from outside (`config.reward.process`), None for none.
+      scorer: who foretells values (`counterfactual.scorer`), for `value` "learned".
       start: the parameters that training began with, for `credit.compression`.
     """
     groups, seed = config.sampling.surface_groups, (config.seed, step)
@@ -137,7 +140,8 @@ def collect(
         with watch("readout"):
             seen = writer if reader is None else writer.read_by(reader)
         section, segmentation = config.counterfactual, config.segmentation
-        read_batch = read(writer, seen, section, segmentation, watch, laws=config.reads_laws)
+        given = (writer, seen, section, segmentation, watch)
+        read_batch = read(*given, laws=config.reads_laws, scorer=scorer)
         spans = read_batch.places.spans
         metrics |= read_batch.metrics
     if config.credit.compression and read_batch is not None and start is not None:

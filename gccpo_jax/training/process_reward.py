@@ -29,7 +29,7 @@ from gccpo_jax.advantage.process_supervision import (
     token_gain,
 )
 from gccpo_jax.advantage.step_advantages import to_tokens
-from gccpo_jax.config import RewardConfig, SegmentationConfig
+from gccpo_jax.config import Config, RewardConfig, SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import StepScorer, open_scorer
 from gccpo_jax.runtime.distributed import divided, to_host
@@ -58,6 +58,12 @@ def open_judge(section: RewardConfig, mesh: jax.sharding.Mesh | None = None) -> 
     if section.process.startswith(MODEL):
         return open_scorer(section.process.removeprefix(MODEL), mesh)
     return load_process(section.process, seconds=section.process_seconds, gib=section.process_gib)
+
+
+def open_values(config: Config, mesh: jax.sharding.Mesh) -> StepScorer | None:
+    """Who foretells values in a run with `counterfactual.value` "learned", None in others."""
+    section = config.counterfactual
+    return open_scorer(section.scorer, mesh) if section.value == "learned" else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,7 @@ ADDITIVE, SELECTIVE, CORNER = k("additive"), k("selective"), k("four_corner")
 PAPER, L2T, SDPO, GCPO = k("paper"), k("l2t"), k("sdpo"), k("gcpo")
 ARMLESS = on(credit__gate=False, counterfactual__latent_arms=0, counterfactual__surface_arms=0)
 SCORED = on(counterfactual__value="scored")
+LEARNED = on(counterfactual__value="learned", counterfactual__scorer="prm")
 MOVED = on(counterfactual__transport="surface")
 MOVED_OUTCOME = OUTCOME | MOVED | on(counterfactual__boundaries=0)
 JUDGED = on(reward__process="module:function")
@@ -97,6 +98,8 @@ ROWS = {
     "counterfactual.swap_delta": (2.0, [on(counterfactual__swap_arms=1)], [STEPS, OUTCOME]),
     "counterfactual.equivariance_arms": (2, [STEPS], [OUTCOME]),
     "counterfactual.shared_noise": (False, [STEPS], [OUTCOME, SCORED, MOVED, MOVED_OUTCOME]),
+    "counterfactual.scorer": ("other", [LEARNED], [STEPS, SCORED, OUTCOME]),
+    "counterfactual.learned_share": (0.5, [LEARNED], [STEPS, SCORED, OUTCOME]),
     "counterfactual.value": ("scored", [STEPS], [OUTCOME]),
     "counterfactual.transport": ("both", [STEPS], [GTPO, L2T, ADDITIVE, CORNER]),
     "counterfactual.transport_arms": (3, [MOVED, MOVED_OUTCOME], [STEPS, OUTCOME]),

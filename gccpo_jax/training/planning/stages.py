@@ -193,7 +193,7 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         yield Stage(REWRITTEN, read, (params, prompts, *given))
         there, written = jax.eval_shape(read, params, prompts, *given)
         yield values(count, steps, (params, there, written.segment))
-    elif f.value == "continued":
+    elif f.value != "scored":
         yield values(batch, f.boundaries, cache)
     if not c.reads_laws:
         return

@@ -190,7 +190,8 @@ def budget(
         return Row(name, count, decoded, count / tokens, cost)
 
     rows = [row("rollout", True, (tokens, middle))]
-    phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
+    share = {"continued": 1.0, "learned": c.learned_share}.get(c.value, 0.0)
+    phi = share * continued(s, c.boundaries, c.draws)
     rewrites = len(FAMILIES[c.transport]) * c.transport_arms
     if rewrites:  # encoded once, and continued after each macro-step, the last one included
         moved = rewrites * (prompt + tokens)
@@ -208,6 +209,8 @@ def budget(
         rows.append(row(CAUSAL, True, (contexts + texts, shown / 2)))
     if config.credit.compression:  # a forward pass with its derivative: two
         rows.append(row(COMPRESSED, False, (2 * tokens, middle)))
+    if config.credit.of_steps and c.value == "learned":
+        rows.append(row("values, foretold", False, (prompt + tokens, encode)))
     if config.optim.train_branches:
         rows.append(row(TRAINED, False, (c.boundaries * c.draws * tokens, middle)))
     if config.reads_laws:
