@@ -14,6 +14,7 @@ on questions that it was not trained on.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy import weights
 from gccpo_jax.policy.fit_head import fit_head
+from gccpo_jax.policy.length_bias import length_bias
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.step_scorer import FILE, Layout, StepScorer, open_scorer
 from gccpo_jax.runtime.cli import command_parser
@@ -60,6 +62,10 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--judge", default="", metavar="MODULE:FUNCTION",
         help="second opinion: solutions stay if it finds the first wrong step where branches do",
+    )  # fmt: skip
+    out.add_argument(
+        "--debias", action="store_true",
+        help="take off what the head pays for a step that is said twice (policy/length_bias.py)",
     )  # fmt: skip
     out.add_argument(
         "--invariance", type=float, default=0.0,
@@ -103,6 +109,10 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
         if not kept:
             raise UserError(f"--judge {a.judge}: it agrees with the branches on no solution")
     scorer = trained(model, a, kept)
+    if a.debias:
+        slope, usual = length_bias(scorer.many, [(s.item.question, s.steps) for s in kept])
+        layout = dataclasses.replace(OWN, length_slope=slope, usual_length=usual)
+        scorer = dataclasses.replace(scorer, layout=layout)
     save(a.model, out, scorer)
     summary: dict[str, Any] = {
         "solutions": len(learned),
@@ -150,8 +160,7 @@ def save(name: str, out: Any, scorer: StepScorer) -> None:
         head[f"score.{place}.weight"] = np.asarray(matrix)
         head[f"score.{place}.bias"] = np.asarray(bias)
     weights.save(out, arch, scorer.params, scorer.tokenizer, extra=head)
-    layout = {"mark": OWN.mark, "chat": OWN.chat, "opened": OWN.opened}
-    write_json(out / FILE, layout)
+    write_json(out / FILE, dataclasses.asdict(scorer.layout))
 
 
 def measured(

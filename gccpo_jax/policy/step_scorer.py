@@ -26,6 +26,7 @@ from gccpo_jax.config.fields import build
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.fit_head import scores
+from gccpo_jax.policy.length_bias import debiased
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.model_files import read_json
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
@@ -50,6 +51,9 @@ class Layout:
     system: str = ""  # text of the system in the template
     good: str = " +"  # whose last token speaks for the step; without a head only
     bad: str = " -"
+    # What a word of a step is paid, and the words of a usual one: taken off (length_bias.py).
+    length_slope: float = 0.0
+    usual_length: float = 0.0
 
 
 QWEN = Layout(system="Please reason step by step, and put your final answer within \\boxed{}.")
@@ -79,7 +83,12 @@ class StepScorer:
 
         All processes ask the same.
         """
-        return [rows[:, 0] for rows in self._each(asked, 1, self._scored)]
+        found = [rows[:, 0] for rows in self._each(asked, 1, self._scored)]
+        slope, usual = self.layout.length_slope, self.layout.usual_length
+        if not slope:
+            return found
+        pairs = zip(found, asked, strict=True)
+        return [debiased(x, steps, slope=slope, usual=usual) for x, (_, steps) in pairs]
 
     def states(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
         """Hidden states [steps, M] at the marks of each solution, NaN where it is too long."""
