@@ -126,6 +126,30 @@ def tokens() -> None:
             logits = model(ids).logits[:, :, verdicts]
         scores.append(logits.softmax(-1)[..., 0][ids == mark].tolist())
     write("prm_tokens", config.to_dict(), model.state_dict(), words, scores)
+    critic(model, words)
+
+
+ASK = (
+    "Question: {question}\n\nSolution so far:\n{solution}\n\n"
+    "Check the solution step by step. Is its last step correct?"
+)
+
+
+def critic(model: torch.nn.Module, words) -> None:
+    """ThinkPRM's manner without a critique: `t` against `g`, the last bytes of two verdicts."""
+    verdicts = [words.encode(text)[-1] for text in (" correct", " wrong")]
+    rows = []
+    for question, steps in SOLUTIONS:
+        scores = []
+        for k in range(1, len(steps) + 1):
+            solution = "\n".join(f"{n}. {step}" for n, step in enumerate(steps[:k], 1))
+            said = [{"role": "user", "content": ASK.format(question=question, solution=solution)}]
+            text = words.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+            ids = torch.tensor([words.encode(text + "\nThe last step is")])
+            with torch.no_grad():
+                scores.append(model(ids).logits[0, -1, verdicts].softmax(-1)[0].item())
+        rows.append({"question": question, "steps": steps, "scores": scores})
+    (ROOT / "prm_tokens" / "critic.golden.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

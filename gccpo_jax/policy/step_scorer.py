@@ -63,6 +63,10 @@ Head = tuple[tuple[Array, Array], ...]
 """Weights [outputs, inputs] and biases of a network with a ReLU between its layers; () is none."""
 
 
+Written = tuple[list[int], list[int]]
+"""Token ids, and the places among them that are read."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class StepScorer:
     """An opened process reward model; a judge `(question, steps) -> scores` for many at once."""
@@ -83,7 +87,8 @@ class StepScorer:
 
         All processes ask the same.
         """
-        found = [rows[:, 0] for rows in self._each(asked, 1, self._scored)]
+        texts = [self._written(question, steps) for question, steps in asked]
+        found = [rows[:, 0] for rows in self.read(texts)]
         slope, usual = self.layout.length_slope, self.layout.usual_length
         if not slope:
             return found
@@ -93,20 +98,26 @@ class StepScorer:
     def states(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
         """Hidden states [steps, M] at the marks of each solution, NaN where it is too long."""
         width = self.params["embed"].shape[1]
-        return self._each(asked, width, lambda *x: _states(self.policy, self.params, *x))
+        texts = [self._written(question, steps) for question, steps in asked]
+        return self._each(texts, width, lambda *x: _states(self.policy, self.params, *x))
 
-    def _scored(self, *rows: Array) -> Array:
-        return _scores(self.policy, self.params, self.head, *rows, self._verdicts)[..., None]
+    def read(self, texts: Sequence[Written]) -> list[np.ndarray]:
+        """Scores [places, 1] at the places of token ids; NaN where they exceed the context."""
+        verdicts = self._verdicts
+
+        def scored(*rows: Array) -> Array:
+            return _scores(self.policy, self.params, self.head, *rows, verdicts)[..., None]
+
+        return self._each(texts, 1, scored)
 
     def _each(
         self,
-        asked: Sequence[tuple[str, Sequence[str]]],
+        texts: Sequence[Written],
         size: int,
         read: Callable[[Array, Array, Array], Array],
     ) -> list[np.ndarray]:
-        """Numbers [steps, size] that `read` makes of each solution."""
-        texts = [self._written(question, steps) for question, steps in asked]
-        found = [np.full((len(steps), size), np.nan, np.float32) for _, steps in asked]
+        """Numbers [places, size] that `read` makes of each text."""
+        found = [np.full((len(at), size), np.nan, np.float32) for _, at in texts]
         fits = [n for n, (ids, at) in enumerate(texts) if at and len(ids) <= self.context]
         if left := sum(bool(at) for _, at in texts) - len(fits):
             _log.warning("%d solutions exceed the %d tokens of the PRM", left, self.context)
@@ -124,7 +135,7 @@ class StepScorer:
         ends = [self.tokenizer.encode(text)[-1] for text in (self.layout.good, self.layout.bad)]
         return ends[0], ends[1]
 
-    def _written(self, question: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
+    def _written(self, question: str, steps: Sequence[str]) -> Written:
         """Ids of a solution, and the places where its steps are judged."""
         mark, between = self.layout.mark, self.layout.between
         if mark.strip():
@@ -148,7 +159,7 @@ class StepScorer:
         return ids, at[len(at) - len(steps) :]  # what stands before is the question's
 
 
-def _padded(texts: list[tuple[list[int], list[int]]], most: int) -> list[Array]:
+def _padded(texts: list[Written], most: int) -> list[Array]:
     """Tokens [R, W], their mask and the places [R, E] of the marks, of a few sizes."""
     width, steps = (max(len(text[part]) for text in texts) for part in (0, 1))
     width, steps = min(-(-width // _WIDTHS) * _WIDTHS, most), -(-steps // 8) * 8

@@ -33,6 +33,7 @@ from gccpo_jax.config import Config, RewardConfig, SegmentationConfig
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import StepScorer, open_scorer
 from gccpo_jax.runtime.distributed import divided, to_host
+from gccpo_jax.sampling.critic import Critic, open_critic
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
@@ -46,8 +47,9 @@ Judge = Callable[[str, Sequence[str]], Sequence[float]]
 """It raises TimeoutError where it was lost over the steps, see `user.load_process`."""
 
 
-MODEL = "prm:"
-"""What a `reward.process` begins with that names the directory of a process reward model."""
+MODEL, CRITIC = "prm:", "critic:"
+"""What a `reward.process` begins with that names the directory of a process reward model, or of a
+chat model that is asked to verify."""
 
 
 def open_judge(section: RewardConfig, mesh: jax.sharding.Mesh | None = None) -> Judge | None:
@@ -55,6 +57,8 @@ def open_judge(section: RewardConfig, mesh: jax.sharding.Mesh | None = None) -> 
 
     None without one.
     """
+    if section.process.startswith(CRITIC):
+        return open_critic(section.process.removeprefix(CRITIC), mesh)
     if section.process.startswith(MODEL):
         return open_scorer(section.process.removeprefix(MODEL), mesh)
     return load_process(section.process, seconds=section.process_seconds, gib=section.process_gib)
@@ -148,7 +152,7 @@ def judged(
     """
     start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
     mask = exists & traces.scorable[..., None]
-    if isinstance(judge, StepScorer):
+    if isinstance(judge, StepScorer | Critic):
         score = _scored(solver, traces, start, end, mask, judge)
         return np.nan_to_num(score), mask & ~np.isnan(score)
 
@@ -172,7 +176,7 @@ def _scored(
     start: np.ndarray,
     end: np.ndarray,
     mask: np.ndarray,
-    judge: StepScorer,
+    judge: StepScorer | Critic,
 ) -> np.ndarray:
     """Scores [B, G, E] of a model, which reads all solutions of the batch; 0 outside the mask."""
     places = np.argwhere(mask.any(-1))

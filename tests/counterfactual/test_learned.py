@@ -32,12 +32,16 @@ def test_a_coin_is_of_its_question_and_trajectory():
     assert 0.2 < whole.mean() < 0.8 and (whole[:, 0] != whole[:, 1]).any()
 
 
-def test_a_run_reads_a_share_of_the_branches(tmp_path):
+@pytest.mark.slow
+def test_a_run_with_two_process_reward_models(tmp_path):
+    """One foretells values, the other's scores are a stream of advantages."""
     changes = {
-        "steps": 1, "credit__gate": False, "counterfactual__value": "learned",
+        "steps": 1,
+        "reward__process": f"prm:{ROOT / 'tests' / 'golden' / 'prm_head'}", "credit__gate": False, "counterfactual__value": "learned",
         "counterfactual__scorer": str(ROOT / "tests" / "golden" / "prm_tokens"),
         **{f"counterfactual__{name}_arms": 0 for name in ("latent", "surface")},
     }  # fmt: skip
     train.train_and_evaluate(small(**changes), "small", tmp_path / "run")
     (row,) = metrics(tmp_path / "run")
     assert row["learned_error"] > 0 and row["grad_norm"] > 0
+    assert 0 < row["process_score"] < 1

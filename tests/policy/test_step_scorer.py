@@ -1,4 +1,4 @@
-"""Process reward models: the scores of PyTorch, what stands between steps, and a run with one."""
+"""Process reward models: the scores of PyTorch, what stands between steps."""
 
 import json
 import shutil
@@ -6,11 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from gccpo_jax import train
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import open_scorer
 from tests.helpers.paths import ROOT
-from tests.helpers.runs import metrics, small
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -41,13 +39,3 @@ def test_what_cannot_be_scored_is_said(tmp_path, caplog):
     (own / "prm.json").write_text(json.dumps({"sep": "x"}))
     with pytest.raises(UserError, match="prm.json.sep: no such field"):
         open_scorer(str(own))
-
-
-def test_a_run_trains_on_its_scores(tmp_path):
-    changes = {
-        "credit__kind": "outcome", "credit__baseline": "zscore", "steps": 1,
-        "reward__process": f"prm:{GOLDEN / 'prm_head'}",
-    }  # fmt: skip
-    train.train_and_evaluate(small(**changes), "small", tmp_path / "run")
-    (row,) = metrics(tmp_path / "run")
-    assert 0 < row["process_score"] < 1 and row["grad_norm"] > 0
