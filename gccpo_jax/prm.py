@@ -37,10 +37,13 @@ from gccpo_jax.runtime.cli import command_parser
 from gccpo_jax.runtime.workdir import output_path, write_json
 from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.tasks import load_task
+from gccpo_jax.tasks.base import Task
 from gccpo_jax.tasks.checking.user import load_process
 
-OWN = Layout(mark="\n", chat=False, opened="\n")
-"""Steps that end with a line, as the policy writes them."""
+
+def layout_of(task: Task) -> Layout:
+    """Steps that end as the policy ends them, after the question as a chat or plainly."""
+    return Layout(mark=task.boundary, chat=task.chat, system=task.system or "", opened="\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,7 +114,7 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
     scorer = trained(model, a, kept)
     if a.debias:
         slope, usual = length_bias(scorer.many, [(s.item.question, s.steps) for s in kept])
-        layout = dataclasses.replace(OWN, length_slope=slope, usual_length=usual)
+        layout = dataclasses.replace(scorer.layout, length_slope=slope, usual_length=usual)
         scorer = dataclasses.replace(scorer, layout=layout)
     save(a.model, out, scorer)
     summary: dict[str, Any] = {
@@ -134,7 +137,8 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
 def trained(model: Model, a: argparse.Namespace, learned: Sequence[Solution]) -> StepScorer:
     """The scorer whose head is fitted to the values of these solutions."""
     solver = model.solver
-    blank = StepScorer(solver.policy, model.params, (), solver.tokenizer, OWN, model.context)
+    layout = layout_of(solver.task)
+    blank = StepScorer(solver.policy, model.params, (), solver.tokenizer, layout, model.context)
     hidden = np.concatenate(blank.states([(s.item.question, s.steps) for s in learned]))
     target = np.concatenate([s.value for s in learned])
     length = np.concatenate([[len(step.split()) for step in s.steps] for s in learned])
@@ -149,7 +153,7 @@ def trained(model: Model, a: argparse.Namespace, learned: Sequence[Solution]) ->
         bins=np.searchsorted(cuts, length[known]).astype(np.int32),
         invariance=a.invariance,
     )
-    return StepScorer(solver.policy, model.params, head, solver.tokenizer, OWN, model.context)
+    return dataclasses.replace(blank, head=head)
 
 
 def save(name: str, out: Any, scorer: StepScorer) -> None:
