@@ -22,10 +22,12 @@ from typing import Any
 from gccpo_jax.analyse import template_of
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.evaluation import responses
+from gccpo_jax.evaluation.judged import with_scores
 from gccpo_jax.evaluation.paired import check_shared
 from gccpo_jax.evaluation.predictions import write_predictions
 from gccpo_jax.evaluation.summary import page, summarise
 from gccpo_jax.policy.chat_template import DATE
+from gccpo_jax.policy.step_scorer import open_scorer
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.cli import command_parser, literal
 from gccpo_jax.runtime.workdir import differences, locked, output_path, write_json, write_text
@@ -62,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--template", default="", metavar="JSON", help="as for analyse")
     out.add_argument("--date", default=DATE, help="as for analyse")
+    out.add_argument("--prm", metavar="DIR", help="a process reward model that chooses of k draws")
     out.add_argument("--against", metavar="DIR", help="another evaluation, to be compared with")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")
     return out
@@ -87,6 +90,7 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
     asked = responses.Asked(
         Rule(a.temperature, a.top_k, a.top_p), a.draws, a.seed, a.max_tokens, a.batch
     )
+    scorer = open_scorer(a.prm) if a.prm else None
     settings = _settings(a, asked, splits)
     if against:
         check_shared(settings, against[1], a.against)
@@ -95,6 +99,8 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
         _claim(out, settings, a.resume)
         responses.answer_all(model, splits, asked, out / responses.FILE)
         rows = responses.read(out)
+        if scorer is not None:
+            rows = with_scores(rows, scorer, task.boundary)
         other = (a.against, against[0]) if against else None
         summary = summarise(rows, settings, task.same, other)
         write_json(out / "summary.json", summary)

@@ -34,7 +34,7 @@ from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.experience import Experience, collect
 from gccpo_jax.training.loop import run_steps
 from gccpo_jax.training.planning.memory import fitted
-from gccpo_jax.training.process_reward import open_judge
+from gccpo_jax.training.process_reward import open_judge, open_values
 from gccpo_jax.training.rollout_files import completion, write_rollouts
 from gccpo_jax.training.run import Run, open_run
 from gccpo_jax.training.session import Session, is_narrow, open_session
@@ -51,14 +51,15 @@ def train_and_evaluate(
         `workdir.claim_workdir`.
     """
     trackers.check(config.log)
-    judge = open_judge(config.reward)
     session, params = open_session(config)
+    judge = open_judge(config.reward, session.mesh)
+    scorer = open_values(config, session.mesh)
     check_task(config, session)
     check_model(config, session)
     fitting = fitted(config, session.arch)
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
-    keep = config.objective.beta > 0 or reads
+    keep = config.objective.beta > 0 or reads or config.credit.compression > 0
     reference = jax.tree.map(jnp.copy, params) if keep else None
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
@@ -81,7 +82,7 @@ def train_and_evaluate(
             reader = reader_params(config, run, reference)
             experience = collect(
                 session.solver, config, run.state.params, items, placed, step, run.watch, reader,
-                more=questions, judge=judge,
+                more=questions, judge=judge, start=reference, scorer=scorer,
             )  # fmt: skip
             with run.watch("update"):
                 given = (experience, run.state.params, reference, reference_logp)
@@ -150,6 +151,15 @@ def check_model(config: Config, session: Session) -> None:
     """Refuses noise in a model of one layer, and a cap of what is 1 in float32."""
     if config.reads_laws and config.counterfactual.latent_arms:
         check_depth(session.arch.depth)
+    responses = {"sdpo": 2, "gcpo": config.group_size + 1}.get(config.credit.kind, 0)
+    seen = 2 * config.data.max_prompt_tokens + responses * config.sampling.max_tokens
+    if responses and seen > session.arch.max_positions:
+        raise UserError(
+            f"config.credit.kind = {config.credit.kind!r}: the policy reads a question twice and "
+            f"{responses} responses, {seen} tokens, and the model's context is "
+            f"{session.arch.max_positions}; lower sampling.max_tokens, data.max_prompt_tokens"
+            + (" or group_size" if responses > 2 else "")
+        )
     cap = config.objective.sampler_cap
     if cap != ObjectiveConfig().sampler_cap and not is_narrow(config, session.arch):
         raise UserError(
@@ -194,6 +204,7 @@ def update_batch(
         advantage=trained.advantage,
         reward=None if branched else experience.reward,
         context=trained.context,
+        anchor_logp=experience.anchor,
     )
     if reference is None:
         return batch

@@ -158,6 +158,7 @@ class UpdateBatch:
     # sampling recorded. Then `behaviour_logp` is of the update's kind, for updates after the first.
     sampler_logp: Array | None = None  # [B, G, T] f32
     fresh: Array | None = None  # [B] bool    the parameters are still those that sampled
+    anchor_logp: Array | None = None  # [B, G, T] f32   of GCPO's reference; None: not read
     # Tokens that are read and do not train: what a branch went on from. None: there are none.
     context: Array | None = None  # [B, G, T] bool
 

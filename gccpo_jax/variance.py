@@ -46,7 +46,7 @@ from gccpo_jax.train import check_model, check_task, learning_batch, next_questi
 from gccpo_jax.training.experience import collect
 from gccpo_jax.training.planning.memory import fitted
 from gccpo_jax.training.presets import apply
-from gccpo_jax.training.process_reward import open_judge
+from gccpo_jax.training.process_reward import open_judge, open_values
 from gccpo_jax.training.run import micro_batch
 from gccpo_jax.training.session import Session, open_session
 from gccpo_jax.types import Array, Params, UpdateBatch
@@ -160,16 +160,16 @@ def _batches(
     config: Config, session: Session, params: Params, batches: int, tapes: int
 ) -> Iterator[tuple[UpdateBatch, float]]:
     """What the update reads of each batch under each tape, and its forward tokens."""
-    judge = open_judge(config.reward)
+    judge = open_judge(config.reward, session.mesh)
+    scorer = open_values(config, session.mesh)
     logp = jax.jit(partial(token_logp, session.solver.policy, rule=behaviour_rule(config.sampling)))
     questions = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     for number in range(batches):
         items, prompts = next_questions(questions, session.mesh)
         for tape in range(tapes):
             step = 1 + number + tape * batches  # every draw is keyed by it
-            experience = collect(
-                session.solver, config, params, items, prompts, step, Stopwatch(), judge=judge
-            )
+            given = (session.solver, config, params, items, prompts, step, Stopwatch())
+            experience = collect(*given, judge=judge, scorer=scorer)
             batch = learning_batch(config, session, experience, params, params, logp)
             yield batch, experience.metrics["forward_tokens"]
 

@@ -7,6 +7,7 @@
     effect_size    |D_k|
     selectivity    R_k S_k
     prover         D_k + B(Phi_k) - B(Phi_{k-1}), B(v) = 1 - (1 - v)^4: a best-of-4 prover (PAV)
+    root           (Phi_k - Phi_{k-1}) + (Phi_k - Phi_0): over the parent and the root (TreeRL)
 
 `observational` and `non_causal` look at the trajectories of the group as they were sampled, at
 the same step index: those have *other prefixes*, which is what the method does without.
@@ -46,6 +47,8 @@ def step_term(reading: GroupReading, scores: StepScores, spans: Spans, rule: Cre
         best = lambda value: 1.0 - (1.0 - value) ** 4  # noqa: E731
         gain = jax.vmap(reward.effects)(best(scores.value_before), best(outcomes(reading)), mask)
         return scores.effect + gain
+    if rule.step_term == "root":
+        return jnp.where(mask, scores.effect + jnp.cumsum(scores.effect, axis=1), 0.0)
     seen = scores.readable
     laws = jnp.where(seen[..., None], reading.factual, 0.0)
     if rule.step_term == "observational":

@@ -8,6 +8,7 @@
     selective    A_k = A_out w_k,  w_k in proportion to floor + Q_k
     four_corner  A = o (a + (1 - a) q) + (1 - o) b q, minus its leave-one-out mean
     paper, l2t   by rewards of tokens, see `paper.py`
+    terminate    A_k = o - Phi_{k-1}, none before the first boundary
 
 Leave-one-out means are over the same step (or all) of the other trajectories. Steps
 here are macro-steps: the pieces between boundaries at which Phi was read.
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 
 from gccpo_jax import reward
 from gccpo_jax.advantage import paper as reconstruction
+from gccpo_jax.advantage import process_supervision
 from gccpo_jax.advantage import step_advantages as adv
 from gccpo_jax.advantage.baselines import leave_one_out, outcome_advantage
 from gccpo_jax.advantage.controls import inverted, permuted, step_term
@@ -255,15 +257,40 @@ def paper(
 def l2t(
     reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
 ) -> Credit:
-    """`credit="l2t"`: Learning to Think (arXiv 2505.10425) without its compression penalty.
+    """`credit="l2t"`: Learning to Think (arXiv 2505.10425), r_k = D_k - beta C_k.
 
-    The step reward is the progress D_k; the last one is to the reading after its step where values
-    are read at once, and to the outcome where branches are continued. The penalty
-    (g . dtheta)^2 is `process_supervision.compression`: the paper does not say which
-    displacement dtheta is meant inside one rollout, so none is made up here.
+    The progress D_k of the last step is to the reading after it where values are read at once, and
+    to the outcome where branches are continued. C_k = (g . dtheta)^2 comes with the reading
+    (`process_supervision.compression`) if `rule.compression`, its beta, is not 0; the paper does
+    not say which displacement is meant inside one rollout, training takes it from its start.
     """
     mask = existing(reading, spans)
-    return _mapped_back(scores.effect, mask, scores, reading, spans, rollout, rule)
+    process = scores.effect
+    if reading.penalty is not None:
+        process = jnp.where(mask, process - rule.compression * reading.penalty, 0.0)
+    return _mapped_back(process, mask, scores, reading, spans, rollout, rule)
+
+
+def terminate(
+    reading: GroupReading, scores: StepScores, spans: Spans, rollout: Rollout, *, rule: CreditConfig
+) -> Credit:
+    """`credit="terminate"`: MRT's advantage over answering at once, A_k = o - Phi_{k-1}.
+
+    The baseline of what follows a boundary is the reward of a policy that is made to answer there
+    (arXiv 2503.07572, the `terminate now` half of its rollouts). Read at once, Phi is that reward's
+    mean and none of them is sampled. What comes before the first boundary does not train.
+    """
+    mask = existing(reading, spans)
+    after = mask & (jnp.arange(mask.shape[1]) > 0)[None]
+    over = process_supervision.over_terminating
+    of_step = jax.vmap(lambda v, w, o: over(o[None], v[None], w[None], w[None])[0], (0, 0, None))
+    per_step = jax.vmap(of_step)(scores.value_before, after, outcomes(reading))
+    return Credit(
+        **vars(scores),
+        step_score=scores.effect,
+        step_advantage=per_step,
+        advantage=spread_all(per_step, spans, rollout, rule),
+    )
 
 
 def _mapped_back(
@@ -298,6 +325,7 @@ KINDS = {
     "four_corner": four_corner,
     "paper": paper,
     "l2t": l2t,
+    "terminate": terminate,
 }
 """Kinds of credit beside the default; a new one is a function, a row here and a name in config."""
 

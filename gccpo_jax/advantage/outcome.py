@@ -20,14 +20,17 @@ def shaped_outcome(
     *,
     limit: int,
     overlong: int,
-    length_penalty: float,
+    length_penalty: float = 0.0,
+    cosine: bool = False,
+    exploration: float = 0.0,
 ) -> Array:
-    """Rewards [G] of one group: outcome, penalised for length, less what is overlong.
+    """Rewards [G] of one group: outcome, shaped by length, less what is overlong.
 
     Args:
       outcome: [G] in [0, 1]. scorable: [G] bool. rollout: [G, T]; its length and stop.
       limit: most tokens of a response. overlong: buffer of `shaping.soft_overlong`, 0: off.
-      length_penalty: alpha of `shaping.length_penalised`, 0: off.
+      length_penalty: alpha of `shaping.length_penalised`, 0: off. cosine: the reward of
+      `shaping.cosine_length` instead. exploration: share of `shaping.explored`, 0: off.
     """
     named = {"outcome": (outcome, "G"), "scorable": (scorable, "G")}
     check(**named, **fields("rollout", rollout, length="G"))
@@ -36,6 +39,10 @@ def shaped_outcome(
         reward = shaping.length_penalised(
             outcome, rollout.length, rollout.stopped, scorable, alpha=length_penalty
         )
+    if cosine:
+        reward = shaping.cosine_length(outcome, rollout.length, rollout.stopped, limit=limit)
+    if exploration:
+        reward = shaping.explored(reward, rollout.length, limit=limit, share=exploration)
     if overlong:
         reward = reward + shaping.soft_overlong(rollout.length, limit=limit, buffer=overlong)
     return jnp.where(scorable, reward, 0.0)

@@ -38,6 +38,57 @@ def process_supervision(
     return jnp.where(mask, jnp.cumsum(z[:, ::-1], axis=1)[:, ::-1], 0.0)
 
 
+@shaped(score="E", mask="E")
+def least_remaining(score: Array, mask: Array, *, temperature: float) -> Array:
+    """PURE's return [E] of each step: the least of this and the later step scores, softly.
+
+        G_k = sum_{j >= k} w_j r_j,   w_j = exp(-r_j / t) / sum_{i >= k} exp(-r_i / t)
+
+    arXiv 2504.15275; between the least score and their mean, the least as t goes to 0. A
+    response of one good step is never worse than a long one: see `min_supervision`.
+
+    Args: score, mask [E]; temperature > 0, .1 in the paper.
+    Example: (1, 0, .5) at .1: (.0033919, .0033464, .5).
+    """
+    score = jnp.where(mask, score, 0.0)
+    step = jnp.arange(score.shape[0])
+    counts = (step[None] >= step[:, None]) & mask[None] & mask[:, None]
+    weight = jax.nn.softmax(-score[None] / temperature, axis=1, where=counts)
+    return jnp.where(mask, masked_sum(weight * score[None], counts, axis=1), 0.0)
+
+
+@shaped(score="G E", mask="G E")
+def min_supervision(
+    score: Array, mask: Array, *, temperature: float = 0.1, ddof: int = 1, epsilon: float = 1e-4
+) -> Array:
+    """Step advantages [G, E]: the z-score of `least_remaining` over all steps of the group.
+
+    Known hazard, which a test pins: nothing rewards what is left out, so an empty or a
+    one-step response that the judge likes beats every longer one with a doubtful step.
+
+    Args: score [G, E]; mask [G, E] bool, steps that exist and have a score.
+    """
+    least = jax.vmap(lambda r, m: least_remaining(r, m, temperature=temperature))(score, mask)
+    z = group_zscore(least.reshape(-1), mask.reshape(-1), ddof=ddof, epsilon=epsilon)
+    return z.reshape(score.shape)
+
+
+@shaped(score="E", tokens="E", mask="E")
+def token_gain(score: Array, tokens: Array, mask: Array) -> Array:
+    """L2T's reward [] as its code was released: sum_{k > 1} n_k (r_k - r_{k-1}).
+
+    The gain of a judge's score between the ends of consecutive steps is written to each of
+    the step's n_k tokens and summed over the response: long steps count for more, the first
+    step for nothing (the code's -.01 for a malformed response is left out).
+
+    Args: score, tokens, mask [E]; existing steps come first.
+    Example: (.2, .5, .4) with (9, 10, 20) tokens: 10 x .3 - 20 x .1 = 1.
+    """
+    follows = mask[1:] & mask[:-1]
+    gain = (score[1:] - score[:-1]) * tokens[1:].astype(jnp.float32)
+    return masked_sum(gain, follows)
+
+
 @shaped(value="E+1", mask="E")
 def progress(value: Array, mask: Array) -> Array:
     """MRT's progress [E] of each episode: success after it less success before it.
@@ -70,13 +121,13 @@ def over_terminating(reward: Array, terminated: Array, where: Array, ends: Array
 
 
 def compression(logp: Callable[[Params], Array], params: Params, change: Params) -> Array:
-    """L2T's penalty C = (g . change)^2 >= 0, g the gradient of a step's log-probability.
+    """L2T's penalty C = (g . change)^2 >= 0, g the gradient of a log-probability, for each of them.
 
     The information that a step leaves in the parameters, with a Fisher matrix of rank one
     (arXiv 2505.10425, theorem 4.2); one `jvp`, no gradient is stored.
 
     Args:
-      logp: parameters to the [] log-probability of the step given its prefix.
+      logp: parameters to log-probabilities [...], one a step, each given its prefix.
       params, change: pytrees of one structure; which change is meant (since the start of
       training, say) is the caller's: the paper does not define it inside one rollout.
     Example: g (1, -2, .5), change (.1, .1, .4): .01.

@@ -55,6 +55,67 @@ def length_penalised(
     return jnp.where(where & finished, outcome * factor, 0.0)
 
 
+@shaped(outcome="G", length="G", finished="G")
+def cosine_length(
+    outcome: Array,
+    length: Array,
+    finished: Array,
+    *,
+    limit: int,
+    right: tuple[float, float] = (2.0, 1.0),
+    wrong: tuple[float, float] = (-10.0, 0.0),
+    exceed: float = -10.0,
+) -> Array:
+    """Rewards [G] along a cosine of length: short if right, and long rather than short if wrong.
+
+        r = r_L + (r_0 - r_L) (1 + cos(pi L / L_max)) / 2,   `exceed` where unfinished
+
+    with (r_0, r_L) = `right` or `wrong`; an outcome between is their mixture. Yeo et al.,
+    arXiv 2502.03373; its defaults.
+
+    Args:
+      outcome: [G] in [0, 1]. length: [G] tokens. finished: [G] bool. limit: L_max, tokens.
+    Example, limit 100: right of 0, 50, 100 tokens 2, 1.5, 1; wrong -10, -5, 0.
+    """
+    done = jnp.clip(length.astype(jnp.float32) / limit, 0.0, 1.0)
+    fall = (1.0 + jnp.cos(jnp.pi * done)) / 2.0
+    along = lambda ends: ends[1] + (ends[0] - ends[1]) * fall  # noqa: E731
+    mixed = outcome * along(right) + (1.0 - outcome) * along(wrong)
+    return jnp.where(finished, mixed, exceed)
+
+
+@shaped(outcome="G", length="G")
+def explored(outcome: Array, length: Array, *, limit: int, share: float) -> Array:
+    """RLSP's reward [G]: (1 - share) o + share min(L / limit, 1).
+
+    Exploration is paid whether it leads anywhere or not, decoupled from being right (arXiv
+    2502.06773). The paper leaves its measure open; length, the simplest that it trains with, is
+    ours to spell out.
+    Example, limit 100, share .2: right of 50 tokens .9, wrong of 100 tokens .2.
+    """
+    return (1.0 - share) * outcome + share * jnp.minimum(length / limit, 1.0)
+
+
+@shaped(tokens="T", length="")
+def repeated(tokens: Array, length: Array, *, ngram: int) -> Array:
+    """[T] bool: tokens of an n-gram that stood earlier in the response, overlaps included.
+
+    Args: tokens [T]; length [] of the response; ngram n >= 1, 40 in arXiv 2502.03373.
+    Example, n 2: (5, 6, 7, 5, 6, 8) marks the second 5 6.
+    """
+    place = jnp.arange(tokens.shape[0])
+
+    def onward(run: Array, here: Array) -> tuple[Array, Array]:
+        """Tokens up to `here` that are those up to each earlier place; is a whole n-gram so?"""
+        alike = (tokens == tokens[here]) & (place < here) & (here < length)
+        run = jnp.where(alike, jnp.append(0, run[:-1]) + 1, 0)
+        return run, jnp.any(run >= ngram)
+
+    _, ends = jax.lax.scan(onward, jnp.zeros_like(place), place)
+    count = jnp.append(0, jnp.cumsum(ends))  # n-grams that end before each place
+    return count[jnp.minimum(place + ngram, tokens.shape[0])] > count[place]
+
+
 @shaped(right="G", entropy="G T", inside="G T")
 def gtpo_rewards(
     right: Array, entropy: Array, inside: Array, *, base: float, bonus: float, floor: float

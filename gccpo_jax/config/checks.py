@@ -83,6 +83,11 @@ def outcome_credit(c: Config) -> list[tuple[bool, str]]:
             f"{c.group_size}, no deviation is left",
         ),
         (
+            shaping.cosine and bool(shaping.length_penalty or shaping.exploration),
+            "config.reward.cosine = True: it is a reward of length by itself; leave "
+            "reward.length_penalty and exploration at 0",
+        ),
+        (
             shaping.overlong > c.sampling.max_tokens,
             f"config.reward.overlong = {shaping.overlong}: expected at most sampling.max_tokens = "
             f"{c.sampling.max_tokens}, of which it is the last part",
@@ -95,7 +100,7 @@ def interventions_on_questions(c: Config) -> list[tuple[bool, str]]:
     section, credit, groups = c.counterfactual, c.credit, c.sampling.surface_groups
     moved = section.transport != "none"
     transport = f"config.counterfactual.transport = {section.transport!r}"
-    shaped = c.reward.overlong or c.reward.length_penalty
+    shaped = c.reward.by_length or c.reward.repetition
     asked = f"config.sampling.surface_groups = {groups}"
     return [
         (
@@ -111,7 +116,7 @@ def interventions_on_questions(c: Config) -> list[tuple[bool, str]]:
         (
             moved and bool(shaped),
             f"{transport}: rewards shaped by length are not read in other words; leave "
-            "reward.overlong and length_penalty at 0",
+            "reward.overlong, length_penalty, cosine, exploration and repetition off",
         ),
         (
             credit.gate_by == "step" and not moved,
@@ -154,17 +159,23 @@ def interventions_on_questions(c: Config) -> list[tuple[bool, str]]:
 def process_reward(c: Config) -> list[tuple[bool, str]]:
     """Scores of steps from outside that cannot be used so."""
     credit, shaping = c.credit, c.reward
-    curates = shaping.process_use == "curate"
+    use = shaping.process_use
+    curates, streams = use == "curate", use == "advantage"
     return [
         (
-            bool(shaping.process) and c.objective.loss == "gvpo" and not curates,
+            bool(shaping.process) and c.objective.loss == "gvpo" and streams,
             f"config.reward.process = {shaping.process!r}: objective.loss 'gvpo' reads rewards, "
             "not advantages; leave it at '', or curate (process_use 'curate')",
         ),
         (
-            curates and credit.kind != "outcome",
-            "config.reward.process_use = 'curate': expected credit.kind 'outcome' (is "
+            not streams and credit.kind != "outcome",
+            f"config.reward.process_use = {use!r}: expected credit.kind 'outcome' (is "
             f"{credit.kind!r}); step credit compares all trajectories of a group",
+        ),
+        (
+            use == "gain" and credit.baseline == "pass_at_k",
+            "config.reward.process_use = 'gain': credit.baseline 'pass_at_k' is of right and wrong "
+            "alone; expected another",
         ),
         (
             curates and not 2 <= shaping.keep < c.group_size,
@@ -180,11 +191,16 @@ def step_credit(c: Config) -> list[tuple[bool, str]]:
     nuisance, content = sum(cf.arms_of("nuisance").values()), sum(cf.arms_of("content").values())
     no_nuisance, no_content = (_none(cf.arms_of(family)) for family in ("nuisance", "content"))
     term = c.credit.step_term
-    signed = term in ("gated", "observational", "prover")
+    signed = term in ("gated", "observational", "prover", "root")
     gates = kind in ("gated_gae", "additive") and c.credit.gate and term == "gated"
     needs_q = kind in ("selective", "four_corner") or term == "selectivity"
     named = f"config.credit.kind = {kind!r}" + ("" if signed else f", step_term {term!r}")
     return [
+        (
+            cf.value == "learned" and not cf.scorer,
+            "config.counterfactual.value = 'learned': set counterfactual.scorer to the directory "
+            "of a process reward model (python -m gccpo_jax.prm makes one)",
+        ),
         (
             cf.boundaries == 0,
             "config.counterfactual.boundaries = 0: expected at least 1 with credit.kind "

@@ -40,7 +40,7 @@ REDUCTIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_me
 WARM_UP = 2
 """Steps of a process that come before those that are traced: they compile."""
 
-WITHOUT_STEPS = ("outcome", "gtpo", "grpo_s")
+WITHOUT_STEPS = ("outcome", "gtpo", "grpo_s", "sdpo", "gcpo")
 """Kinds of credit that read no steps."""
 
 
@@ -61,7 +61,7 @@ def of_step(default: Any) -> Any:
 
 def of_branch(default: Any) -> Any:
     """A field of how branches are continued."""
-    return only_if("reads_steps", only_if("counterfactual.value", default, "continued"))
+    return only_if("reads_steps", only_if("counterfactual.value", default, "continued", "learned"))
 
 
 def of_law(default: Any) -> Any:
@@ -163,7 +163,19 @@ class CounterfactualConfig:
     equivariance_arms: int = of_step(least(0, 0))
     # The same tapes at all boundaries of a trajectory.
     shared_noise: bool = only_if("counterfactual.transport", of_branch(True), "none")
-    value: str = of_step(choice("continued", "scored"))  # how Phi is read
+    # How Phi is read: "continued" by branches, "scored" by answering at once, "learned" by a
+    # process reward model and branches from some boundaries, see counterfactual/learned.py.
+    value: str = of_step(choice("continued", "scored", "learned"))
+    # Directory of that model.
+    scorer: str = of_step(only_if("counterfactual.value", "", "learned"))
+    # Share of boundaries that are branched from.
+    learned_share: float = of_step(
+        only_if(
+            "counterfactual.value",
+            field(0.25, lambda p: 0 < p <= 1, "a number in (0, 1]"),
+            "learned",
+        )
+    )
     # Values and outcome are read under rewrites of question and steps: other words, other
     # numbers, or both; "none": as asked.
     transport: str = kinds("gated_gae outcome", choice("none", *MOVED))
@@ -191,11 +203,14 @@ class CreditConfig:
     # "gated_gae": Phi as the critic, R gates positive effects. "additive": outcome and gated
     # effects as two streams. "selective": the outcome's advantage in proportion to Q = R S.
     # "four_corner": outcome and soundness of the trajectory. "paper": a reconstruction, see
-    # advantage/paper.py. "l2t": Learning to Think. Without step credit: "outcome" (GRPO, RLOO,
-    # Dr.GRPO, Pass@k), and "gtpo" (tokens) and "grpo_s" (trajectories), which shape a reward of
-    # right and wrong by entropy.
+    # advantage/paper.py. "l2t": Learning to Think. "terminate": the outcome over that of answering
+    # at once. Without step credit: "outcome" (GRPO, RLOO, Dr.GRPO, Pass@k), "gtpo" (tokens) and
+    # "grpo_s" (trajectories), which shape a reward of right and wrong by entropy, and "sdpo": what
+    # the policy would write with a right sibling before its eyes, and "gcpo": the z-score in the
+    # light of what the policy writes with its group in view.
     kind: str = choice(
-        *("gated_gae", "additive", "selective", "four_corner", "paper", "l2t"), *WITHOUT_STEPS
+        *("gated_gae", "additive", "selective", "four_corner", "paper", "l2t", "terminate"),
+        *WITHOUT_STEPS,
     )
     # What a step earns: "gated" is the method, the others are controls, see advantage/controls.py.
     step_term: str = kinds(
@@ -204,7 +219,7 @@ class CreditConfig:
             "credit.pooled",
             choice(
                 *("gated", "observational", "non_causal", "robustness", "effect_size"),
-                *("selectivity", "prover"),
+                *("selectivity", "prover", "root"),
             ),
             False,
         ),
@@ -249,12 +264,12 @@ class CreditConfig:
         "additive selective outcome", losses(RATIO_LOSSES, choice(*BASELINES, "pass_at_k"))
     )
     ddof: int = kinds(  # a deviation divides by G - ddof
-        "additive selective paper l2t outcome gtpo grpo_s",
+        "additive selective paper l2t outcome gtpo grpo_s gcpo",
         only_if("divides_by_deviation", losses(RATIO_LOSSES, least(0, 1))),
     )
     # Beside the deviation, of z-scores and of "pass_at_k".
     epsilon: float = kinds(
-        "additive selective paper l2t outcome gtpo grpo_s",
+        "additive selective paper l2t outcome gtpo grpo_s gcpo",
         only_if("adds_epsilon", losses(RATIO_LOSSES, least(0, 1e-4))),
     )
     pass_k: int = kinds(  # k of baseline "pass_at_k"
@@ -275,6 +290,10 @@ class CreditConfig:
     )
     paper_floor: float = kinds("paper l2t", above(0, 1e-4))  # least |rt|, about 1 / tokens
     paper_clip: float = kinds("paper l2t", above(0, 5.0))  # largest |advantage| of a token
+    causal_budget: int = kinds("gcpo", least(1, 2))  # n': outputs, and responses after each
+    causal_scale: float = kinds("gcpo", above(0, 2.0))  # largest factor on an advantage
+    # Of a step's (g . (theta - theta_0))^2 against its progress; 0: not computed.
+    compression: float = kinds("l2t", least(0, 0.0))
 
     @property
     def of_steps(self) -> bool:
@@ -290,24 +309,42 @@ class RewardConfig:
     overlong: int = of_length(least(0, 0))
     # 0: off.
     length_penalty: float = of_length(field(0.0, lambda x: 0 <= x < 1, "a number in [0, 1)"))
+    # In place of the outcome: right worth less, wrong more, the longer the response is.
+    cosine: bool = of_length(False)
+    # Share of the reward that is length itself, L / max_tokens; 0: off.
+    exploration: float = of_length(fraction(0.0))
+    # Taken from the advantage of tokens that repeat; 0: off.
+    repetition: float = of_length(least(0, 0.0))
+    repetition_ngram: int = only_if("reward.repetition", least(1, 40))  # tokens that come again
     # "package.module:function" in place of the task's, see tasks/checking/user.py
     verifier: str = ""
     # For one response; past it, it is unscorable.
     verifier_seconds: float = only_if("reward.verifier", above(0, 60.0))
     verifier_gib: float = only_if("reward.verifier", above(0, 4.0))  # memory of its process, GiB
-    # "package.module:function" that scores steps, see training/process_reward.py; "": none
+    # "package.module:function" that scores steps, see training/process_reward.py, or
+    # "prm:DIRECTORY", a process reward model, see policy/step_scorer.py; "": none
     process: str = kinds("outcome gated_gae", "")
     # For one response; past it, it is not judged.
     process_seconds: float = only_if("reward.process", above(0, 60.0))
     process_gib: float = only_if("reward.process", above(0, 4.0))  # memory of its process, GiB
     # "advantage": process supervision, one more stream. "curate": PROF's filter, no stream.
-    process_use: str = only_if("reward.process", choice("advantage", "curate"))
-    # Of its advantage beside the credit's.
+    # "gain": what the scores gain from step to step, times the step's tokens, joins the outcome.
+    process_use: str = only_if("reward.process", choice("advantage", "curate", "gain"))
+    # Of its advantage beside the credit's, or of the gain beside the outcome.
     process_weight: float = only_if(
-        "reward.process_use", only_if("reward.process", least(0, 1.0)), "advantage"
+        "reward.process_use", only_if("reward.process", least(0, 1.0)), "advantage", "gain"
+    )
+    # Return of a step: the sum of this and later z-scores, or the least of these scores.
+    process_return: str = only_if(
+        "reward.process_use", only_if("reward.process", choice("sum", "min")), "advantage"
     )
     # Trajectories of a group that PROF's filter keeps; 0: not asked for.
     keep: int = only_if("reward.process_use", least(0, 0), "curate")
+
+    @property
+    def by_length(self) -> bool:
+        """Whether rewards are shaped by how long the response is."""
+        return bool(self.overlong or self.length_penalty or self.cosine or self.exploration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,6 +360,8 @@ class ObjectiveConfig:
     )
     ratio_cap: float = losses("cispo", above(1, 1.28))  # largest ratio itself: 1 + eps, not eps
     gvpo_scale: float = losses("gvpo", above(0, 0.1))  # the paper's beta
+    # Weight of the penalty by GCPO's own reference, see training/causal_group.py.
+    anchor: float = only_if("credit.kind", least(0, 0.06), "gcpo")
     beta: float = least(0, 0.01)  # weight of the KL to the reference (the initial policy)
     kl: str = of_penalty(choice("k3", "k3_k2", "k2", "k1"))  # see objective/kl.py
     kl_correction: bool = of_penalty(False)  # weigh the estimate by the policy ratio
@@ -433,13 +472,13 @@ class Config:
     def counts_draws(self) -> bool:
         """Whether it matters how many draws a value stands for: branches, or weights by them."""
         weighs = self.credit.pooled or self.credit.shrink > 0
-        return self.reads_steps and (self.counterfactual.value == "continued" or weighs)
+        return self.reads_steps and (self.counterfactual.value != "scored" or weighs)
 
     @property
     def divides_by_deviation(self) -> bool:
         """Whether advantages are z-scores; kinds of credit without a choice always take them."""
         kind, baseline = self.credit.kind, self.credit.baseline
-        return kind in ("paper", "l2t", "gtpo", "grpo_s") or baseline == "zscore"
+        return kind in ("paper", "l2t", "gtpo", "grpo_s", "gcpo") or baseline == "zscore"
 
     @property
     def adds_epsilon(self) -> bool:

@@ -28,8 +28,10 @@ from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
+from gccpo_jax.counterfactual.learned import coins, corrected, learned_values
 from gccpo_jax.counterfactual.places import Places, boundary_sites, places_of
 from gccpo_jax.counterfactual.transport import Transported
+from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
 from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import broadcast_arrays, broadcast_json, to_host
@@ -71,6 +73,7 @@ def read(
     watch: Stopwatch,
     *,
     laws: bool,
+    scorer: StepScorer | None = None,
 ) -> BatchReading:
     """Cuts sampled trajectories into macro-steps and reads them.
 
@@ -78,6 +81,7 @@ def read(
       writer: the policy that wrote them. Branches are always the policy's: Phi is its value.
       reader: who reads answer laws; often the writer, from the caches that sampling left.
       laws: False reads no answer law: none is used.
+      scorer: who foretells values, for `section.value` "learned".
     """
     traces = writer.traces
     places = places_of(writer, segmentation, section.boundaries, section.boundary_share)
@@ -87,9 +91,13 @@ def read(
         with watch("transport"):
             moved = transport.transport(writer, places, section)
             values = transport.begin_values(moved, section)
-    elif section.value == "continued":
+    elif section.value != "scored":
+        drawn = None
+        if scorer is not None:
+            shape = (traces.keys, *places.spans.mask[..., 1:].shape[1:])
+            drawn = coins(*shape, section.learned_share)
         with watch("branches"):
-            values = begin_values(writer, places.spans, section)
+            values = begin_values(writer, places.spans, section, drawn)
     found = unread(places.spans, section.max_candidates)
     if laws:
         found, metrics = _laws(writer, reader, places, section, segmentation, watch, metrics)
@@ -98,6 +106,14 @@ def read(
         if values is not None:
             of_branches = values()
             value, written = of_branches.value, of_branches.written
+            if scorer is not None:
+                told = learned_values(scorer, writer.solver.tokenizer, traces, places)
+                after_last = np.full((*value.shape[:2], 1), np.nan)
+                told = np.concatenate([told[..., :-1], after_last], -1)
+                where = np.concatenate([to_host(drawn), after_last == 0], -1)
+                apart = (told - value)[where & np.isfinite(told) & np.isfinite(value)]
+                metrics["learned_error"] = float(np.mean(apart**2)) if apart.size else 0.0
+                value = corrected(told, value, where, section.learned_share)
             outcome, metrics["branch_tokens"] = of_branches.outcome, of_branches.tokens
         else:
             trusted = metrics["reader_gate"] >= section.min_gate
@@ -289,11 +305,15 @@ def varied(traces: Traces) -> np.ndarray:
 
 
 def begin_values(
-    writer: Seen, spans: Spans, section: CounterfactualConfig
+    writer: Seen, spans: Spans, section: CounterfactualConfig, drawn: Array | None = None
 ) -> Callable[[], readers.Values]:
-    """Starts the branches of each macro-step and returns what waits for their values."""
+    """Starts the branches of each macro-step and returns what waits for their values.
+
+    `drawn` [B, G, E - 1] bool: the boundaries that are branched from; None: all of them.
+    """
     traces = writer.traces
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
+    where = where if drawn is None else where & drawn
     batch, group, sites = where.shape
     if section.shared_noise:
         tapes = fresh_tapes(traces.keys, group, section.draws)

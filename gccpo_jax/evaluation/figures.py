@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gccpo_jax.evaluation import votes
+from gccpo_jax.evaluation.judged import NAME
 from gccpo_jax.statistics.bootstrap import Interval, bootstrap, ratio
 from gccpo_jax.statistics.shares import wilson
 
@@ -23,7 +24,8 @@ def figures(rows: Sequence[Row], same: Same, ks: Sequence[int] | None = None) ->
     """Greedy accuracy, mean@K, pass@k, maj@k, wmaj@k and best@k, as they have the responses for.
 
     wmaj@k weighs a vote by the geometric mean probability of the response's tokens, best@k takes
-    the response where that is greatest.
+    the response where that is greatest, prm@k where a process reward model's score is, of
+    responses that have one (`judged.with_scores`).
 
     Args:
       rows: of one split. same: whether two answers are one (`Task.same`).
@@ -56,6 +58,10 @@ def figures(rows: Sequence[Row], same: Same, ks: Sequence[int] | None = None) ->
         ]
         chosen = [votes.best(x, s, k) for x, s in zip(outcome, surety, strict=True)]
         of_k = {"pass": passed, "maj": voted, "wmaj": weighed, "best": chosen}
+        if NAME in rows[0]["draws"][0]:
+            judged = [np.array([one[NAME] for one in row["draws"]]) for row in rows]
+            pairs = zip(outcome, judged, strict=True)
+            of_k[NAME] = [votes.best(x, s, k) for x, s in pairs]
         for name, values in of_k.items():
             tokens = {"tokens": prompt + k * written}
             found[f"{name}@{k}"] = figure(np.array(values)[:, None]) | tokens

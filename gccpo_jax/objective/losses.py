@@ -93,6 +93,7 @@ class Loss:
     mask="N T",
     entropy="N T",
     weight="N T",
+    anchor_logp="N T",
 )
 def policy_loss(
     logp: Array,
@@ -102,6 +103,7 @@ def policy_loss(
     mask: Array,
     entropy: Array | None = None,
     weight: Array | None = None,
+    anchor_logp: Array | None = None,
     *,
     loss: str = "ppo",
     clip_low: float = 0.2,
@@ -111,6 +113,7 @@ def policy_loss(
     beta: float = 0.0,
     kl: str = "k3",
     kl_correction: bool = False,
+    anchor: float = 0.0,
     entropy_bonus: float = 0.0,
     reduction: str = "token_mean",
     max_tokens: int | None = None,
@@ -136,6 +139,8 @@ def policy_loss(
         values. dual_clip: see `clipped_surrogate`. ratio_cap: see `capped_weight`.
       beta: >= 0; at 0 the reference is not read. kl: one of `kl.ESTIMATORS`;
         kl_correction: `kl.corrected` by w.
+      anchor_logp: [N, T] of a second reference, which need be no law; `anchor` is the weight of
+        its k3 beside the penalty. None: there is none.
       reduction, max_tokens: see `reduce_tokens`.
     On-policy (w = 1) the gradient is that of -reduce(A log pi) for beta = entropy_bonus = 0
     (gspo: with A's mean over each response).
@@ -159,6 +164,9 @@ def policy_loss(
         d = jnp.where(mask, reference_logp - logp, 0.0)
         penalty = corrected(d, token, kl) if kl_correction else estimate(d, kl)
         gain = gain - beta * penalty
+    if anchor_logp is not None and anchor > 0:
+        d = jnp.where(mask, jax.lax.stop_gradient(anchor_logp) - logp, 0.0)
+        gain = gain - anchor * estimate(d, "k3")
     if entropy_bonus > 0:
         gain = gain + entropy_bonus * entropy
     total, denominator = reduce_tokens(-gain, mask, reduction, max_tokens)

@@ -154,6 +154,7 @@ def rl_loss(
             rows(batch.mask),
             entropy,
             weight,
+            None if batch.anchor_logp is None else rows(batch.anchor_logp),
             entropy_bonus=entropy_bonus,
             **options,
         )

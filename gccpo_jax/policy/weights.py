@@ -77,6 +77,33 @@ def load(
         return arch, assemble(arch, read, shardings(arch) if shardings else None)
 
 
+def load_headed(
+    path: pathlib.Path,
+    prefix: str,
+    shardings: Callable[[Arch], Any] | None = None,
+) -> tuple[Arch, Params, dict[str, np.ndarray]]:
+    """A decoder with another head: what `load` returns, and the tensors whose names have `prefix`.
+
+    With such a head the readout of tokens is not needed, and may be missing.
+
+    Raises:
+      UserError: as `load`; also a `.gguf` file, which holds no such head.
+    """
+    if path.suffix == ".gguf":
+        raise UserError(f"{path}: a process reward model is read from a Hugging Face directory")
+    config = _config(path)
+    arch = _arch_of(path, config, None)
+    with open_tensors(weight_files(path, config.get("transformers_weights"))) as (names, read):
+        head = {name: np.asarray(read(name)) for name in names if name.startswith(prefix)}
+        if head:
+            arch = dataclasses.replace(arch, tied=True)
+            names = names - set(head) - {NAMES["unembed"]}
+        else:
+            arch, names, read = settle_head(path, arch, names, read)
+        _check_names(path, arch, names)
+        return arch, assemble(arch, read, shardings(arch) if shardings else None), head
+
+
 def read_arch(directory: pathlib.Path, dtype: str | None = None) -> Arch:
     """The shape of the model in a Hugging Face directory; no weights are read.
 
@@ -148,6 +175,7 @@ def save(
     *,
     generation: Mapping[str, Any] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    extra: Mapping[str, np.ndarray] | None = None,
 ) -> pathlib.Path:
     """Writes a Hugging Face directory that `transformers` and `load` read.
 
@@ -161,11 +189,12 @@ def save(
       tokenizer: a `gccpo_jax.tokenizer.Tokenizer` whose files to write as well.
       generation: fields of `generation_config.json` beside the special tokens.
       shard_bytes: weights beyond go into several files of at most so many bytes, with an index.
+      extra: further tensors by name, such as those of a head (`load_headed`).
 
     Raises:
       UserError: the place holds something that is not a model.
     """
-    tensors = to_hf_tensors(arch, params)
+    tensors = to_hf_tensors(arch, params) | dict(extra or {})
     target = pathlib.Path(directory).expanduser().absolute()
     if not is_first():
         return target

@@ -42,6 +42,7 @@ class GroupReading:
     # Read under rewrites of question and steps (counterfactual/transport.py); None: not asked.
     transported: Array | None = None  # [G] f32  o^do, NaN where there was no rewrite
     step_robustness: Array | None = None  # [G, E] f32  rho_k, NaN where there was none
+    penalty: Array | None = None  # [G, E] f32  L2T's C_k; None: not computed
 
 
 @record
@@ -74,7 +75,7 @@ def check_reading(reading: GroupReading, spans: Spans, group: str = "G") -> None
     """Raises ValueError unless the arrays are of one group ("G") or of a batch ("B G")."""
     per_step, laws = f"{group} E", f"{group} E C+1"
     scalars = ("outcome", "scorable", "equivariance", "start", "final", "transported")
-    steps = dict.fromkeys(("value", "energy", "step_robustness"), per_step)
+    steps = dict.fromkeys(("value", "energy", "step_robustness", "penalty"), per_step)
     check(
         **fields("reading", reading, **dict.fromkeys(scalars, group), **steps, factual=laws),
         **fields("spans", spans, start=per_step, end=per_step, mask=per_step),

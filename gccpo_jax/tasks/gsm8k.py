@@ -10,8 +10,9 @@ from gccpo_jax.tasks.answers import boxes, exact_integer, normalise_number
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.files import Record, file_splits
 from gccpo_jax.tasks.numbers import integer_of, is_heading, last_number, number_of
-from gccpo_jax.tasks.rewrites import corrupt, rename
+from gccpo_jax.tasks.rewrites import corrupt
 from gccpo_jax.tasks.stated import Stated, final, prose, to_ascii
+from gccpo_jax.tasks.word_problems import SURFACES, any_surface, hinted, marks, number
 
 INSTRUCTION = (
     "Solve it in numbered steps, one step a line. "
@@ -21,7 +22,14 @@ _MARK = re.compile(r"#{4,}\s*([^\n]*)")
 _DIGIT = re.compile(r"\d")
 
 
-def gsm8k(path: str, eval_path: str = "", held_out: int = 200, chat: bool = True) -> Task:
+def gsm8k(
+    path: str,
+    eval_path: str = "",
+    held_out: int = 200,
+    chat: bool = True,
+    surface: str = "names",
+    hint: float = 0.0,
+) -> Task:
     """The task, from files.
 
     Args:
@@ -29,12 +37,37 @@ def gsm8k(path: str, eval_path: str = "", held_out: int = 200, chat: bool = True
         eval_path: held-out questions; without it see `files.file_splits`.
         held_out: how many questions of the file's end are held out without it.
         chat: render the prompt with the tokenizer's chat template.
+        surface, hint: see `of_splits`.
     """
-    return of_splits(file_splits(path, eval_path, held_out, to_item), chat)
+    return of_splits(file_splits(path, eval_path, held_out, to_item), chat, surface, hint)
 
 
-def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:
-    """The task over items that are at hand (maybe none)."""
+def of_splits(
+    splits: Mapping[str, Sequence[Item]],
+    chat: bool = True,
+    surface: str = "names",
+    hint: float = 0.0,
+) -> Task:
+    """The task over items that are at hand (maybe none).
+
+    Args:
+        surface: the nuisance rewrite, one of `word_problems.SURFACES`, or "any" of them.
+        hint: 0, or the chance that a sentence in each question names the right answer, not
+            another; then there is a split "hint_wrong", the questions of "id" with wrong ones.
+    """
+    rewrites = SURFACES | {"any": any_surface}
+    if surface not in rewrites:
+        names = ", ".join(map(repr, rewrites))
+        raise UserError(f"config.task.options.surface = {surface!r}: expected one of {names}")
+    if not 0 <= hint <= 1:
+        raise UserError(f"config.task.options.hint = {hint}: expected a number from 0 to 1")
+    say = {}
+    if hint:
+        own = splits
+        splits = {name: [hinted(item, hint) for item in items] for name, items in own.items()}
+        if "id" in own:
+            splits["hint_wrong"] = [hinted(item, 0.0) for item in own["id"]]
+            say = {"hint_wrong": "the hint names a wrong answer"}
     return Task(
         name="gsm8k",
         splits=splits,
@@ -45,8 +78,10 @@ def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:
         cues=("#### ", "The answer is "),
         ends=ends_number,
         chat=chat,
-        surface=rename,
+        surface=rewrites[surface],
         corrupt=corrupt,
+        number=number,
+        splits_say=say,
     )
 
 
@@ -137,7 +172,7 @@ def to_item(record: Record, number: int) -> Item:
         question=record.question,
         answer=answer,
         solution=None if solution is None else numbered(solution, answer),
-        meta={**record.labels, "id": record.id},
+        meta={**record.labels, "id": record.id, "marks": marks(solution or "")},
     )
 
 

@@ -15,12 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.advantage.credit import Credit
+from gccpo_jax.advantage.baselines import group_zscore
+from gccpo_jax.advantage.credit import Credit, on_every_token
 from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
+from gccpo_jax.advantage.shaping import repeated
 from gccpo_jax.config import Config, CreditConfig
 from gccpo_jax.counterfactual.read import BatchReading, Evidence, read
 from gccpo_jax.masked import length_mask, masked_mean
+from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.reward.group import GroupReading, transported_reward
 from gccpo_jax.runtime.distributed import to_host
@@ -30,11 +33,20 @@ from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, sample_traces
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.branched import branch_update
+from gccpo_jax.training.causal_group import causal_group
+from gccpo_jax.training.compressed import step_compression
 from gccpo_jax.training.dynamic_sampling import refill
 from gccpo_jax.training.intervened import Trained, do_update, regroup, surfaces, ungroup
 from gccpo_jax.training.metrics import checker_metrics, credit_metrics, sampling_metrics
 from gccpo_jax.training.planning.tokens import COUNTED, budget
-from gccpo_jax.training.process_reward import Judge, curated, judge_steps, judged_advantage
+from gccpo_jax.training.process_reward import (
+    Judge,
+    curated,
+    judge_steps,
+    judged_advantage,
+    judged_gain,
+)
+from gccpo_jax.training.self_distilled import self_distilled
 from gccpo_jax.types import Array, Params, Prompts, Rollout, Segment, Spans
 
 
@@ -58,6 +70,7 @@ class Experience:
     reading: GroupReading | None  # None where no step was read, as the next
     evidence: Evidence | None
     metrics: dict[str, float]
+    anchor: Array | None = None  # [B, G, T]  log pi' of GCPO
 
 
 def collect(
@@ -71,6 +84,8 @@ def collect(
     reader: Params | None = None,
     more: Callable[[], tuple[Sequence[Item], Prompts]] | None = None,
     judge: Judge | None = None,
+    start: Params | None = None,
+    scorer: StepScorer | None = None,
 ) -> Experience:
     """Samples a group for each question and credits its steps.
 
@@ -79,6 +94,8 @@ def collect(
       more: the next batch of questions, for `sampling.dynamic`. Metrics of sampling are
         those of the first round: the ones that are kept were chosen by their outcomes.
       judge: scores of steps from outside (`config.reward.process`), None for none.
+      scorer: who foretells values (`counterfactual.scorer`), for `value` "learned".
+      start: the parameters that training began with, for `credit.compression`.
     """
     groups, seed = config.sampling.surface_groups, (config.seed, step)
     if groups > 1:
@@ -111,22 +128,48 @@ def collect(
             trains, judged = curated(judged, sampled, config.reward.keep), None
             metrics["kept"] = float(trains.mean())
     rollout = without_cache(sampled.rollout)
-    read_batch, spans, credit = None, None, None
+    read_batch, spans, credit, anchor = None, None, None, None
     reward, found = shaped_reward(config, sampled, rollout)
     metrics |= found
+    if config.reward.process_use == "gain" and judged is not None:
+        reward = reward + config.reward.process_weight * judged_gain(judged)
+        metrics["reward"] = float(masked_mean(reward, jnp.asarray(sampled.scorable)))
+        judged = None
     if config.reads_steps:
         writer = Seen(solver, params, sampled)
         with watch("readout"):
             seen = writer if reader is None else writer.read_by(reader)
         section, segmentation = config.counterfactual, config.segmentation
-        read_batch = read(writer, seen, section, segmentation, watch, laws=config.reads_laws)
+        given = (writer, seen, section, segmentation, watch)
+        read_batch = read(*given, laws=config.reads_laws, scorer=scorer)
         spans = read_batch.places.spans
         metrics |= read_batch.metrics
+    if config.credit.compression and read_batch is not None and start is not None:
+        with watch("compression"):
+            given = (params, start, sampled.prompts, rollout, spans)
+            penalty = step_compression(solver.policy, *given, rule=sampled.rule)
+        metrics["compression"] = float(masked_mean(penalty, spans.mask))
+        metrics["compression_tokens"] = 2.0 * float(sampled.lengths.sum())
+        reading = dataclasses.replace(read_batch.reading, penalty=penalty)
+        read_batch = dataclasses.replace(read_batch, reading=reading)
     with watch("credit"):
         if config.credit.of_steps:
             credit = _credited(config, read_batch, rollout, sampled.keys)
             advantage = jax.block_until_ready(credit.advantage)
             metrics |= credit_metrics(credit, spans, read_batch.reading)
+        elif config.credit.kind == "sdpo":
+            advantage, found = self_distilled(solver, params, sampled, sampled.rule)
+            metrics |= found
+        elif config.credit.kind == "gcpo":
+            causal = causal_group(
+                *(solver, params, sampled),
+                budget=config.credit.causal_budget,
+                alpha=config.credit.causal_scale,
+            )
+            anchor, metrics = causal.anchor, metrics | causal.metrics
+            scale = {"ddof": config.credit.ddof, "epsilon": config.credit.epsilon}
+            scored = jax.vmap(partial(group_zscore, **scale))(reward, jnp.asarray(trains))
+            advantage = jax.vmap(on_every_token)(scored * causal.factor, rollout)
         else:
             if read_batch is not None:
                 reward = _transported(config, read_batch.reading)
@@ -135,8 +178,13 @@ def collect(
             given = regroup((reward, jnp.asarray(trains), rollout), groups)
             advantage = ungroup(of_batch(*given), groups)
     if judged is not None:
-        process = judged_advantage(judged, sampled.tokens.shape[-1])
+        least = config.reward.process_return == "min"
+        process = judged_advantage(judged, sampled.tokens.shape[-1], least=least)
         advantage = advantage + config.reward.process_weight * process
+    if config.reward.repetition:
+        again = repetitions(rollout.tokens, rollout.length, ngram=config.reward.repetition_ngram)
+        advantage = advantage - config.reward.repetition * again
+        metrics["repeated"] = float(again.sum() / sampled.lengths.sum())
     inside = length_mask(rollout.length, sampled.tokens.shape[-1])
     mask = inside & trains[..., None]
     trained = Trained(sampled.prompts, rollout.tokens, rollout.logp, advantage, mask)
@@ -173,6 +221,7 @@ def collect(
         reading=None if read_batch is None else read_batch.reading,
         evidence=None if read_batch is None else read_batch.evidence,
         metrics=metrics,
+        anchor=anchor,
     )
 
 
@@ -190,6 +239,7 @@ def forward_tokens(
     prompts = float(to_host(sampled.prompts.mask).sum())
     asked = metrics.get("sampled_questions", questions) / questions
     exact = ("tokens", "branch_tokens", "rewritten_tokens", "branch_context_tokens")
+    exact += ("teacher_tokens", "compression_tokens", "causal_tokens")
     total = prompts * asked + sum(metrics.get(name, 0.0) for name in exact)
     if spans is None or "candidates" not in metrics:
         return total
@@ -262,18 +312,25 @@ def _credit(
     return credit_batch(*given, rule=rule, max_other=max_other, draws=draws)
 
 
+@partial(jax.jit, static_argnames="ngram")
+def repetitions(tokens: Array, length: Array, *, ngram: int) -> Array:
+    """`shaping.repeated` of a batch: [B, G, T] f32, 1 on tokens that come again."""
+    of_group = jax.vmap(partial(repeated, ngram=ngram))
+    return jax.vmap(of_group)(tokens, length).astype(jnp.float32)
+
+
 def shaped_reward(
     config: Config, sampled: Traces, rollout: Rollout
 ) -> tuple[Array, dict[str, float]]:
     """Rewards [B, G], and their mean for the log where they are not the outcomes."""
     r = config.reward
     outcome = jnp.asarray(np.nan_to_num(sampled.outcome))
-    if not (r.overlong or r.length_penalty):
+    if not r.by_length:
         return outcome, {}
     scorable = jnp.asarray(sampled.scorable)
     shape = partial(
         shaped_outcome, limit=config.sampling.max_tokens, overlong=r.overlong,
-        length_penalty=r.length_penalty,
+        length_penalty=r.length_penalty, cosine=r.cosine, exploration=r.exploration,
     )  # fmt: skip
     reward = jax.vmap(shape)(outcome, scorable, rollout)
     return reward, {"reward": float(masked_mean(reward, scorable))}

@@ -336,11 +336,57 @@ PRESETS = (
         }),
     ),
     Preset(
-        "l2t", "L2T without its compression penalty", "A_t = A r_t / rt, R_k = o / K + alpha D_k",
+        "mrt_terminate", "MRT against answering at once", "A = o - J(c) after a prefix c",
+        "arXiv 2503.07572",
+        lambda base: _without_arms(**{
+            "credit.kind": "terminate", "counterfactual.boundaries": 1,
+        }),
+    ),
+    Preset(
+        "l2t", "L2T", "A_t = A r_t / rt, R_k = o / K + alpha (D_k - beta (g_k . dtheta)^2)",
         "arXiv 2505.10425",
         lambda base: _without_arms(**{
-            "credit.kind": "l2t", "credit.paper_alpha": 0.8, "counterfactual.reader": "reference",
+            "credit.kind": "l2t", "credit.paper_alpha": 0.8, "credit.compression": 0.6,
+            "counterfactual.reader": "reference",
         }),
+    ),
+    Preset(
+        "l2t_as_released", "L2T, its code", "z-score of o + sum_{k > 1} n_k (r_k - r_{k-1})",
+        "ML-TASA/L2T f9bce04",
+        lambda base: grpo(**SEQUENCE_MEAN, **{
+            "reward.process": ARITHMETIC, "reward.process_use": "gain",
+        }),
+    ),
+    Preset(
+        "treerl", "TreeRL", "d_k = (Phi_k - Phi_{k-1}) + (Phi_k - Phi_0)", "THUDM/TreeRL",
+        effects(credit__step_term="root", credit__gate=None, credit__lam=0.0),
+    ),
+    Preset(
+        "pure_min", "PURE", "A += z of the least score from step k on, softly",
+        "arXiv 2504.15275",
+        lambda base: grpo(**SEQUENCE_MEAN, **{
+            "reward.process": ARITHMETIC, "reward.process_return": "min",
+        }),
+    ),
+    Preset(
+        "sdpo", "SDPO", "A_t = log pi(x_t | a right sibling) - log pi(x_t)", "arXiv 2601.20802",
+        lambda base: {"credit.kind": "sdpo", **SEQUENCE_MEAN},
+    ),
+    Preset(
+        "gcpo", "GCPO", "A z-score times alpha cos(z_i, Zbar_i - Zbar'_i + zbar); - kappa k3(pi')",
+        "arXiv 2508.05428", lambda base: {"credit.kind": "gcpo", **SEQUENCE_MEAN},
+    ),
+    Preset(
+        "cosine_length", "cosine length reward", "right 2 to 1, wrong -10 to 0 along a cosine of "
+        "length; -.05 on repeated tokens; RLOO", "arXiv 2502.03373",
+        lambda base: grpo(**{
+            "credit.baseline": "leave_one_out", "reward.cosine": True, "reward.repetition": 0.05,
+            "reward.repetition_ngram": min(40, max(base.sampling.max_tokens // 4, 1)),
+        }),
+    ),
+    Preset(
+        "rlsp", "RLSP", "r = .8 o + .2 L / L_max", "arXiv 2502.06773",
+        lambda base: grpo(**{"reward.exploration": 0.2}),
     ),
     Preset(
         "prof", "PROF", "GRPO on the half whose step scores fit the outcome", "arXiv 2509.03403",

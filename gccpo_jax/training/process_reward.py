@@ -5,7 +5,8 @@
 Its scores become one more stream of token advantages, GRPO's process supervision
 (`process_supervision.process_supervision`), beside the outcome's or the step credit's; or they
 choose which trajectories of a group train (PROF, `process_supervision.curate`). A run's judge
-works in a child process with a deadline (`tasks.checking.user.load_process`).
+works in a child process with a deadline (`tasks.checking.user.load_process`), or it is a process
+reward model that reads the batch where the policy does (`policy.step_scorer`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.advantage.baselines import RIGHT
-from gccpo_jax.advantage.process_supervision import consistency, curate, process_supervision
+from gccpo_jax.advantage.process_supervision import (
+    consistency,
+    curate,
+    min_supervision,
+    process_supervision,
+    token_gain,
+)
 from gccpo_jax.advantage.step_advantages import to_tokens
-from gccpo_jax.config import RewardConfig, SegmentationConfig
+from gccpo_jax.config import Config, RewardConfig, SegmentationConfig
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy.step_scorer import StepScorer, open_scorer
 from gccpo_jax.runtime.distributed import divided, to_host
+from gccpo_jax.sampling.critic import Critic, open_critic
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
@@ -38,9 +47,27 @@ Judge = Callable[[str, Sequence[str]], Sequence[float]]
 """It raises TimeoutError where it was lost over the steps, see `user.load_process`."""
 
 
-def open_judge(section: RewardConfig) -> Judge | None:
-    """The judge that the config names, in its child process; None without one."""
+MODEL, CRITIC = "prm:", "critic:"
+"""What a `reward.process` begins with that names the directory of a process reward model, or of a
+chat model that is asked to verify."""
+
+
+def open_judge(section: RewardConfig, mesh: jax.sharding.Mesh | None = None) -> Judge | None:
+    """The judge that the config names: a model on `mesh`, or a function in its child process.
+
+    None without one.
+    """
+    if section.process.startswith(CRITIC):
+        return open_critic(section.process.removeprefix(CRITIC), mesh)
+    if section.process.startswith(MODEL):
+        return open_scorer(section.process.removeprefix(MODEL), mesh)
     return load_process(section.process, seconds=section.process_seconds, gib=section.process_gib)
+
+
+def open_values(config: Config, mesh: jax.sharding.Mesh) -> StepScorer | None:
+    """Who foretells values in a run with `counterfactual.value` "learned", None in others."""
+    section = config.counterfactual
+    return open_scorer(section.scorer, mesh) if section.value == "learned" else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +99,20 @@ def judge_steps(
     return Judged(*judged(solver, traces, spans, judge), spans)
 
 
-def judged_advantage(found: Judged, size: int) -> Array:
-    """Token advantages [B, G, T = size] of process supervision; 0 where nothing was judged."""
-    return _advantage(jnp.asarray(found.score), jnp.asarray(found.mask), found.spans, size)
+def judged_advantage(found: Judged, size: int, *, least: bool = False) -> Array:
+    """Token advantages [B, G, T = size] of process supervision; 0 where nothing was judged.
+
+    `least`: of `process_supervision.min_supervision` instead (PURE).
+    """
+    score, mask = jnp.asarray(found.score), jnp.asarray(found.mask)
+    return _advantage(score, mask, found.spans, size, least)
+
+
+def judged_gain(found: Judged) -> Array:
+    """[B, G]: `process_supervision.token_gain` of each trajectory; 0 where nothing was judged."""
+    tokens = found.spans.end - found.spans.start
+    gain = jax.vmap(jax.vmap(token_gain))
+    return gain(jnp.asarray(found.score), tokens, jnp.asarray(found.mask))
 
 
 def curated(found: Judged, traces: Traces, keep: int) -> np.ndarray:
@@ -114,6 +152,9 @@ def judged(
     """
     start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
     mask = exists & traces.scorable[..., None]
+    if isinstance(judge, StepScorer | Critic):
+        score = _scored(solver, traces, start, end, mask, judge)
+        return np.nan_to_num(score), mask & ~np.isnan(score)
 
     def of_question(b: int) -> np.ndarray:
         score, item = np.zeros(mask.shape[1:], np.float32), traces.items[b]
@@ -127,6 +168,28 @@ def judged(
 
     score = divided(of_question, len(mask))
     return np.nan_to_num(score), mask & ~np.isnan(score)
+
+
+def _scored(
+    solver: Solver,
+    traces: Traces,
+    start: np.ndarray,
+    end: np.ndarray,
+    mask: np.ndarray,
+    judge: StepScorer | Critic,
+) -> np.ndarray:
+    """Scores [B, G, E] of a model, which reads all solutions of the batch; 0 outside the mask."""
+    places = np.argwhere(mask.any(-1))
+    asked = []
+    for b, g in places:
+        own = mask[b, g]
+        ends = start[b, g][own], end[b, g][own]
+        steps = step_texts(solver.tokenizer, traces.tokens[b, g], *ends)
+        asked.append((traces.items[b].question, steps))
+    score = np.zeros(mask.shape, np.float32)
+    for (b, g), found in zip(places, judge.many(asked), strict=True):
+        score[b, g, mask[b, g]] = found
+    return score
 
 
 def _asked(judge: Judge, item: Item, steps: Sequence[str]) -> np.ndarray:
@@ -162,9 +225,11 @@ def _steps(boundary: Array, tokens: Array, length: Array, **limits: int) -> Span
     return jax.vmap(jax.vmap(one))(tokens, length)
 
 
-@partial(jax.jit, static_argnames="size")
-def _advantage(score: Array, mask: Array, spans: Spans, size: int) -> Array:
+@partial(jax.jit, static_argnames=("size", "least"))
+def _advantage(score: Array, mask: Array, spans: Spans, size: int, least: bool) -> Array:
+    supervise = min_supervision if least else process_supervision
+
     def of_group(score: Array, mask: Array, spans: Spans) -> Array:
-        return jax.vmap(partial(to_tokens, size=size))(process_supervision(score, mask), spans)
+        return jax.vmap(partial(to_tokens, size=size))(supervise(score, mask), spans)
 
     return jax.vmap(of_group)(score, mask, spans)

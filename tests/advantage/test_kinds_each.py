@@ -9,6 +9,7 @@ import pytest
 
 from gccpo_jax.advantage.kinds import credit_batch, outcome_only
 from gccpo_jax.config import CreditConfig
+from tests.helpers import oracles_cited as cited
 from tests.helpers import oracles_controls as controls
 from tests.helpers import oracles_credit as oracle
 from tests.helpers.groups import (
@@ -72,6 +73,9 @@ CASES = {
     "robustness": (CreditConfig(step_term="robustness"), controls.of_term(controls.robustness)),
     "effect_size": (CreditConfig(step_term="effect_size"), controls.of_term(controls.effect_size)),
     "selectivity": (CreditConfig(step_term="selectivity"), controls.of_term(controls.selectivity)),
+    "prover": (CreditConfig(step_term="prover"), controls.of_term(cited.prover)),
+    "root": (CreditConfig(step_term="root"), controls.of_term(cited.root)),
+    "terminate": (CreditConfig(kind="terminate"), cited.terminate),
     "gate by Eq": (
         CreditConfig(gate_by="equivariance"), controls.of_term(controls.by_equivariance),
     ),

@@ -48,9 +48,10 @@ def on(**changes):
 
 STEPS, OUTCOME, GTPO, GRPO_S = {}, k("outcome"), k("gtpo"), k("grpo_s")
 ADDITIVE, SELECTIVE, CORNER = k("additive"), k("selective"), k("four_corner")
-PAPER, L2T = k("paper"), k("l2t")
+PAPER, L2T, SDPO, GCPO = k("paper"), k("l2t"), k("sdpo"), k("gcpo")
 ARMLESS = on(credit__gate=False, counterfactual__latent_arms=0, counterfactual__surface_arms=0)
 SCORED = on(counterfactual__value="scored")
+LEARNED = on(counterfactual__value="learned", counterfactual__scorer="prm")
 MOVED = on(counterfactual__transport="surface")
 MOVED_OUTCOME = OUTCOME | MOVED | on(counterfactual__boundaries=0)
 JUDGED = on(reward__process="module:function")
@@ -64,6 +65,7 @@ ZSCORE, PASS_AT_K = on(credit__baseline="zscore"), on(credit__baseline="pass_at_
 EMA = on(counterfactual__reader="ema")
 SCRATCH = on(policy__init="scratch")
 TERM = {t: on(credit__step_term=t) for t in ("observational", "non_causal", "prover")}
+GAIN = OUTCOME | JUDGED | on(reward__process_use="gain")
 CURATED = OUTCOME | JUDGED | on(reward__process_use="curate", reward__keep=4)
 
 # field: a value, where it is read, where it is not
@@ -96,6 +98,8 @@ ROWS = {
     "counterfactual.swap_delta": (2.0, [on(counterfactual__swap_arms=1)], [STEPS, OUTCOME]),
     "counterfactual.equivariance_arms": (2, [STEPS], [OUTCOME]),
     "counterfactual.shared_noise": (False, [STEPS], [OUTCOME, SCORED, MOVED, MOVED_OUTCOME]),
+    "counterfactual.scorer": ("other", [LEARNED], [STEPS, SCORED, OUTCOME]),
+    "counterfactual.learned_share": (0.5, [LEARNED], [STEPS, SCORED, OUTCOME]),
     "counterfactual.value": ("scored", [STEPS], [OUTCOME]),
     "counterfactual.transport": ("both", [STEPS], [GTPO, L2T, ADDITIVE, CORNER]),
     "counterfactual.transport_arms": (3, [MOVED, MOVED_OUTCOME], [STEPS, OUTCOME]),
@@ -127,7 +131,7 @@ ROWS = {
     "credit.token_weights": ("unsure", [STEPS, ADDITIVE, SELECTIVE], [OUTCOME, PAPER, CORNER]),
     "credit.baseline": ("zscore", [OUTCOME, ADDITIVE], [STEPS, CORNER, GTPO, GVPO]),
     "credit.ddof": (
-        *(0, [OUTCOME | ZSCORE, PAPER, L2T, GTPO, GRPO_S]),
+        *(0, [OUTCOME | ZSCORE, PAPER, L2T, GTPO, GRPO_S, GCPO]),
         [STEPS, OUTCOME, ADDITIVE, OUTCOME | PASS_AT_K, CORNER, GVPO],
     ),
     "credit.epsilon": (
@@ -144,14 +148,22 @@ ROWS = {
     "credit.corner_a": (0.125, [CORNER], [STEPS, OUTCOME]),
     "credit.corner_b": (0.125, [CORNER], [STEPS, SELECTIVE]),
     "credit.paper_weight": (0.125, [PAPER], [STEPS, L2T]),
+    "credit.causal_budget": (3, [GCPO], [STEPS, OUTCOME, SDPO]),
+    "credit.causal_scale": (3.0, [GCPO], [STEPS, OUTCOME]),
+    "objective.anchor": (0.5, [GCPO], [STEPS, OUTCOME, SDPO]),
+    "credit.compression": (0.125, [L2T], [PAPER, OUTCOME, SDPO]),
     **{
         f"credit.paper_{name}": (0.125, [PAPER, L2T], [STEPS, OUTCOME])
         for name in ("alpha", "truncation", "floor", "clip")
     },
     **{
         f"reward.{name}": (x, [OUTCOME, GVPO], [STEPS, GTPO, OUTCOME | PASS_AT_K])
-        for name, x in (("overlong", 8), ("length_penalty", 0.5))
+        for name, x in (
+            *(("overlong", 8), ("length_penalty", 0.5), ("cosine", True)),
+            *(("exploration", 0.5), ("repetition", 0.5)),
+        )
     },
+    "reward.repetition_ngram": (9, [OUTCOME | on(reward__repetition=0.5)], [OUTCOME, STEPS]),
     **{f"reward.verifier_{name}": (3.0, [VERIFIED], [STEPS]) for name in ("seconds", "gib")},
     "reward.process": ("module:function", [STEPS, OUTCOME], [PAPER, ADDITIVE, GTPO]),
     **{
@@ -159,7 +171,8 @@ ROWS = {
         for name in ("seconds", "gib")
     },
     "reward.process_use": ("curate", [OUTCOME | JUDGED | on(reward__keep=4)], [STEPS, OUTCOME]),
-    "reward.process_weight": (0.5, [JUDGED], [STEPS, CURATED]),
+    "reward.process_weight": (0.5, [JUDGED, GAIN], [STEPS, CURATED]),
+    "reward.process_return": ("min", [JUDGED], [STEPS, CURATED, GAIN]),
     "reward.keep": (3, [CURATED], [STEPS, OUTCOME, JUDGED]),
     **{f"objective.clip_{name}": (0.1, [STEPS, GSPO], [CISPO, GVPO]) for name in ("low", "high")},
     "objective.dual_clip": (3.0, [STEPS], [GSPO, CISPO, GVPO]),

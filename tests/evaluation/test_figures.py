@@ -2,10 +2,12 @@
 
 import operator
 
+import numpy as np
 import pytest
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.evaluation.figures import by_kind, figures
+from gccpo_jax.evaluation.judged import with_scores
 from gccpo_jax.evaluation.paired import compare
 from gccpo_jax.statistics.shares import wilson
 
@@ -62,3 +64,21 @@ def test_differences_are_paired_by_question():
         compare(first, [{**row(1, 1.0), "question": "other"}], "there")
     with pytest.raises(UserError, match="no question of id in it"):
         compare(first, [row(9, 1.0)], "there")
+
+
+def test_a_process_reward_model_chooses_by_the_least_step():
+    class Scorer:
+        """A step is worth its number."""
+
+        def many(self, asked):
+            return [np.array([float(step) for step in steps]) for _, steps in asked]
+
+    rows = [row(n, 0.0, [1.0, 0.0]) for n in range(4)]
+    for each in rows:
+        each["question"] = "q"
+        for one, text in zip(each["draws"], ("0.5\n0.4\n", "0.9\n\n0.1"), strict=True):
+            one["text"] = text
+    judged = with_scores(rows, Scorer(), "\n")
+    assert [one["prm"] for one in judged[0]["draws"]] == [0.4, 0.1]
+    assert figures(judged, operator.eq)["prm@2"]["value"] == 1.0
+    assert "prm@2" not in figures(rows, operator.eq)

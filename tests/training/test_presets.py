@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -129,6 +130,13 @@ def test_the_documented_table_is_the_one_that_the_command_prints(capsys):
     assert presets.main([QUICKSTART]) == 0
     printed = capsys.readouterr().out.strip()
     assert printed in (ROOT / "docs" / "presets.md").read_text()
+
+
+def test_every_preset_that_the_page_of_cited_systems_names_is_there():
+    lines = (ROOT / "docs" / "cited.md").read_text().splitlines()
+    cells = [line.split("|")[2] for line in lines if line.startswith("| ")][1:]
+    named = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    assert {name for name in named if ":" not in name} <= set(NAMES) and len(named) > 30
 
 
 @pytest.mark.slow

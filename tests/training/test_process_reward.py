@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from gccpo_jax import train
-from gccpo_jax.config import SegmentationConfig
+from gccpo_jax.config import RewardConfig, SegmentationConfig
 from gccpo_jax.errors import UserError
+from gccpo_jax.sampling.critic import Critic
 from gccpo_jax.tasks.checking.user import load_function, load_process
-from gccpo_jax.training.process_reward import curated, judge_steps, judged_advantage
+from gccpo_jax.training.process_reward import curated, judge_steps, judged_advantage, open_judge
 from tests.helpers import oracles_advantages as oracle
+from tests.helpers.paths import ROOT
 from tests.helpers.runs import metrics, small
 
 STOP = 1  # the token that ends a step
@@ -84,6 +86,18 @@ def test_scores_that_do_not_fit_are_named(wrong):
     solver, traces = batch([[1, 0], [1, 0]])
     with pytest.raises(UserError, match="question 7 with 2 steps it returned"):
         judge_steps(solver, SegmentationConfig(min_tokens=1), traces, lambda q, s: wrong)
+
+
+def test_a_process_reward_model_reads_all_solutions_at_once():
+    golden = ROOT / "tests" / "golden" / "prm_tokens"
+    judge = open_judge(RewardConfig(process=f"prm:{golden}"))
+    limits = SegmentationConfig(max_steps=4, min_tokens=1)
+    solver, traces = batch([[1, 0], [1, np.nan]])
+    judged = judge_steps(solver, limits, traces, judge)
+    np.testing.assert_allclose(judged.score[0, 0, :2], judge("q", ["ccb", "d"]), atol=1e-6)
+    np.testing.assert_allclose(judged.score[0, 1, :3], judge("q", ["eb", "b", "ccb"]), atol=1e-6)
+    assert judged.mask.sum() == 6 and not judged.score[~judged.mask].any()
+    assert isinstance(open_judge(RewardConfig(process=f"critic:{golden}")), Critic)
 
 
 def test_the_filter_keeps_what_fits_its_outcome_and_balances():

@@ -78,6 +78,8 @@ def plan(config: Config, arch: Arch) -> Plan:
         for found in stages.readings(share, prompt, rollout):
             add(found.name, found.work, caches, other)
             other += caches * copies.get(found.name, 0)
+    for found in stages.second_looks(share, rollout):
+        add(found.name, found.work, caches)
     if config.objective.beta > 0:
         found = stages.reference(share)
         add(found.name, found.work, batch)
@@ -155,7 +157,8 @@ def state_rows(config: Config, arch: Arch) -> tuple[Row, ...]:
     split = size_of(moments, sharding.state_shardings(mesh, moments, places))
     rows = [Row("parameters", own, ALWAYS), Row("moments", split, ALWAYS)]
     reader = config.counterfactual.reader if config.credit.of_steps else "policy"
-    if config.objective.beta > 0 or reader == "reference":
+    compared = config.objective.beta > 0 or config.credit.compression > 0
+    if compared or reader == "reference":
         rows.append(Row("reference", own, ALWAYS))
     if keeps_average(config.credit, config.counterfactual):
         wide = jax.tree.map(lambda x: stages.floats(*x.shape), params)

@@ -29,11 +29,24 @@ from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.sampling.branches import continue_branches
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.ring_queue import queue_branches, sampler
+from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.sampling.sites import Sites, step_log_likelihood
 from gccpo_jax.sampling.traces import encode_responses
+from gccpo_jax.training.causal_group import read_group
+from gccpo_jax.training.compressed import step_compression
 from gccpo_jax.training.planning import liveness
+from gccpo_jax.training.self_distilled import log_ratio
 from gccpo_jax.training.session import is_narrow
-from gccpo_jax.types import AnswerField, Candidates, Policy, Prompts, Spans, TrainState, UpdateBatch
+from gccpo_jax.types import (
+    AnswerField,
+    Candidates,
+    Policy,
+    Prompts,
+    Rollout,
+    Spans,
+    TrainState,
+    UpdateBatch,
+)
 
 CUE = 4
 """Tokens of the text that asks for an answer; tasks have about as many."""
@@ -193,7 +206,7 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         yield Stage(REWRITTEN, read, (params, prompts, *given))
         there, written = jax.eval_shape(read, params, prompts, *given)
         yield values(count, steps, (params, there, written.segment))
-    elif f.value == "continued":
+    elif f.value != "scored":
         yield values(batch, f.boundaries, cache)
     if not c.reads_laws:
         return
@@ -224,6 +237,33 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
             yield Stage("likelihood of swaps", likely, (params, *asked, rollout.segment, sites))
         read = partial(site_laws, policy)
         yield Stage(f"readout, {row.name}", read, (*cache, sites, share.field, candidates))
+
+
+def second_looks(share: Share, rollout: Rollout) -> Iterator[Stage]:
+    """What reads or writes responses again for the credit of SDPO, GCPO and L2T."""
+    c, policy, rule = share.config, share.policy, behaviour_rule(share.config.sampling)
+    batch, group, size = (share.questions, c.group_size, c.sampling.max_tokens)
+    prompts, *_ = _questions(share, batch, c.data.max_prompt_tokens)
+    asked, own = 2 * c.data.max_prompt_tokens, dataclasses.replace(rollout, segment=None)
+    if c.credit.kind == "sdpo":
+        texts = (batch, group, asked + size)
+        given = (ints(*texts), flags(*texts), own.tokens, own.length, own.logp)
+        run = partial(log_ratio, policy, rule=rule)
+        yield Stage("teacher", run, (share.params, *given, flags(batch, group)))
+    if c.credit.kind == "gcpo":
+        budget = c.credit.causal_budget
+        seen, *drawn = _questions(share, batch * group * budget, asked + group * size)
+        run = partial(sample, policy, group=budget, rule=rule, max_tokens=size)
+        yield Stage("re-generations", run, (share.params, seen, *drawn))
+        again = (batch * group * budget, budget)
+        texts = (prompts, own, seen, ints(*again, size), ints(*again))
+        run = partial(read_group, policy, rule=rule, alpha=c.credit.causal_scale)
+        yield Stage("re-generations, read", run, (share.params, *texts))
+    if c.credit.compression:
+        rows = (batch, group, c.counterfactual.boundaries + 1)
+        spans = Spans(ints(*rows), ints(*rows), flags(*rows))
+        run = partial(step_compression, policy, rule=rule)
+        yield Stage("compression", run, (share.params, share.params, prompts, own, spans))
 
 
 def _sites(*shape: int) -> Sites:
@@ -285,6 +325,8 @@ def update_batch(share: Share) -> UpdateBatch:
     )
     if more:
         batch = dataclasses.replace(batch, reward=None, context=flags(*given))
+    if c.credit.kind == "gcpo":
+        batch = dataclasses.replace(batch, anchor_logp=floats(*given))
     if is_narrow(c, share.arch):
         fresh = flags(share.questions)
         batch = dataclasses.replace(batch, sampler_logp=floats(*given), fresh=fresh)
@@ -298,6 +340,7 @@ def of_step(share: Share) -> dict[str, Stage]:
     found = [evaluation(share), first]
     if c.reads_steps:
         found += readings(share, prompt, rollout)
+    found += second_looks(share, rollout)
     if c.objective.beta > 0 or (is_narrow(c, share.arch) and c.optim.epochs > 1):
         found.append(reference(share))
     return {stage.name: stage for stage in (*found, update(share))}

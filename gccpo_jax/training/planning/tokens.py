@@ -9,6 +9,8 @@ L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question 
     equivariance             P (q + T + 2 L)        another reader  T + q / G
     Phi                      K' N h             total-effect audit  K P (t + N h)
     branches that train      K' N T
+    re-generations (gcpo)    (2 q + G T)(1 / G + 2 n') + T n' (1 / G + 2 n' + 1)
+    teacher (sdpo)           2 (q + T)              compression     T, forward and along
 
 A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once per arm, then
 its answers are; `equivalent` and `resample` decode it first. Deletion is the law one step
@@ -32,9 +34,12 @@ from gccpo_jax.policy.locate import SHIPPED, locate
 
 REWRITTEN = "in other words"
 TRAINED = "branches, trained"
-COUNTED = (REWRITTEN, TRAINED)
-"""Rows of trajectories that are rewritten, and of branches that the update reads with what they
-went on from: a run counts these tokens itself."""
+TAUGHT = "teacher"
+COMPRESSED = "compression"
+CAUSAL = "re-generations"
+COUNTED = (REWRITTEN, TRAINED, TAUGHT, COMPRESSED, CAUSAL)
+"""Rows of trajectories that are rewritten or read again, and of branches that the update reads with
+what they went on from: a run counts these tokens itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +190,8 @@ def budget(
         return Row(name, count, decoded, count / tokens, cost)
 
     rows = [row("rollout", True, (tokens, middle))]
-    phi = continued(s, c.boundaries, c.draws) if c.value == "continued" else 0.0
+    share = {"continued": 1.0, "learned": c.learned_share}.get(c.value, 0.0)
+    phi = share * continued(s, c.boundaries, c.draws)
     rewrites = len(FAMILIES[c.transport]) * c.transport_arms
     if rewrites:  # encoded once, and continued after each macro-step, the last one included
         moved = rewrites * (prompt + tokens)
@@ -193,6 +199,18 @@ def budget(
         rows.append(row("Phi, in other words", True, (rewrites * (phi + s.branch), grows)))
     elif config.credit.of_steps:
         rows.append(row("Phi, continued", True, (phi, grows)))
+    if config.credit.kind == "sdpo":
+        rows.append(row(TAUGHT, False, (2 * (prompt + tokens), prompt + tokens)))
+    if config.credit.kind == "gcpo":
+        size, budget_of = config.group_size, config.credit.causal_budget
+        shown = 2 * prompt + size * tokens  # the group between a question and its repetition
+        contexts = shown / size + 2 * budget_of * shown
+        texts = budget_of * tokens * (1 / size + 2 * budget_of + 1)
+        rows.append(row(CAUSAL, True, (contexts + texts, shown / 2)))
+    if config.credit.compression:  # a forward pass with its derivative: two
+        rows.append(row(COMPRESSED, False, (2 * tokens, middle)))
+    if config.credit.of_steps and c.value == "learned":
+        rows.append(row("values, foretold", False, (prompt + tokens, encode)))
     if config.optim.train_branches:
         rows.append(row(TRAINED, False, (c.boundaries * c.draws * tokens, middle)))
     if config.reads_laws:

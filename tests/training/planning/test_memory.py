@@ -220,3 +220,17 @@ def test_the_command_takes_a_shape_without_weights(tmp_path, capsys):
 def test_a_decoder_from_random_weights_has_a_shape():
     config = config_of(policy__init="scratch")
     assert plan.shape_of(config).width == config.policy.scratch.width
+
+
+@pytest.mark.parametrize(
+    "changes, rows",
+    [
+        ({"credit__kind": "sdpo"}, {"teacher"}),
+        ({"credit__kind": "gcpo"}, {"re-generations", "re-generations, read"}),
+        ({"credit__kind": "l2t", "credit__compression": 0.6}, {"compression"}),
+    ],
+)
+def test_what_reads_responses_again_is_planned(changes, rows):
+    found = {row.name for row in memory.plan(config_of(**changes), ARCH).stages}
+    assert rows <= found
+    assert not rows & {row.name for row in memory.plan(config_of(), ARCH).stages}
