@@ -1,4 +1,4 @@
-"""The examples run as they are written; one's own each under 40 lines."""
+"""The examples run as they are written, each under 40 lines."""
 
 import importlib.util
 import subprocess
@@ -18,18 +18,14 @@ SAID = {
     "own_intervention": "Ana 3 + 4 = 7 pens S ",
 }
 SLOW = ("own_intervention", "own_task")
-PEERS = {
-    "with_torch": ("torch", "robustness [1.0, 0.85"),
-    "with_trl": ("trl", "counterfactual_step_reward/mean"),
-    "with_tunix": ("tunix", "rewards ["),
-}
+PEERS = {"with_torch": ("torch", "robustness [1.0, 0.85")}
 
 
 def test_each_is_run_here_and_they_are_short():
     files = sorted(FOLDER.glob("*.py"))
     assert [file.stem for file in files] == sorted({**SAID, **PEERS})
     lines = {file.stem: file.read_text().count("\n") for file in files}
-    assert all(count < (46 if name in PEERS else 40) for name, count in lines.items()), lines
+    assert all(count < 40 for count in lines.values()), lines
 
 
 def ran(name):
