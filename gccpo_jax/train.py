@@ -60,7 +60,7 @@ def train_and_evaluate(
     batches = TrainBatches(session.train, config.batch_size, config.seed, config.data.shuffle)
     reads = config.credit.of_steps and config.counterfactual.reader == "reference"
     keep = config.objective.beta > 0 or reads or config.credit.compression > 0
-    reference = jax.tree.map(jnp.copy, params) if keep else None
+    reference = reference_of(config, params) if keep else None
     # Under the policy's own rule, so that the penalty compares two laws made alike; a token that
     # the reference's mask excludes is bounded by the clamps of `kl.estimate`.
     rule = behaviour_rule(config.sampling)
@@ -81,11 +81,11 @@ def train_and_evaluate(
             items, placed = questions()
             reader = reader_params(config, run, reference)
             experience = collect(
-                session.solver, config, run.state.params, items, placed, step, run.watch, reader,
+                session.solver, config, run.params, items, placed, step, run.watch, reader,
                 more=questions, judge=judge, start=reference, scorer=scorer,
             )  # fmt: skip
             with run.watch("update"):
-                given = (experience, run.state.params, reference, reference_logp)
+                given = (experience, run.params, reference, reference_logp)
                 batch = learning_batch(config, session, *given)
                 show = partial(show_rollouts, config, workdir, step, experience, session, run.log)
                 metrics = run.learn(config, step, batch, experience.items, meanwhile=show)
@@ -115,6 +115,11 @@ def show_rollouts(
         log.completions(step, list(map(completion, rows)))
 
 
+def reference_of(config: Config, params: Params) -> Params:
+    """The initial policy, which the update does not overwrite; beside adapters it is the base."""
+    return params if config.policy.lora.rank else jax.tree.map(jnp.copy, params)
+
+
 def reader_params(config: Config, run: Run, reference: Params | None) -> Params | None:
     """Parameters of who reads answer laws; None: the policy, from the caches of sampling."""
     match config.counterfactual.reader:
@@ -122,7 +127,7 @@ def reader_params(config: Config, run: Run, reference: Params | None) -> Params 
             return reference
         case "ema" if run.state.average is not None:
             like = run.state.params
-            return jax.tree.map(lambda x, p: x.astype(p.dtype), run.state.average, like)
+            return run.join(jax.tree.map(lambda x, p: x.astype(p.dtype), run.state.average, like))
     return None
 
 

@@ -126,6 +126,11 @@ def configs_of(source: str, presets: str, changes: Sequence[tuple[str, str]]) ->
                 f"--presets {name}: sampling.dynamic chooses questions by their outcomes, so they "
                 "are not those of other presets; add --config.sampling.dynamic=0"
             )
+        if rank := found[name].policy.lora.rank:
+            raise UserError(
+                f"config.policy.lora.rank = {rank}: the gradient that is measured is that of all "
+                "parameters; set it to 0"
+            )
     return found
 
 

@@ -22,6 +22,7 @@ from gccpo_jax.config.sections import (
     DataConfig,
     EvalConfig,
     LogConfig,
+    LoraConfig,
     MeshConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -35,7 +36,7 @@ from gccpo_jax.config.sections import (
 
 __all__ = ["default", "freeze"]
 __all__ += ["CheckpointConfig", "Config", "CounterfactualConfig", "CreditConfig"]
-__all__ += ["DataConfig", "EvalConfig", "LogConfig", "MeshConfig"]
+__all__ += ["DataConfig", "EvalConfig", "LogConfig", "LoraConfig", "MeshConfig"]
 __all__ += ["ObjectiveConfig", "OptimConfig", "PolicyConfig", "RewardConfig"]
 __all__ += ["SamplingConfig", "ScratchConfig", "SegmentationConfig", "TaskConfig"]
 

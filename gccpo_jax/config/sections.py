@@ -93,6 +93,27 @@ class ScratchConfig:
     mlp: int = least(1, 384)  # width of the feed-forward layer
 
 
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+"""Matrices of a layer that may have low-rank adapters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters train and the model stays as it was loaded (policy/lora.py)."""
+
+    rank: int = least(0, 0)  # r; 0: no adapters, all parameters train
+    # The adapters' product counts alpha / r times.
+    alpha: float = only_if("policy.lora.rank", above(0, 16.0))
+    targets: str = only_if(
+        "policy.lora.rank",
+        field(
+            " ".join(MATRICES),
+            lambda names: bool(names.split()) and set(names.split()) <= set(MATRICES),
+            "some of " + " ".join(MATRICES),
+        ),
+    )  # matrices that have them
+
+
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
     # "tiny" or "two_ways" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
@@ -101,6 +122,7 @@ class PolicyConfig:
     dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
     compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
     remat: bool = False  # recompute layers in the backward pass: less memory, more time
+    lora: LoraConfig = only_if("policy.init", section(LoraConfig), "load")
     scratch: ScratchConfig = only_if("policy.init", section(ScratchConfig), "scratch")
 
 

@@ -69,6 +69,13 @@ def keeps_average(credit: CreditConfig, counterfactual: CounterfactualConfig) ->
 
 
 LossFn = Callable[[Params, UpdateBatch], Loss]
+Join = Callable[[Params | None, Params], Params]
+"""What the policy takes, from frozen parameters and those that train (`policy/lora.py`)."""
+
+
+def all_train(base: Params | None, own: Params) -> Params:
+    """The `Join` without frozen parameters."""
+    return own
 
 
 def make_optimizer(
@@ -242,9 +249,16 @@ def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: i
     return jax.tree.map(lambda g: safe_divide(g, loss.denominator), grads), loss
 
 
-def update_is_finite(loss_fn: LossFn, params: Params, batch: UpdateBatch) -> Array:
+def update_is_finite(
+    loss_fn: LossFn,
+    params: Params,
+    batch: UpdateBatch,
+    base: Params | None = None,
+    join: Join = all_train,
+) -> Array:
     """Whether the update of one question, or of a whole batch at once, is finite: [] bool."""
-    grads, loss = gradient(loss_fn, params, batch, batch.prompt.shape[0])
+    whole = lambda own, part: loss_fn(join(base, own), part)  # noqa: E731
+    grads, loss = gradient(whole, params, batch, batch.prompt.shape[0])
     return is_finite(loss, optax.tree.norm(grads), batch)
 
 
@@ -255,8 +269,12 @@ def make_update(
     micro_batch: int,
     ema: float = 0.0,
     shardings: TrainState | None = None,
-) -> Callable[[TrainState, UpdateBatch], tuple[TrainState, dict[str, Array]]]:
-    """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated.
+    join: Join = all_train,
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+    """The jitted update `(state, batch, base=None) -> (state, metrics)`; the old state is donated.
+
+    The policy's parameters are `join(base, state.params)`: those of `base` stay as they are,
+    without gradients or moments.
 
     An update that is not finite (`is_finite`), or whose size or new state is not, is skipped: the
     state stays as it is and the metric `skipped` is 1.
@@ -264,8 +282,11 @@ def make_update(
     `shardings` is a `TrainState` of shardings for the result (see `sharding.py`).
     """
 
-    def update(state: TrainState, batch: UpdateBatch) -> tuple[TrainState, dict[str, Array]]:
-        grads, loss = gradient(loss_fn, state.params, batch, micro_batch)
+    def update(
+        state: TrainState, batch: UpdateBatch, base: Params | None = None
+    ) -> tuple[TrainState, dict[str, Array]]:
+        whole = lambda own, part: loss_fn(join(base, own), part)  # noqa: E731
+        grads, loss = gradient(whole, state.params, batch, micro_batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average

@@ -24,9 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from gccpo_jax.config.sections import MATRICES
 from gccpo_jax.policy.arch import Arch, Llama3Rope
 from gccpo_jax.policy.attention import attend, attend_to
 from gccpo_jax.policy.cache import put
+from gccpo_jax.policy.lora import adapted, halves
 from gccpo_jax.policy.token_law import EXCLUDED
 from gccpo_jax.runtime import sharding
 from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Segment
@@ -148,7 +150,7 @@ def make_policy(
     """
     narrow = _rounded(compute)
     axes = logical_axes(arch)
-    of_layer = {name: of[1:] for name, of in axes["layers"].items()}  # one slice of the stack
+    of_layer = _layer_axes(axes)
 
     def whole(params: Params, name: str) -> Array:
         return sharding.gather(mesh, narrow(params[name]), axes[name])
@@ -165,7 +167,7 @@ def make_policy(
 
         def layer(x: Array, inputs: tuple[Params, tuple]) -> tuple[Array, tuple[Array, Array]]:
             weights, cached = inputs
-            weights = sharding.gather(mesh, narrow(weights), of_layer)
+            weights = sharding.gather(mesh, narrow(weights), {n: of_layer[n] for n in weights})
             context = tuple((k, v, m) for (k, v), m in zip(cached, masks, strict=True))
 
             def attention(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -203,16 +205,30 @@ def _rounded(dtype: str) -> Callable[[Any], Any]:
     return lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
 
 
+def _layer_axes(axes: Params) -> dict[str, tuple[str | None, ...]]:
+    """Logical axes of one slice of the stack, those of adapters (`lora.py`) included."""
+    found = {name: of[1:] for name, of in axes["layers"].items()}
+    for name in MATRICES:
+        found |= halves(name, found[name], None)
+    return found
+
+
 def _decoder(arch: Arch, mesh: jax.sharding.Mesh | None, narrow: Callable[[Any], Any]) -> Decoder:
     def unroll(params: Params) -> Params:
         def turned(name: str, w: Array) -> Array:
-            if name not in _MATRICES:
+            matrix, _, half = name.partition("_")
+            if matrix not in MATRICES or half not in ("", "a", "b"):
                 return w
+            if half:
+                return (w.reshape(-1, w.shape[-1]) if half == "a" else w.reshape(w.shape[0], -1)).T
             inputs = -1 if name in ("o", "down") else arch.width
             return w.reshape(inputs, arch.width if inputs == -1 else -1).T
 
         # Whole over `fsdp` for the loop: gathered in it, they would travel for each token.
-        whole = sharding.gather(mesh, narrow(params), logical_axes(arch))
+        axes = logical_axes(arch)
+        of_layer = {name: ("layers", *of) for name, of in _layer_axes(axes).items()}
+        axes |= {"layers": {name: of_layer[name] for name in params["layers"]}}
+        whole = sharding.gather(mesh, narrow(params), axes)
         layers = tuple(
             {name: turned(name, stacked[layer]) for name, stacked in whole["layers"].items()}
             for layer in range(arch.depth)
@@ -247,9 +263,6 @@ def _is_unrolled(params: Params) -> bool:
     return isinstance(params["layers"], tuple)
 
 
-_MATRICES = frozenset(("q", "k", "v", "o", "gate", "up", "down"))
-
-
 def _times(x: Array, w: Array) -> Array:
     """x [S, I] times weights whose first axes are the inputs: [S, O]."""
     return x @ w.reshape(x.shape[1], -1)
@@ -280,14 +293,15 @@ def _layer(
     `times` applies a matrix; `attention(q[S, H, D], k[K, S, D], v[K, S, D])` mixes the heads.
     """
     h = _norm(x, w["attention_norm"], arch.norm_eps)
-    q, k, v = (_project(arch, w, name, times(h, w[name])) for name in "qkv")
+    q, k, v = (_project(arch, w, name, adapted(times, w, name, h)) for name in "qkv")
     q, k = _rotate(q, rotation), _rotate(k, rotation)
     heads, kept = attention(q, k.swapaxes(0, 1), v.swapaxes(0, 1))  # as segments keep them
     # One axis of heads and their sizes: contracted as two, the weights are transposed first.
-    mixed = times(heads.reshape(x.shape[0], -1), w["o"])
+    mixed = adapted(times, w, "o", heads.reshape(x.shape[0], -1))
     x = x + (mixed + w["o_bias"][None] if arch.out_bias else mixed)
     h = _norm(x, w["mlp_norm"], arch.norm_eps)
-    return x + times(jax.nn.silu(times(h, w["gate"])) * times(h, w["up"]), w["down"]), kept
+    gate, up = (adapted(times, w, name, h) for name in ("gate", "up"))
+    return x + adapted(times, w, "down", jax.nn.silu(gate) * up), kept
 
 
 def _project(arch: Arch, w: Params, name: str, y: Array) -> Array:

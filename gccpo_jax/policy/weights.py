@@ -24,6 +24,7 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.assemble import NAMES, _to_hf, assemble, check_depth, hf_names
 from gccpo_jax.policy.locate import locate
+from gccpo_jax.policy.lora import merged
 from gccpo_jax.policy.model_files import (
     INDEX,
     WEIGHTS,
@@ -263,13 +264,15 @@ def shards_of(tensors: Mapping[str, np.ndarray], most: int) -> list[dict[str, np
 def to_hf_tensors(arch: Arch, params: Params) -> dict[str, np.ndarray]:
     """The parameters under their Hugging Face names and in that orientation, on the host.
 
+    Adapters (`lora.py`) are merged into their matrices, one array at a time.
     Of several processes only the first keeps them, but all call it.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     tensors = {}
     for name, sources in hf_names(arch).items():
-        array = to_host(flat[name])
-        rows = array if name.startswith("layers/") else [array]
+        _, stacked, own = name.partition("layers/")
+        array = to_host(merged(params["layers"], own) if stacked else flat[name])
+        rows = array if stacked else [array]
         if not is_first():
             continue
         tensors |= {s: _to_hf(s, row) for s, row in zip(sources, rows, strict=True)}

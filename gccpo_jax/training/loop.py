@@ -91,7 +91,7 @@ def evaluate(
     The outcome of every question is left in `evaluation/step_<n>.jsonl`.
     """
     max_tokens = config.eval.max_tokens or config.sampling.max_tokens
-    solver, params = session.solver, run.state.params
+    solver, params = session.solver, run.params
     answers = greedy_answers(
         solver, params, session.evaluation, batch=config.eval.batch, max_tokens=max_tokens
     )
@@ -127,7 +127,7 @@ def conclude(
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
     if config.checkpoint.keep_best:
         summary["best"] = best_checkpoint(config, run, workdir, after["id"])
-    return run.finish(session, workdir, summary, config.log.note)
+    return run.finish(config, session, workdir, summary)
 
 
 def best_checkpoint(

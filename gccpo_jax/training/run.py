@@ -23,6 +23,8 @@ from gccpo_jax.objective.update import (
     update_is_finite,
 )
 from gccpo_jax.policy import weights
+from gccpo_jax.policy.lora import fingerprint
+from gccpo_jax.policy.peft import save_peft
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.checkpoints import ACCURACY, Checkpoints, complete, set_damaged_aside
 from gccpo_jax.runtime.cli import typed
@@ -34,6 +36,7 @@ from gccpo_jax.runtime.workdir import COMMAND, write_json, write_text, writing
 from gccpo_jax.sampling.answers import UNSCORABLE
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
+from gccpo_jax.training.adapters import parted
 from gccpo_jax.training.bad_updates import explain_skip
 from gccpo_jax.training.evaluate import percent
 from gccpo_jax.training.metrics import alarms
@@ -54,6 +57,13 @@ class Run:
     first: int  # steps completed when it was opened
     skipped: int  # updates in a row that were not finite, up to now
     explain: Callable[[int, TrainState, UpdateBatch, Sequence[Item]], pathlib.Path]
+    join: Callable[[Params], Params] = lambda own: own  # what the policy takes, of what trains
+    base: str = ""  # a digest of the parameters that do not train; "": all do
+
+    @property
+    def params(self) -> Params:
+        """The policy's parameters as they are now."""
+        return self.join(self.state.params)
 
     def learn(
         self,
@@ -113,26 +123,27 @@ class Run:
         accuracy = metrics.get(ACCURACY) if config.checkpoint.keep_best else None
         due = (every and step % every == 0) or accuracy is not None
         if received or step == config.steps or due:
-            position = {**batches.get_state(), "skipped": self.skipped}
+            position = {**batches.get_state(), "skipped": self.skipped, "base": self.base}
             self.checkpoints.save(step, self.state, position, accuracy)
         if received:
             raise Preempted(received, step)
 
     def finish(
-        self, session: Session, workdir: pathlib.Path, summary: dict, note: str = ""
+        self, config: Config, session: Session, workdir: pathlib.Path, summary: dict
     ) -> dict:
         """Waits for checkpoints, writes the policy and the summary, says where things are."""
         self.checkpoints.close()
         with writing("the policy and the summary", workdir):
-            weights.save(
-                workdir / "policy", session.arch, self.state.params, session.solver.tokenizer
-            )
+            weights.save(workdir / "policy", session.arch, self.params, session.solver.tokenizer)
+            if config.policy.lora.rank:
+                section, source = config.policy.lora, config.policy.path
+                save_peft(workdir / "adapter", session.arch, self.state.params, section, source)
             broadcast_json(lambda: write_text(workdir / COMMAND, typed() + "\n"))
             broadcast_json(lambda: write_json(workdir / "summary.json", summary))
         for line in in_a_table(summary, session.solver.task.splits_say):
             self.log.say(line)
-        if note:
-            self.log.say(note)
+        if config.log.note:
+            self.log.say(config.log.note)
         self.log.say(f"summary, metrics, rollouts and policy: {workdir}")
         return summary
 
@@ -161,27 +172,31 @@ def open_run(
     However the run ends, saves under way are waited for and everything is closed.
     """
     averaged = keeps_average(config.credit, config.counterfactual)
+    parts = parted(config, session.mesh, session.arch, params)
+    own, places = parts.own, parts.shardings
     optimizer = optimizer_of(config.optim, config.steps)
-    abstract = jax.eval_shape(optimizer.init, params)
+    abstract = jax.eval_shape(optimizer.init, own)
     shardings = TrainState(
-        params=session.shardings,
-        opt_state=sharding.state_shardings(session.mesh, abstract, session.shardings),
+        params=places,
+        opt_state=sharding.state_shardings(session.mesh, abstract, places),
         step=sharding.replicated(session.mesh),
-        average=session.shardings if averaged else None,
+        average=places if averaged else None,
     )
-    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(own)
     step = sharding.put(shardings.step, np.int32(0))
     average = None
     if averaged:
-        average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, params)
-    state = TrainState(params, opt_state, step, average)
+        average = jax.tree.map(lambda x: x.astype(jnp.float32) + 0, own)
+    state = TrainState(own, opt_state, step, average)
     update = make_update(
         loss,
         optimizer,
         micro_batch=micro_batch(config),
         ema=config.counterfactual.ema,
         shardings=shardings,
+        join=parts.join,
     )
+    base = fingerprint(parts.base) if parts.base is not None else ""
     saved = workdir / "checkpoints"
     damaged = broadcast_json(lambda: set_damaged_aside(saved))
     try:
@@ -192,16 +207,19 @@ def open_run(
             first, position = checkpoints.latest or 0, {}
             if first:
                 state, position = checkpoints.restore(first, state)
+                check_base(position, base, config)
                 batches.set_state(position)
             log = open_log(workdir, config.steps, config.log, resume_step=first)
             held.callback(log.close)
             for line in [*damaged, *([f"resumed after step {first}"] if first else [])]:
                 log.say(line)
-            is_good = jax.jit(partial(update_is_finite, loss))
+            is_good = partial(
+                jax.jit(partial(update_is_finite, loss, join=parts.join)), base=parts.base
+            )
             explain = partial(explain_skip, is_good, session, workdir / "bad")
             yield Run(
                 state,
-                update,
+                partial(update, base=parts.base),
                 log,
                 Stopwatch(),
                 checkpoints,
@@ -209,9 +227,24 @@ def open_run(
                 first,
                 position.get("skipped", 0),
                 explain,
+                partial(parts.join, parts.base),
+                base,
             )
     except UserError as error:
         raise UserError(f"{error} (last good checkpoint: {last_good(saved)})") from error
+
+
+def check_base(position: Mapping[str, Any], base: str, config: Config) -> None:
+    """Refuses to go on from adapters of another model than the one that was loaded.
+
+    Raises:
+      UserError: the digest saved with the checkpoint is another.
+    """
+    if (saved := position.get("base", "")) != base:
+        raise UserError(
+            f"config.policy.path = {config.policy.path!r}: not the model that the checkpoint's "
+            f"adapters were trained beside (digest {base}, then {saved}); restore its files"
+        )
 
 
 def micro_batch(config: Config) -> int:

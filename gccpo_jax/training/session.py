@@ -32,7 +32,6 @@ class Session:
     mesh: jax.sharding.Mesh
     arch: Arch
     solver: Solver
-    shardings: Any  # of the parameters
     train: Questions
     evaluation: dict[str, Questions]  # every split of the task but "train"
 
@@ -73,7 +72,6 @@ def open_session(config: Config) -> tuple[Session, Params]:
         mesh=mesh,
         arch=arch,
         solver=solver,
-        shardings=_shardings(mesh, arch),
         train=load_questions(task, "train", tokenizer, config.data.max_prompt_tokens),
         evaluation={
             name: load_questions(task, name, tokenizer, eval_width, _limit(config, name))

@@ -64,6 +64,7 @@ FREE = on(objective__beta=0.0)
 ZSCORE, PASS_AT_K = on(credit__baseline="zscore"), on(credit__baseline="pass_at_k")
 EMA = on(counterfactual__reader="ema")
 SCRATCH = on(policy__init="scratch")
+LORA = on(policy__lora__rank=4)
 TERM = {t: on(credit__step_term=t) for t in ("observational", "non_causal", "prover")}
 GAIN = OUTCOME | JUDGED | on(reward__process_use="gain")
 CURATED = OUTCOME | JUDGED | on(reward__process_use="curate", reward__keep=4)
@@ -71,6 +72,9 @@ CURATED = OUTCOME | JUDGED | on(reward__process_use="curate", reward__keep=4)
 # field: a value, where it is read, where it is not
 ROWS = {
     "policy.path": ("two_ways", [STEPS], [SCRATCH]),
+    "policy.lora.rank": (4, [STEPS], [SCRATCH]),
+    "policy.lora.alpha": (8.0, [LORA], [STEPS]),
+    "policy.lora.targets": ("q v", [LORA], [STEPS]),
     **{
         f"policy.scratch.{name}": (8, [SCRATCH], [STEPS])
         for name in ("layers", "width", "heads", "kv_heads", "mlp")

@@ -1,7 +1,11 @@
 """What a finished run says."""
 
+import pytest
+
+from gccpo_jax.config import default, freeze
+from gccpo_jax.errors import UserError
 from gccpo_jax.tasks import load_task
-from gccpo_jax.training.run import in_a_table
+from gccpo_jax.training.run import check_base, in_a_table
 
 
 def test_the_table_ends_with_the_splits_that_have_words():
@@ -19,3 +23,11 @@ def test_the_table_ends_with_the_splits_that_have_words():
     ]
     first = in_a_table(summary, {"id": "questions like those of training"})[-1]
     assert first == "                  id   50.0% ->  25.0%  questions like those of training"
+
+
+def test_adapters_do_not_go_on_beside_another_model():
+    config = freeze(default())
+    check_base({}, "", config)  # all parameters train, as before there were adapters
+    check_base({"base": "12ab"}, "12ab", config)
+    with pytest.raises(UserError, match="'tiny': not the model .* .digest 34cd, then 12ab"):
+        check_base({"base": "12ab"}, "34cd", config)

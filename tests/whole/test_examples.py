@@ -1,5 +1,6 @@
 """The examples run as they are written, each under 40 lines."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -17,12 +18,14 @@ SAID = {
     "own_intervention": "Ana 3 + 4 = 7 pens S ",
 }
 SLOW = ("own_intervention", "own_task")
+PEERS = {"with_torch": ("torch", "robustness [1.0, 0.85")}
 
 
-def test_there_are_four_and_they_are_short():
+def test_each_is_run_here_and_they_are_short():
     files = sorted(FOLDER.glob("*.py"))
-    assert [file.stem for file in files] == sorted(SAID)
-    assert all(file.read_text().count("\n") < 40 for file in files)
+    assert [file.stem for file in files] == sorted({**SAID, **PEERS})
+    lines = {file.stem: file.read_text().count("\n") for file in files}
+    assert all(count < 40 for count in lines.values()), lines
 
 
 def ran(name):
@@ -43,6 +46,15 @@ def test_an_example_runs(name):
 @pytest.mark.parametrize("name", SLOW)
 def test_a_longer_example_runs(name):
     assert SAID[name] in ran(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PEERS))
+def test_an_example_with_another_program_runs_where_that_is_installed(name):
+    package, said = PEERS[name]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    assert said in ran(name)
 
 
 def test_the_intervention_changes_the_first_number(monkeypatch):

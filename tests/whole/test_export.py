@@ -14,6 +14,7 @@ from gccpo_jax.sampling.answers import GREEDY, respond
 from gccpo_jax.sampling.opened import open_model
 from gccpo_jax.sampling.questions import load_questions
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from tests.helpers.adapted import adapted
 from tests.helpers.paths import TESTS
 from tests.helpers.runs import small
 
@@ -81,6 +82,13 @@ def test_bfloat16_is_what_is_loaded_and_answers_as_it_does_in_pytorch(run, tmp_p
     arch, params = weights.load(tmp_path / "out")
     assert arch.dtype == "bfloat16" and params["embed"].dtype == jnp.bfloat16
     assert answers(tmp_path / "out") == TORCH["bfloat16"]
+
+
+@pytest.mark.slow
+def test_merged_adapters_answer_as_in_pytorch_merged_or_beside_the_model(tmp_path):
+    adapted(tmp_path)
+    export.run_command([str(tmp_path / "merged"), "--out", str(tmp_path / "out")])
+    assert answers(tmp_path / "out") == TORCH["adapted"] != TORCH["float32"]
 
 
 def test_mistakes_are_said_in_one_line(run, tmp_path, capsys):

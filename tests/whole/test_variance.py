@@ -19,6 +19,7 @@ QUICKSTART = str(ROOT / "configs" / "quickstart.py")
         (["--presets=A99"], "no preset 'A99'"),
         (["--presets=A0,A0"], "stands there twice"),
         (["--presets=dapo"], "config.sampling.dynamic=0"),
+        (["--config.policy.lora.rank=4"], "config.policy.lora.rank = 4: the gradient"),
         (["--batches=2"], "expected at least 3"),
         (["--tapes=0"], "expected at least 1"),
         (["--config.optim.lr=x"], "config.optim.lr"),

@@ -20,6 +20,7 @@ from gccpo_jax.objective.update import keeps_average, optimizer_of
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.runtime import sharding
+from gccpo_jax.training.adapters import shapes
 from gccpo_jax.training.planning import stages
 from gccpo_jax.training.planning.liveness import nbytes
 
@@ -140,7 +141,7 @@ def _update(share: stages.Share, always: int) -> Row:
 
 def _gradients(share: stages.Share) -> int:
     """Whole gradients: their float32 sum and those of a micro-batch."""
-    return sum(4 * x.size + nbytes(x) for x in jax.tree.leaves(share.params))
+    return sum(4 * x.size + nbytes(x) for x in jax.tree.leaves(share.own))
 
 
 def state_rows(config: Config, arch: Arch) -> tuple[Row, ...]:
@@ -150,15 +151,21 @@ def state_rows(config: Config, arch: Arch) -> tuple[Row, ...]:
       UserError: the mesh does not divide the parameters.
     """
     mesh = AbstractMesh(tuple(dataclasses.asdict(config.mesh).values()), ("data", "fsdp", "tensor"))
-    params = model.abstract(arch)
-    places = sharding.parameter_shardings(mesh, params, model.logical_axes(arch))
+    whole = model.abstract(arch)
+    spread = sharding.parameter_shardings(mesh, whole, model.logical_axes(arch))
+    params, axes = shapes(config.policy.lora, arch)
+    places = sharding.parameter_shardings(mesh, params, axes)
     moments = jax.eval_shape(optimizer_of(config.optim, config.steps).init, params)
     own = size_of(params, places)
     split = size_of(moments, sharding.state_shardings(mesh, moments, places))
-    rows = [Row("parameters", own, ALWAYS), Row("moments", split, ALWAYS)]
+    rows = [Row("parameters", size_of(whole, spread), ALWAYS)]
+    if config.policy.lora.rank:
+        rows.append(Row("adapters", own, ALWAYS))
+    rows.append(Row("moments", split, ALWAYS))
     reader = config.counterfactual.reader if config.credit.of_steps else "policy"
     compared = config.objective.beta > 0 or config.credit.compression > 0
-    if compared or reader == "reference":
+    compared = compared or reader == "reference"
+    if compared and not config.policy.lora.rank:  # beside adapters it is the base
         rows.append(Row("reference", own, ALWAYS))
     if keeps_average(config.credit, config.counterfactual):
         wide = jax.tree.map(lambda x: stages.floats(*x.shape), params)

@@ -32,6 +32,7 @@ from gccpo_jax.sampling.ring_queue import queue_branches, sampler
 from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.sampling.sites import Sites, step_log_likelihood
 from gccpo_jax.sampling.traces import encode_responses
+from gccpo_jax.training.adapters import join_of, shapes
 from gccpo_jax.training.causal_group import read_group
 from gccpo_jax.training.compressed import step_compression
 from gccpo_jax.training.planning import liveness
@@ -90,8 +91,20 @@ class Share:
 
     @property
     def params(self) -> Any:
-        """Its parameters, whole where `fsdp` splits them."""
-        return model.abstract(self.arch)
+        """Its parameters, whole where `fsdp` splits them; adapters included."""
+        if (base := self.base) is None:
+            return self.own
+        return jax.eval_shape(join_of(self.config.policy.lora), base, self.own)
+
+    @property
+    def own(self) -> Any:
+        """Those that train."""
+        return shapes(self.config.policy.lora, self.arch)[0]
+
+    @property
+    def base(self) -> Any:
+        """Those that do not train; None: all do."""
+        return model.abstract(self.arch) if self.config.policy.lora.rank else None
 
     @property
     def stop(self) -> Shape:
@@ -295,7 +308,7 @@ def reference(share: Share) -> Stage:
 
 def update(share: Share) -> Stage:
     """One optimizer update: gradients in float32, those of a micro-batch, activations."""
-    c, params = share.config, share.params
+    c, params = share.config, share.own
     optimizer = optimizer_of(c.optim, c.steps)
     micro_batch = c.optim.micro_batch or c.batch_size  # whole groups, in one wording or several
     run = make_update(
@@ -303,12 +316,13 @@ def update(share: Share) -> Stage:
         optimizer,
         micro_batch=micro_batch // (c.mesh.data * c.mesh.fsdp),
         ema=c.counterfactual.ema,
+        join=join_of(c.policy.lora),
     )
     average = None
     if keeps_average(c.credit, c.counterfactual):
         average = jax.tree.map(lambda x: floats(*x.shape), params)
     state = TrainState(params, jax.eval_shape(optimizer.init, params), ints(), average)
-    return Stage("update", run, (state, update_batch(share)), donated=1)
+    return Stage("update", run, (state, update_batch(share), share.base), donated=1)
 
 
 def update_batch(share: Share) -> UpdateBatch:

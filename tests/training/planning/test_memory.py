@@ -50,6 +50,16 @@ def test_what_is_kept():
     }
 
 
+def test_adapters_alone_have_moments_and_gradients_and_the_reference_is_the_base():
+    c = config_of(policy__lora=dict(rank=2, alpha=4.0, targets="q down"), objective__beta=0.1)
+    numbers = 2 * ((8 * 2 + 2 * 2 * 4) + (12 * 2 + 2 * 8))  # L layers, A and B of q and of down
+    kept = sizes(memory.plan(c, ARCH).kept)
+    assert kept["parameters"] == PARAMETERS and kept["adapters"] == 4 * numbers
+    assert kept["moments"] == 2 * 4 * numbers + 4 + 4
+    assert kept["gradients"] == 2 * 4 * numbers
+    assert "reference" not in kept
+
+
 def test_references_and_averages():
     def kept(dtype="float32", **fields):
         return sizes(memory.state_rows(config_of(**fields), dataclasses.replace(ARCH, dtype=dtype)))
