@@ -1,8 +1,10 @@
 """One setting for every test: CPU, eight devices, no silent rank promotion, fixed examples."""
 
+import ctypes
 import gc
 import os
 import pathlib
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the time of the suite is compilation: compile quickly rather than well.
@@ -13,6 +15,12 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_llvm_disable_expensive_passes=true",
     ]
 )
+
+# What one test compiled the others read, in whatever process they run: worker or subprocess.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
 import jax
@@ -29,24 +37,52 @@ hypothesis.settings.load_profile("fixed")
 
 MAPPED = 15_000
 """Mapped regions of memory from which compiled programs are freed; Linux allows 65,530."""
+HELD = 900 * 2**20
+"""Bytes of resident memory from which they are freed: what a laptop can spare for each worker."""
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory; 0 where the system does not say."""
+    file = pathlib.Path("/proc/self/statm")
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.exists() else 0
+
+
+def mapped() -> int:
+    """Regions of memory that this process has mapped; past the limit the compiler crashes."""
+    file = pathlib.Path("/proc/self/maps")
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+GLIBC = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "malloc_trim") else None
+if GLIBC:
+    GLIBC.mallopt(-8, 2)  # M_ARENA_MAX: each of a compiler's threads would keep memory of its own
+
+
+def trim() -> None:
+    """Gives freed memory back to the system, where the C library is one that keeps it."""
+    gc.collect()
+    if GLIBC:
+        GLIBC.malloc_trim(0)
 
 
 def free_programs() -> None:
-    """Frees compiled programs once they hold many regions: past the limit the compiler crashes."""
-    maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > MAPPED:
-        jax.clear_caches()
-        gc.collect()
+    """Frees what was compiled; who needs it again reads it from the folder."""
+    jax.clear_caches()
+    trim()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_a_module():
     yield
-    free_programs()
+    if mapped() > MAPPED:
+        free_programs()
 
 
 @pytest.fixture(autouse=True)
-def programs_of_a_slow_test(request):
+def programs_of_a_test(request):
     yield
-    if request.node.get_closest_marker("slow"):
+    if resident() > HELD:
+        trim()
+    slow = request.node.get_closest_marker("slow")
+    if resident() > HELD or (slow and mapped() > MAPPED):
         free_programs()

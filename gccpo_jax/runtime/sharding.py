@@ -7,8 +7,11 @@ on the mesh. One device is a mesh of one.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import pathlib
+import platform
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -182,13 +185,33 @@ def state_shardings(mesh: Mesh, abstract_state: Any, params_shardings: Any) -> A
 
 
 def keep_compilations() -> None:
-    """Turns JAX's persistent compilation cache on, on GPU and TPU.
+    """Turns JAX's persistent compilation cache on: a second run starts without compiling.
 
-    The folder is `gccpo_jax/compiled` in `$XDG_CACHE_HOME` or `~/.cache`; a folder that was chosen
-    before (`JAX_COMPILATION_CACHE_DIR`) stays. On CPU there is none unless it is chosen: its
-    programs are made for the features of one processor, and compile in seconds.
+    The folder is `gccpo_jax/compiled` in `$XDG_CACHE_HOME` or `~/.cache`, on CPU one in it for
+    each set of a processor's features: its programs are made for them (JAX's own key of a program
+    holds them too). A folder that was chosen before (`JAX_COMPILATION_CACHE_DIR`) stays, and
+    `JAX_ENABLE_COMPILATION_CACHE=false` turns it off. Where it can't be written nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir or jax.default_backend() == "cpu":
+    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(home / "gccpo_jax" / "compiled"))
+    folder = home / "gccpo_jax" / "compiled"
+    if jax.default_backend() == "cpu":
+        folder /= f"cpu-{processor_features()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        # JAX keeps what took a second; a run on CPU has some fifty programs that take less.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def processor_features(info: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
+    """A hash of what this machine's processor can do, as far as the system says.
+
+    Args:
+      info: what Linux says of its processors; elsewhere only their kind is known.
+    """
+    lines = info.read_text().splitlines() if info.exists() else []
+    features = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    said = "\n".join([platform.machine(), platform.processor(), *sorted(set(features))])
+    return hashlib.sha256(said.encode()).hexdigest()[:12]

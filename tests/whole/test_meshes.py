@@ -17,6 +17,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.processes import ended, environment, flags, free_port, lines
 from tests.helpers.runs import rollouts
 
+pytestmark = pytest.mark.xdist_group("meshes")
 STEPS = 5
 OPTIONS = [
     f"--config.steps={STEPS}", "--config.batch_size=8", "--config.group_size=4",
