@@ -51,8 +51,11 @@ BASE = {
     "sampling.max_tokens": 12, "eval.questions": 2, "eval.ood_questions": 0, "eval.batch": 2,
     "eval.max_prompt_tokens": 60, "checkpoint.every": 0, "log.rollouts_every": 0,
     "log.tensorboard": False, "counterfactual.min_gate": 0.0, "counterfactual.max_other": 1.0,
+    "credit.kind": "outcome",
 }  # fmt: skip
-"""The tiny run. Its reader is trusted whatever it says, where there is one."""
+"""The tiny run: without steps, which take long to compile, where nothing needs them. The reader is
+trusted whatever it says."""
+STEPS = {"credit.kind": "gated_gae"}
 FLOATS = (0.0, 2**-126, 1e-30, 0.4999, 1 - 2**-24, 0.9999, 1.0, 1 + 1e-6, 1e30)
 HUGE = 2**31 - 1
 GREATEST = {
@@ -68,11 +71,11 @@ GREATEST = {
        ("latent", "surface", "equivalent", "corrupt", "swap", "equivariance")},
 }  # fmt: skip
 MEETS = {
-    **{name: {} for name in ("credit.of_steps", "reads_steps", "cuts_steps", "counts_draws")},
-    **{name: {} for name in ("reads_laws", "objective.beta", "credit.gate")},
+    **{name: STEPS for name in ("credit.of_steps", "reads_steps", "cuts_steps", "counts_draws")},
+    **{name: STEPS for name in ("reads_laws", "credit.gate", "counterfactual.latent_arms")},
+    "objective.beta": {},
     **{name: {"credit.baseline": "zscore"} for name in ("divides_by_deviation", "adds_epsilon")},
-    "counterfactual.latent_arms": {},
-    "counterfactual.swap_arms": {"counterfactual.swap_arms": 1},
+    "counterfactual.swap_arms": {**STEPS, "counterfactual.swap_arms": 1},
     "eval.every": {"eval.every": 2},
     "log.rollouts_every": {"log.rollouts_every": 2},
     "reward.process": {"reward.process": "gccpo_jax.tasks.arithmetic:score"},
@@ -98,6 +101,8 @@ NEEDS = {
         "reward.keep": 3,
         "reward.process": "gccpo_jax.tasks.arithmetic:score",
     },
+    ("optim.train_branches", True): STEPS,
+    **{("counterfactual.transport", moved): STEPS for moved in ("surface", "number", "both")},
     ("log.profile", 1): {"steps": 4},
     ("objective.sampler_cap", 0.0): {"policy.compute": "bfloat16"},
     ("objective.sampler_cap", 1e30): {"policy.compute": "bfloat16"},
@@ -172,6 +177,7 @@ def groups(found: Sequence[Trial], size: int) -> list[list[Trial]]:
     """Trials that can share a run: no option of one is needed or set by another.
 
     Numbers that are very small or large are apart if they are of one section: both may do the same.
+    So are values that the config refuses together, and what needs steps from what does not.
     """
     left, packed = sorted(found, key=lambda t: (type(t.value).__name__, t.path)), []
     while left:
@@ -186,11 +192,24 @@ def groups(found: Sequence[Trial], size: int) -> list[list[Trial]]:
             clash = any(taken.get(k, v) != v for k, v in trial.changes.items()) or any(
                 trial.path in one.changes for one in group
             )
-            if len(group) < size and not (like or clash):
+            apart = trial.changes.get("credit.kind") != group[0].changes.get("credit.kind")
+            if len(group) < size and not (like or clash or apart) and fits([*group, trial]):
                 group.append(trial)
                 left.remove(trial)
         packed.append(group)
     return packed
+
+
+def fits(group: Sequence[Trial]) -> bool:
+    """Whether the config takes the values of a group together."""
+    changes: dict[str, Any] = {}
+    for trial in group:
+        changes |= trial.changes
+    try:
+        config_of(pathlib.Path("model"), changes)
+    except UserError:
+        return False
+    return True
 
 
 def config_of(model: pathlib.Path, changes: dict[str, Any]) -> Config:
@@ -319,7 +338,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         model = tiny_model(scratch / "model")
-        for group in groups(left, given.together):
+        alone = [[trial] for trial in left if not fits([trial])]  # refused at once
+        others = [trial for trial in left if fits([trial])]
+        shared = groups(others, given.together)
+        quick = [group for group in shared if "credit.kind" not in group[0].needs]
+        for group in [*alone, *quick, *[group for group in shared if group not in quick]]:
             found = tried(group, model, scratch)
             rows |= found
             for name, said in found.items():

@@ -31,7 +31,7 @@ import jax
 
 from gccpo_jax.config import Config, freeze
 from gccpo_jax.config.fields import field_type
-from gccpo_jax.errors import INTERRUPTED, UserError, raising
+from gccpo_jax.errors import INTERRUPTED, UserError, enough_memory, raising
 from gccpo_jax.runtime import distributed
 from gccpo_jax.runtime.signals import Preempted, on_interrupt
 from gccpo_jax.runtime.workdir import check_place, default_workdir, output_path
@@ -52,7 +52,7 @@ def main(run: Run, description: str, argv: Sequence[str]) -> int:
         if place := place_of(argv):
             distributed.connect(place)
         # While it starts; `Signals` ends steps in good order.
-        with raising(), on_interrupt(_leave):
+        with raising(), enough_memory(), on_interrupt(_leave):
             run(*arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
