@@ -121,7 +121,7 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
         set_field(config, path, text)
     if known.profile is not None:
         config.log.profile = known.profile
-    workdir = output_path(known.workdir) if known.workdir else default_workdir(name)
+    workdir = default_workdir(name) if known.workdir is None else output_path(known.workdir)
     check_place(workdir)
     return freeze(config), name, workdir, known.resume
 
