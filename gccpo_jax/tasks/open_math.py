@@ -126,7 +126,7 @@ def plain(answer: str) -> str:
         answer = bare
     answer = _SPACED.sub(lambda found: found[0].replace(" ", ""), answer)
     answer = _POWER.sub(r"\1 \\times 10^{\2}", _WORDED.sub(r"\1", answer))
-    return _REPEATING.sub(_fraction_of, answer)
+    return _REPEATING.sub(_fraction_of, answer) if "overline" in answer else answer
 
 
 def _fraction_of(found: re.Match) -> str:
