@@ -38,14 +38,12 @@ from gccpo_jax.training import session
 
 BEGIN, END = "<!-- begin: scripts/option_limits.py -->", "<!-- end: scripts/option_limits.py -->"
 LEFT_OUT = {
-    "policy.path": "a model: scripts/faults/model_folders.py",
     "policy.init": "'scratch' is for sft",
     **{f"policy.scratch.{name}": "for sft" for name in ("layers", "width", "heads", "mlp")},
     "policy.scratch.kv_heads": "for sft",
-    **{name: "text" for name in ("task.name", "data.path", "data.eval_path", "data.date")},
     **{name: "a section of its own" for name in ("task.options", "data.template")},
-    **{name: "the user's code" for name in ("reward.verifier", "reward.process")},
 }
+"""Not tried, and why; nor are texts that are no choice: names, paths, the user's code, a day."""
 BASE = {
     "steps": 3, "batch_size": 2, "group_size": 4, "data.max_prompt_tokens": 44,
     "sampling.max_tokens": 12, "eval.questions": 2, "eval.ood_questions": 0, "eval.batch": 2,
@@ -138,8 +136,13 @@ def options(section: Any = None, path: str = "", above: tuple = ()) -> Iterator[
         conditions = (*above, *field.metadata.get("only_if", ()))
         if dataclasses.is_dataclass(value):
             yield from options(value, f"{place}.", conditions)
-        elif place not in LEFT_OUT:
+        elif place not in LEFT_OUT and not is_text(field):
             yield place, field, conditions
+
+
+def is_text(field: dataclasses.Field) -> bool:
+    """Whether any text may be its value."""
+    return isinstance(field.default, str) and "choices" not in field.metadata
 
 
 def values(path: str, field: dataclasses.Field) -> list[Any]:

@@ -22,8 +22,10 @@ def test_every_option_is_tried_or_left_out_for_a_reason():
     assert not tried & set(option_limits.LEFT_OUT) and len(tried) > 110
     trials = option_limits.trials()
     assert {trial.path for trial in trials} == tried
-    packed = option_limits.groups(trials, 12)
-    assert sorted(t.name for group in packed for t in group) == sorted(t.name for t in trials)
+    some = [trial for trial in trials if trial.path.startswith(("optim.", "eval.", "mesh.tensor"))]
+    packed = option_limits.groups(some, 12)
+    assert sorted(t.name for group in packed for t in group) == sorted(t.name for t in some)
+    assert len(packed) < len(some) / 2
 
 
 def test_every_value_makes_a_config_with_what_it_needs(tmp_path):
