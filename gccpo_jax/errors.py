@@ -81,10 +81,31 @@ def raising() -> Iterator[None]:
             signal.signal(signal.SIGINT, _end)
 
 
+@contextlib.contextmanager
+def enough_memory() -> Iterator[None]:
+    """Makes of a lack of memory, of the host or of a device, an error for the user.
+
+    Raises:
+      UserError: how much was asked for, where that is known, and what to do.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in reason:
+            raise
+        wanted = reason.partition("RESOURCE_EXHAUSTED: ")[2][:200].rstrip(".") or "of the host"
+        raise UserError(
+            f"no memory left ({wanted}); ask for less at a time (questions, responses, arms, "
+            "their length), or end what else runs here; `python -m gccpo_jax.plan` says what a "
+            "configuration needs"
+        ) from error
+
+
 def exit_code(action: Callable[[], object]) -> int:
     """Runs a command: 0; 2 and one line on stderr for a mistake of the user's; 130 for Ctrl-C."""
     try:
-        with raising():
+        with raising(), enough_memory():
             action()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

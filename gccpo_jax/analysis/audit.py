@@ -23,6 +23,7 @@ from gccpo_jax.counterfactual import readers, step_edits, text_edits
 from gccpo_jax.counterfactual.places import Places
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.reward.arms import Edits
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.abduction import abduct
 from gccpo_jax.sampling.branches import fresh_tapes
@@ -120,11 +121,11 @@ def _abducted(
 def _gain(go_on: readers.Reader, traces: Traces, spans: Spans, fresh: Edits) -> np.ndarray:
     own = go_on(step_edits.sites_of(spans, step_edits.own_steps(traces, spans))).value[..., 0]
     under = go_on(step_edits.sites_of(spans, fresh)).value
-    usable = np.asarray(fresh.usable) & ~np.isnan(under) & ~np.isnan(own)[..., None]
+    usable = to_host(fresh.usable) & ~np.isnan(under) & ~np.isnan(own)[..., None]
     gain, known = reward.counterfactual_effect(
         jnp.asarray(np.nan_to_num(own)), jnp.asarray(np.nan_to_num(under)), jnp.asarray(usable)
     )
-    return np.where(np.asarray(known), np.asarray(gain), np.nan)
+    return np.where(to_host(known), to_host(gain), np.nan)
 
 
 def _agreement(go_on: readers.Reader, traces: Traces, spans: Spans, changed: Edits) -> np.ndarray:
@@ -133,4 +134,4 @@ def _agreement(go_on: readers.Reader, traces: Traces, spans: Spans, changed: Edi
     theirs = go_on(step_edits.sites_of(spans, changed)).answers
     of_batch = jax.vmap(jax.vmap(jax.vmap(reward.agreement)))
     same, known = of_batch(jnp.asarray(ours), jnp.asarray(theirs), jnp.asarray(changed.usable))
-    return np.where(np.asarray(known), np.asarray(same), np.nan)
+    return np.where(to_host(known), to_host(same), np.nan)

@@ -28,6 +28,7 @@ from gccpo_jax.counterfactual.read import arms_of, ask, law_before
 from gccpo_jax.counterfactual.shown import on_host
 from gccpo_jax.counterfactual.step_edits import delete
 from gccpo_jax.reward.arms import Arms, Family, no_arms
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import fresh_tapes
 from gccpo_jax.sampling.traces import Seen, Traces
@@ -70,7 +71,7 @@ class Analysis:
     @property
     def mask(self) -> np.ndarray:
         """[B, G, E] steps that exist."""
-        return np.asarray(self.spans.mask)
+        return to_host(self.spans.mask)
 
 
 def analyse_traces(
@@ -109,8 +110,8 @@ def analyse_traces(
     values = _values(go_on, traces, spans)
     asked = ask(seen, seen, places, candidates, c, settings.segmentation, settings.max_tokens)
     laws, intervened = _laws(asked)
-    found = jax.tree.map(np.asarray, reward.score_batch(laws, max_other=c.max_other))
-    mask = np.asarray(spans.mask)
+    found = jax.tree.map(to_host, reward.score_batch(laws, max_other=c.max_other))
+    mask = to_host(spans.mask)
     checked = audit(
         seen,
         places,
@@ -123,7 +124,7 @@ def analyse_traces(
         min_step_tokens=settings.segmentation.min_tokens,
     )
     return Analysis(
-        spans=jax.tree.map(np.asarray, spans),
+        spans=jax.tree.map(to_host, spans),
         labels=_padded(answers, c.max_candidates),
         outcome=traces.outcome,
         **_signed(values, traces.outcome, mask),
@@ -131,7 +132,7 @@ def analyse_traces(
         arms={name: on_host(read) for name, read in intervened.items()},
         scored_value=_scored_values(found, laws, c.max_other),
         scored_effect=_defined(found.effect),
-        other=np.where(mask, np.asarray(laws.factual)[..., -1], np.nan),
+        other=np.where(mask, to_host(laws.factual)[..., -1], np.nan),
         robustness=_defined(found.robustness),
         robustness_arms=_each_arm(laws.nuisance, 1.0),
         sensitivity=_defined(found.sensitivity),
@@ -156,7 +157,7 @@ def analyse_traces(
 
 def trim_steps(spans: Spans) -> Spans:
     """The same steps without columns that no trajectory has (a few sizes, so that few compile)."""
-    most = max(1, int(np.asarray(spans.mask).sum(-1).max(initial=1)))
+    most = max(1, int(to_host(spans.mask).sum(-1).max(initial=1)))
     size = next(n for n in (2, 3, 4, 6, 8, 12, 16, 24, 32, most) if n >= most)
     size = min(size, spans.mask.shape[-1])
     return jax.tree.map(lambda x: jnp.asarray(x)[..., :size], spans)
@@ -211,8 +212,8 @@ def _defined(score: reward.Score) -> np.ndarray:
 
 
 def _scored_values(found: reward.Scores, laws: reward.Laws, max_other: float) -> np.ndarray:
-    before = np.asarray(laws.before)
-    ok = (np.asarray(laws.gold) >= 0) & np.asarray(reward.readable(laws.before, max_other))
+    before = to_host(laws.before)
+    ok = (to_host(laws.gold) >= 0) & to_host(reward.readable(laws.before, max_other))
     start = np.where(ok, before[..., 0], np.nan)
     return np.concatenate([start[..., None], _defined(found.value)], -1)
 
@@ -221,8 +222,8 @@ def _each_arm(arms: Arms, zero: float) -> np.ndarray:
     """JSD of each arm (1 - JSD for `zero` = 1) where usable, else NaN."""
     if not arms.usable.shape[-1]:
         return np.zeros(arms.usable.shape)
-    distance = np.asarray(reward.jsd(arms.factual, arms.laws))
-    return np.where(np.asarray(arms.usable), np.abs(zero - distance), np.nan)
+    distance = to_host(reward.jsd(arms.factual, arms.laws))
+    return np.where(to_host(arms.usable), np.abs(zero - distance), np.nan)
 
 
 @jax.jit
@@ -232,17 +233,17 @@ def _deleted(before: Array, factual: Array, mask: Array) -> Array:
 
 
 def _deletion(laws: reward.Laws, mask: np.ndarray) -> np.ndarray:
-    return np.where(mask, np.asarray(_deleted(laws.before, laws.factual, laws.mask)), np.nan)
+    return np.where(mask, to_host(_deleted(laws.before, laws.factual, laws.mask)), np.nan)
 
 
 def _step_mean(per_token: Array, spans: Spans) -> np.ndarray:
     """Means [B, G, E] of per-token numbers over the tokens of each step."""
     x = np.asarray(per_token, np.float64)
     total = np.concatenate([np.zeros((*x.shape[:2], 1)), np.cumsum(x, -1)], -1)
-    start, end = np.asarray(spans.start), np.asarray(spans.end)
+    start, end = to_host(spans.start), to_host(spans.end)
     size = end - start
     sums = np.take_along_axis(total, end, -1) - np.take_along_axis(total, start, -1)
-    return np.where(np.asarray(spans.mask) & (size > 0), sums / np.maximum(size, 1), np.nan)
+    return np.where(to_host(spans.mask) & (size > 0), sums / np.maximum(size, 1), np.nan)
 
 
 def _padded(answers: list[list[str]], count: int) -> np.ndarray:

@@ -114,7 +114,8 @@ def is_day(text: str) -> bool:
 
 def choice(*valid: str) -> Any:
     """One of `valid`; the first is the default."""
-    return field(valid[0], lambda x: x in valid, "one of " + ", ".join(map(repr, valid)))
+    made = field(valid[0], lambda x: x in valid, "one of " + ", ".join(map(repr, valid)))
+    return dataclasses.field(default=valid[0], metadata={**made.metadata, "choices": valid})
 
 
 def arms(family: str, default: int) -> Any:

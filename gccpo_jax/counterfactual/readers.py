@@ -140,7 +140,8 @@ def begin_branches(
     flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
     noise = at_sites(tapes, flat.keep.shape[2])
     given = (solver.policy, seen.params, *seen.cache, flat)
-    options = {"rule": traces.rule, "max_tokens": max_tokens, "limit": limit}
+    # No branch is longer than the limit, and what is reserved for it need not be.
+    options = {"rule": traces.rule, "max_tokens": min(max_tokens, limit), "limit": limit}
     if slots:
         branches = queue_branches(*given, noise.key, solver.stop, **options, slots=slots)
     else:

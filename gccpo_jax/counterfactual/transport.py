@@ -25,6 +25,7 @@ from gccpo_jax.counterfactual.needed_rows import differs
 from gccpo_jax.counterfactual.places import Places, boundary_sites
 from gccpo_jax.counterfactual.rewritten import rewritten
 from gccpo_jax.masked import masked_mean
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import fresh_tapes
 from gccpo_jax.sampling.traces import Seen, Traces, encode_responses
@@ -99,9 +100,9 @@ def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[
     seen = moved.seen
     traces = seen.traces
     rows, group, size = traces.tokens.shape
-    read = np.asarray(moved.spans.mask)
+    read = to_host(moved.spans.mask)
     ends = jnp.asarray(moved.ends)
-    needed = np.asarray(differs(ends)) & read  # a place that is the one before it has its value
+    needed = to_host(differs(ends)) & read  # a place that is the one before it has its value
     sites = boundary_sites(traces, ends, jnp.asarray(needed))
     tapes = noise.keyed(
         fresh_tapes(traces.keys, group, section.draws), seen.solver.policy.vocab_size
@@ -131,7 +132,7 @@ def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[
 
 def metrics_of(moved: Transported, outcome: np.ndarray, rho: np.ndarray) -> dict[str, float]:
     """Share of rewrites that exist, mean o^do and rho_k; tokens that were encoded."""
-    lengths, prompts = moved.seen.traces.lengths, np.asarray(moved.seen.traces.prompts.mask)
+    lengths, prompts = moved.seen.traces.lengths, to_host(moved.seen.traces.prompts.mask)
     return {
         "rewritten": float(moved.exists.mean()),
         "outcome_do": _finite_mean(outcome),
@@ -163,9 +164,9 @@ def step_robustness(writer: Seen, places: Places, moved: Transported) -> np.ndar
     """rho [B, G, E], the mean over the arms in which the step exists; NaN where none does."""
     asked = _step_sums(writer.traces.rollout.logp, places.spans)
     there = _step_sums(moved.seen.traces.rollout.logp, moved.spans)
-    ratio = moved.by_question(np.asarray(there)) - np.asarray(asked)[:, None]
+    ratio = moved.by_question(to_host(there)) - to_host(asked)[:, None]
     rho = np.exp(np.minimum(ratio, 0.0))
-    return _mean(np.where(moved.by_question(np.asarray(moved.spans.mask)), rho, np.nan))
+    return _mean(np.where(moved.by_question(to_host(moved.spans.mask)), rho, np.nan))
 
 
 @jax.jit

@@ -194,6 +194,9 @@ def _switches(config: Mapping[str, Any]) -> dict[str, Any]:
     family = config["model_type"]
     bias = bool(config["attention_bias"])
     dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
+    for name in ("attention_bias", "tie_word_embeddings"):
+        if not isinstance(config[name], (bool, type(None))):
+            raise UserError(f"{name}={config[name]!r}: expected true or false")
     return {
         "norm_eps": float(config["rms_norm_eps"]),
         "tied": bool(config["tie_word_embeddings"]),

@@ -49,7 +49,7 @@ class Template:
           UserError: as `render`.
         """
         try:
-            return backend.apply_chat_template(
+            text = backend.apply_chat_template(
                 list(messages),
                 chat_template=self._dated(_chosen(backend, self.arguments)),
                 add_generation_prompt=True,
@@ -66,6 +66,12 @@ class Template:
                 f"{'the task gives a system text, leave it out, or ' if has_system else ''}"
                 "use plain prompts (chat=false)"
             ) from error
+        if (asked := str(messages[-1]["content"]).strip()) not in text:
+            raise UserError(
+                "the chat template of this tokenizer leaves the question out or changes it "
+                f"({asked[:40]!r} is not in the prompt); edit it, or use plain prompts (chat=false)"
+            )
+        return text
 
     def _dated(self, template: str) -> str:
         """The template with the day in place of its calls of the clock."""

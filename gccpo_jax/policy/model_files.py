@@ -59,7 +59,7 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     """
     refuse_placeholder(file)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not valid JSON ({error}); {COPY_AGAIN}") from None
     if not isinstance(found, dict):

@@ -154,8 +154,8 @@ def load_tokenizer(
       template: date and arguments of the chat template; the defaults if None.
 
     Raises:
-      UserError: there is none, it is not a fast one, it names no token that ends a text, or
-        it changes text that goes on from other text.
+      UserError: there is none, it is not a fast one, it names no token that ends a text, it
+        changes text that goes on from other text, or it drops capitals or the ends of lines.
     """
     path = locate(path_or_hub_id)
     # Without PyTorch transformers would say so on every run; its tokenizers need none.
@@ -172,6 +172,7 @@ def load_tokenizer(
     if not stops:
         raise UserError(f"{path}: the tokenizer names no end-of-text token; set eos_token")
     tokenizer = Tokenizer(backend, stops, template or Template())
+    _check_whole(path, backend)
     _check_continuing(path, tokenizer)
     return tokenizer
 
@@ -208,6 +209,16 @@ def _without_prefix(part: dict[str, Any], decodes: bool) -> dict[str, Any] | Non
     if kind == "Strip" and decodes:
         return part | {"start": 0}
     return part
+
+
+def _check_whole(path: pathlib.Path, backend: Any) -> None:
+    """Refuses a tokenizer whose normaliser drops capitals or the ends of lines."""
+    normalizer = backend.backend_tokenizer.normalizer
+    if normalizer and "B\n" not in (read := normalizer.normalize_str("B\n")):
+        raise UserError(
+            f"{path}: the tokenizer reads 'B\\n' as {read!r} (its normalizer), so steps and "
+            "answers would be other texts than were written; take one that keeps text as it is"
+        )
 
 
 def _check_continuing(path: pathlib.Path, tokenizer: Tokenizer) -> None:

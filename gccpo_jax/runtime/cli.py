@@ -31,7 +31,7 @@ import jax
 
 from gccpo_jax.config import Config, freeze
 from gccpo_jax.config.fields import field_type
-from gccpo_jax.errors import INTERRUPTED, UserError, raising
+from gccpo_jax.errors import INTERRUPTED, UserError, enough_memory, raising
 from gccpo_jax.runtime import distributed
 from gccpo_jax.runtime.signals import Preempted, on_interrupt
 from gccpo_jax.runtime.workdir import check_place, default_workdir, output_path
@@ -52,7 +52,7 @@ def main(run: Run, description: str, argv: Sequence[str]) -> int:
         if place := place_of(argv):
             distributed.connect(place)
         # While it starts; `Signals` ends steps in good order.
-        with raising(), on_interrupt(_leave):
+        with raising(), enough_memory(), on_interrupt(_leave):
             run(*arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -121,7 +121,7 @@ def parse(description: str, argv: Sequence[str]) -> tuple[Config, str, pathlib.P
         set_field(config, path, text)
     if known.profile is not None:
         config.log.profile = known.profile
-    workdir = output_path(known.workdir) if known.workdir else default_workdir(name)
+    workdir = default_workdir(name) if known.workdir is None else output_path(known.workdir)
     check_place(workdir)
     return freeze(config), name, workdir, known.resume
 

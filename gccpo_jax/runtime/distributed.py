@@ -110,10 +110,17 @@ def alone() -> bool:
 
 
 def to_host(x: Any) -> np.ndarray:
-    """An array of devices as NumPy, whole on every process; all call it in the same order."""
+    """An array of devices as NumPy, whole on every process; all call it in the same order.
+
+    It waits first: NumPy, handed what a program never wrote for want of memory, would end the
+    process or never come back.
+
+    Raises:
+      jax.errors.JaxRuntimeError: the program that should have written it failed.
+    """
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
         return multihost_utils.process_allgather(x, tiled=True)
-    return np.asarray(x)
+    return np.asarray(jax.block_until_ready(x))
 
 
 def divided(one: Callable[[int], Sequence[Any] | np.ndarray], count: int) -> np.ndarray:

@@ -61,8 +61,13 @@ def output_path(text: str) -> pathlib.Path:
     """The path on this machine that the user gave for what is written, `~` expanded.
 
     Raises:
-      UserError: an address such as `gs://bucket`, or a `~` of nobody's.
+      UserError: an address such as `gs://bucket`, a `~` of nobody's, a variable that no shell
+        filled in, or nothing.
     """
+    if not text.strip():
+        raise UserError(f"{text!r} as a path: it is empty; is the variable set that it came from?")
+    if (filled := os.path.expandvars(text)) != text:
+        raise UserError(f"{text}: variables are not expanded here; give {filled}")
     if "://" in text:
         raise UserError(
             f"{text}: expected a path on this machine; mount the bucket, or copy the folder there "
@@ -105,7 +110,7 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     check_place(workdir)
     mine = json.loads(json.dumps(dataclasses.asdict(config)))
     file = workdir / "config.json"
-    if resume and not file.exists():
+    if resume and not os.path.exists(file):  # also where its name is too long to ask for
         raise UserError(f"{workdir}: nothing to resume; leave --resume out or check --workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)

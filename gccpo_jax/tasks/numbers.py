@@ -50,10 +50,11 @@ _LAST_DIGIT = re.compile(r".*\d", re.DOTALL)
 _POWERS = {"hundred": "e2", "thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
 _TEXT = r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|boxed|fbox|emph)\s*"
 _LATEX = [
+    (re.compile(r"\\begin\s*\{[A-Za-z]*(?:matrix|array)\}.*", re.DOTALL), " ^^ 0 "),  # not a number
     (re.compile(r"\{,\}|\\!"), lambda found: "," if found[0] == "{,}" else ""),
     (re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree"), " "),
     (re.compile(_TEXT + r"\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))"), r"\1\2/\3\4"),
+    (re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))"), r" \1\2/\3\4"),
     (re.compile(r"\\(?:left|right|displaystyle|quad|qquad|,|;|:|\s|\(|\)|\[|\]|\\)|~"), " "),
     (re.compile(r"\\([$%#&_])"), r"\1"),
     (re.compile(r"\\(?:times|cdot|ast)\b"), "*"),
@@ -63,9 +64,17 @@ _LATEX = [
     (re.compile(r"[{}]"), ""),
 ]
 _MARKDOWN = [
+    (re.compile(r"\A(?:[^\d<>]*</?[A-Za-z]+>)+"), " "),  # <b>, <answer> before a number
     (re.compile(r"<<[^<>]*>>"), ""),  # GSM8K's calculator
     (re.compile(r"<(\s*[-+$]*[\d.,]+\s*)>"), r" \1 "),  # a place that was filled in
     (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
+    (re.compile(r"(?<=\d)\s*[x*]\s*10\s*\^\s*\(?([-+]?\d{1,2})\)?(?![\d.])"), r"e\1"),
+    # "x > 42", "40 < x", "±5": not one number
+    (
+        re.compile(r"(?<=[A-Za-z])\s*[<>]=?\s*(?=[-+$]*\.?\d)|(?<=\d)\s+[<>]=?\s+(?=[-\w])|±"),
+        " ^^ ",
+    ),
+    (re.compile(r"\.\.+"), " "),
     (re.compile(r"\*\*+|`+|<.*", re.DOTALL), " "),
     (re.compile(r"(?<![\w)])[*_](?=[-$\d])|(?<=\d)[*_](?![\w$ ])"), ""),
     (re.compile(r"\b(?:USD|EUR|GBP|CAD|AUD|INR|Rs\.?)\s*(?=\d)"), "$"),
@@ -76,7 +85,8 @@ _MARKDOWN = [
     (re.compile(r"\b(?:minus|negative)\s+(?=[\d.$])", re.I), "-"),
 ]
 _MARKED = re.compile(
-    r"[*`<_]|USD|EUR|GBP|CAD|AUD|INR|Rs|minus|negative|hundred|thousand|illion|\dk", re.I
+    r"[*`<>_±]|\.\.|10\s*\^|USD|EUR|GBP|CAD|AUD|INR|Rs|minus|negative|hundred|thousand|illion|\dk",
+    re.I,
 )
 
 

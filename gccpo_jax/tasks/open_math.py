@@ -38,8 +38,18 @@ _SYMBOLS = {
 }
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+|\w))")
 _GROUPED = re.compile(r"(?<=\d)(?:\\[,; ]|~)(?=\d{3}(?!\d))")
-_UNCLEAN = re.compile(r"[^\x00-\x7f]|[~`$]|\*\*|\\[,; ()\[\]d]|[.,;\s\\]\Z|\A\s|color|\\underline")
-_PAINT = re.compile(r"\\(?:color\s*\{[^{}]*\}|textcolor\s*\{[^{}]*\}(?=\s*\{)|underline(?=\s*\{))")
+_UNCLEAN = re.compile(
+    r"[^\x00-\x7f]|[~`$]|\*\*|\\[,; ()\[\]d]|[.,;\s\\]\Z|\A\s|color|\\underline"
+    r"|\d \d{3}|\\overline|\\text\{[-+\d]|\\(?i:large|huge)|\d[eE][-+\d]"
+)
+_PAINT = re.compile(
+    r"\\(?:color\s*\{[^{}]*\}|textcolor\s*\{[^{}]*\}(?=\s*\{)|underline(?=\s*\{)"
+    r"|(?i:large|huge)\b)"
+)
+_SPACED = re.compile(r"\A[-+]?\d{1,3}(?: \d{3})+(?![\d ])")  # 1 000 000
+_WORDED = re.compile(r"\A\\text\{([-+]?[\d.,]*\d)\s+[A-Za-z ]+\}\Z")  # \text{5 apples}
+_POWER = re.compile(r"\A([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,2})\Z")  # 1.2e3
+_REPEATING = re.compile(r"(\d{0,9})\.(\d{0,9})\\overline\s*\{?(\d{1,9})\}?")  # 0.1\overline{6}
 _WRAPPING = re.compile(
     r"\A(?:\s|\*\*+|`+|\$+|\\[(\[]|\\displaystyle\b)+"
     r"|(?:\s|\*\*+|`+|\$+|\\[)\]]|(?<![.\\])[.,;]|\\)+\Z"
@@ -114,7 +124,16 @@ def plain(answer: str) -> str:
     answer = _PAINT.sub("", _GROUPED.sub("", answer)).replace("~", " ")
     while (bare := _WRAPPING.sub("", answer)) != answer:
         answer = bare
-    return answer
+    answer = _SPACED.sub(lambda found: found[0].replace(" ", ""), answer)
+    answer = _POWER.sub(r"\1 \\times 10^{\2}", _WORDED.sub(r"\1", answer))
+    return _REPEATING.sub(_fraction_of, answer) if "overline" in answer else answer
+
+
+def _fraction_of(found: re.Match) -> str:
+    """A repeating decimal as LaTeX: all of its digits less those before, over 9...90...0."""
+    before, again = found[1] + found[2], found[3]
+    above = int(before + again) - int(before or "0")
+    return f"\\frac{{{above}}}{{{'9' * len(again)}{'0' * len(found[2])}}}"
 
 
 def _latex_of(found: re.Match) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from gccpo_jax.advantage.baselines import has_contrast
 from gccpo_jax.errors import UserError
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.rollouts import ROLLOUT_AXES, SEGMENT_AXES
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Array
@@ -69,7 +70,7 @@ def refill(
 def contrast(traces: Traces) -> np.ndarray:
     """[B] bool: groups whose scorable outcomes are not all equal."""
     outcome = np.nan_to_num(traces.outcome)
-    return np.asarray(_contrast(jnp.asarray(outcome), jnp.asarray(traces.scorable)))
+    return to_host(_contrast(jnp.asarray(outcome), jnp.asarray(traces.scorable)))
 
 
 def replace_rows(old: Traces, new: Traces, source: np.ndarray) -> Traces:

@@ -173,7 +173,7 @@ def collect(
         else:
             if read_batch is not None:
                 reward = _transported(config, read_batch.reading)
-                metrics["reward"] = float(masked_mean(reward, read_batch.reading.scorable))
+                metrics["reward"] = float(to_host(masked_mean(reward, read_batch.reading.scorable)))
             of_batch = jax.vmap(partial(outcome_advantages, rule=config.credit))
             given = regroup((reward, jnp.asarray(trains), rollout), groups)
             advantage = ungroup(of_batch(*given), groups)
@@ -333,4 +333,4 @@ def shaped_reward(
         length_penalty=r.length_penalty, cosine=r.cosine, exploration=r.exploration,
     )  # fmt: skip
     reward = jax.vmap(shape)(outcome, scorable, rollout)
-    return reward, {"reward": float(masked_mean(reward, scorable))}
+    return reward, {"reward": float(to_host(masked_mean(reward, scorable)))}

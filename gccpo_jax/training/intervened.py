@@ -18,6 +18,7 @@ from gccpo_jax.advantage.credit import spread_all
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.counterfactual.transport import Transported, token_weights
 from gccpo_jax.masked import length_mask
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
@@ -36,8 +37,8 @@ def surfaces(
     the prompts may be, the question stays as asked.
     """
     task, tokenizer = solver.task, solver.tokenizer
-    tokens = np.repeat(np.asarray(prompts.tokens), count, axis=0)
-    mask = np.repeat(np.asarray(prompts.mask), count, axis=0)
+    tokens = np.repeat(to_host(prompts.tokens), count, axis=0)
+    mask = np.repeat(to_host(prompts.mask), count, axis=0)
     found: list[Item] = []
     for row in range(len(items) * count):
         item, m = items[row // count], row % count

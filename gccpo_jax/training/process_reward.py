@@ -125,7 +125,7 @@ def curated(found: Judged, traces: Traces, keep: int) -> np.ndarray:
     scorable = jnp.asarray(traces.scorable)
     remove = outcome.shape[1] - keep
     score, mask = jnp.asarray(found.score), jnp.asarray(found.mask)
-    return np.asarray(_curate(score, mask, outcome > RIGHT, scorable, found.mean, remove))
+    return to_host(_curate(score, mask, outcome > RIGHT, scorable, found.mean, remove))
 
 
 @partial(jax.jit, static_argnames="remove")

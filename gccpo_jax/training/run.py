@@ -28,7 +28,7 @@ from gccpo_jax.policy.peft import save_peft
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.checkpoints import ACCURACY, Checkpoints, complete, set_damaged_aside
 from gccpo_jax.runtime.cli import typed
-from gccpo_jax.runtime.distributed import alone, broadcast_json, largest
+from gccpo_jax.runtime.distributed import alone, broadcast_json, largest, to_host
 from gccpo_jax.runtime.log import RunLog, open_log
 from gccpo_jax.runtime.signals import Preempted, Signals
 from gccpo_jax.runtime.timing import Stopwatch
@@ -87,7 +87,7 @@ class Run:
             if batch.fresh is not None:
                 batch = dataclasses.replace(batch, fresh=jnp.zeros_like(batch.fresh))
         meanwhile()
-        found = {key: float(value) for key, value in metrics.items()}
+        found = {key: float(to_host(value)) for key, value in metrics.items()}
         if not config.objective.beta:  # nothing is compared with the reference
             found.pop("kl", None)
         found["skipped"] = float(sum(map(float, flags)))

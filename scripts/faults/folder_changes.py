@@ -43,6 +43,16 @@ def both(*changes: Make) -> Make:
     return make
 
 
+def normalised(**normalizer: Any) -> Make:
+    """With a normaliser in its tokenizer."""
+    return lambda folder: fields(folder, "tokenizer.json", normalizer=normalizer)
+
+
+def with_mark(folder: pathlib.Path) -> None:
+    """Its config begins with a byte order mark."""
+    put(folder, CONFIG, b"\xef\xbb\xbf" + (folder / CONFIG).read_bytes())
+
+
 def other_head(folder: pathlib.Path) -> None:
     edit(folder, lambda tensors: tensors.update({HEAD: tensors[EMBED] + 1}))
 

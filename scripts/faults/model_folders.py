@@ -42,6 +42,7 @@ from folder_changes import (
     more_rows,
     moved,
     no_end,
+    normalised,
     old_beside,
     only_head,
     other_head,
@@ -55,6 +56,7 @@ from folder_changes import (
     truncating,
     twice,
     two_unnamed,
+    with_mark,
     without,
 )
 from tiny_model import CONFIG, INDEX, POINTER, WEIGHTS, edit, put, rename
@@ -89,6 +91,11 @@ _FROM_CONFIG = [
     Case("config a list", file(CONFIG, []), (CONFIG, "list instead of an object")),
     Case("config a pointer", file(CONFIG, POINTER), (CONFIG, "Git LFS pointer")),
     Case("config in UTF-16", file(CONFIG, "{}".encode("utf-16")), (CONFIG, "not valid JSON")),
+    Case("config with a mark", with_mark, Loads()),
+    Case("tied a text", config(tie_word_embeddings="false"), ("tie_word_embeddings='false'",)),
+    Case("layers true", config(num_hidden_layers=True), ("depth=True",)),
+    Case("base NaN", config(rope_theta=float("nan")), ("rope_theta=nan",)),
+    Case("scores capped", config(attn_logit_softcapping=30.0), ("attn_logit_softcapping=30.0",)),
     Case("no model_type", without(CONFIG, "model_type"), ("model_type",)),
     Case("another family", config(model_type="gemma2"), ("model_type='gemma2'",)),
     Case("images too", config(model_type="llava", text_config={}), ("model_type='llava'",)),
@@ -252,6 +259,14 @@ _FROM_TOKENIZER = [
         ("'default'", "'rag', 'tools'"),
     ),
     Case("template with the clock", template("{{ strftime_now(f) }}"), ("cannot be fixed",)),
+    Case("template without the question", template("hello"), ("leaves the question out", "abc 7")),
+    Case("small letters", normalised(type="Lowercase"), ("'B\\n' as 'b\\n'", "normalizer")),
+    Case(
+        "ends cut off",
+        normalised(type="Strip", strip_left=True, strip_right=True),
+        ("'B\\n' as 'B'",),
+    ),
+    Case("letters of one kind", normalised(type="NFKC"), Loads()),
     Case("no template", template(None), ("no chat template",)),
 ]
 _FROM_GGUF = [

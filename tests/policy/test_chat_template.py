@@ -47,9 +47,9 @@ def refused(tokenizer, *words, check=True):
 
 @pytest.mark.parametrize("call", [TODAY, '{{ strftime_now ( "%d %b %Y" ) }}'])
 def test_the_date_is_that_of_the_run_on_any_day(folder, call):
-    assert text(loaded(folder, call)) == "26 Jul 2024"
-    tokenizer = loaded(folder, call, date="2031-02-03")
-    assert text(tokenizer) == "03 Feb 2031"
+    assert text(loaded(folder, TURN + call)) == "[user]q26 Jul 2024"
+    tokenizer = loaded(folder, TURN + call, date="2031-02-03")
+    assert text(tokenizer) == "[user]q03 Feb 2031"
     tokenizer.template.check(tokenizer.backend, True, None)
 
 

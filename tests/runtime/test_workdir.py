@@ -124,6 +124,22 @@ def test_paths_are_expanded_once_and_addresses_refused(tmp_path, monkeypatch):
             output_path(text)
 
 
+def test_a_path_that_the_shell_did_not_fill_in_is_refused(monkeypatch):
+    monkeypatch.setenv("RUNS", "/data")
+    for text, said in (("", "it is empty"), (" ", "it is empty"), ("$RUNS/a", "give /data/a")):
+        with pytest.raises(UserError, match=said):
+            output_path(text)
+    assert str(output_path("$NOBODY_OF_THIS_NAME/a")) == "$NOBODY_OF_THIS_NAME/a"
+
+
+def test_nothing_to_resume_where_the_name_is_too_long(tmp_path):
+    with (
+        pytest.raises(UserError, match="nothing to resume"),
+        claim_workdir(tmp_path / ("x" * 300), small(), resume=True),
+    ):
+        pass
+
+
 def test_a_finished_run_may_have_more_steps_where_learning_rates_stay(tmp_path):
     def again(**changes):
         with claim_workdir(tmp_path, small(optim__warmup=2, **changes), resume=True):

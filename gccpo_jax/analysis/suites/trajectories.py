@@ -17,6 +17,7 @@ from gccpo_jax.analysis.library import cut_steps, prompts_of
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual.places import boundary_sites
 from gccpo_jax.policy.token_law import Rule
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
@@ -147,7 +148,7 @@ def with_injections(
         max_tokens=size,
         limit=size,
     )
-    more, grown = np.asarray(branches.tokens)[:, :, 0, 0], np.asarray(branches.length)[:, :, 0, 0]
+    more, grown = to_host(branches.tokens)[:, :, 0, 0], to_host(branches.length)[:, :, 0, 0]
     for b, n in np.ndindex(*lengths.shape):
         begin = lengths[b, n]
         tokens[b, n, begin : begin + grown[b, n]] = more[b, n, : grown[b, n]]

@@ -23,6 +23,7 @@ from typing import Any
 from gccpo_jax.errors import UserError
 
 START_SECONDS = 120.0  # for its imports, on a slow machine
+LONGEST_SECONDS = 1e8  # three years; clocks know no deadline that is much further away
 
 
 class Child:
@@ -49,6 +50,7 @@ class Child:
         Raises:
           UserError: it cannot be started.
         """
+        seconds = min(seconds, LONGEST_SECONDS)
         with self.lock:
             if self.process is None or self.owner != os.getpid():
                 self.start()

@@ -86,6 +86,8 @@ def close_enough(one: Any, other: Any) -> bool:
     """
     import sympy
 
+    if one == other:  # infinities too, whose difference is no number
+        return True
     if isinstance(one, (sympy.FiniteSet, sympy.Tuple)) and isinstance(other, type(one)):
         pairs = zip(sorted(one.args, key=str), sorted(other.args, key=str), strict=True)
         if isinstance(one, sympy.Tuple):

@@ -121,7 +121,12 @@ def scorer_child(
     quiet: bool = True,
 ) -> Child:
     """A process that runs the function `name`, or the one that `name` makes of `make`."""
-    setup = {"function": name, "make": make, "bytes": int(gib * 2**30), "path": list(path)}
+    setup = {
+        "function": name,
+        "make": make,
+        "bytes": min(int(gib * 2**30), sys.maxsize),
+        "path": list(path),
+    }
     return Child("user_program.py", where, advice, setup=setup, quiet=quiet)
 
 

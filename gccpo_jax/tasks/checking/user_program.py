@@ -7,6 +7,7 @@ of one call. It imports nothing of the package, so it starts without JAX unless 
 
 from __future__ import annotations
 
+import decimal
 import importlib
 import json
 import math
@@ -66,7 +67,7 @@ def plain(value: Any) -> Any:
         return None
     if hasattr(value, "tolist"):  # arrays and their scalars
         value = value.tolist()
-    if isinstance(value, numbers.Real) and not math.isnan(value):
+    if isinstance(value, (numbers.Real, decimal.Decimal)) and not math.isnan(value):
         return float(value)
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]

@@ -202,7 +202,7 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
 
     def values(batch: int, count: int, caches: tuple) -> Stage:
         shards = c.mesh.data * c.mesh.fsdp
-        sizes = dict(rule=rule, max_tokens=f.branch_tokens or limit, limit=limit)
+        sizes = dict(rule=rule, max_tokens=min(f.branch_tokens or limit, limit), limit=limit)
         tapes, sites = keys(batch, group, count, f.draws), _sites(batch, group, count, 1)
         if slots := branch_slots(batch * shards * group, count * f.draws, shards):
             run = partial(queue_branches, policy, **sizes, slots=slots)

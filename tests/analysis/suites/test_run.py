@@ -9,14 +9,26 @@ import pytest
 
 from gccpo_jax import analyse as command
 from gccpo_jax.analysis.suites import lucky_guess, rows, step_credit, tables
+from gccpo_jax.analysis.suites.run import SUITE
 from gccpo_jax.analysis.suites.trajectories import injected_prefix
 from gccpo_jax.errors import UserError
 from gccpo_jax.reward import Arms, Family, no_arms
+from gccpo_jax.runtime.cli import load_config
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.types import Rollout, Segment, Spans
+from tests.helpers.paths import ROOT
 
 NAMED = ("te_d", "te_phi", "ir_d", "robustness", "selectivity", "outcome", "logprob", "entropy")
 NAMED += ("credit", "permuted")
+
+
+@pytest.mark.parametrize("taught", ["tiny_sft", "shortcut_sft"])
+def test_no_question_was_a_demonstration(taught):
+    options = load_config(str(ROOT / "configs" / f"{taught}.py"))[0].task.options
+    seen = {item.question for item in chain(ChainConfig(**options)).splits["train"]}
+    suite = chain(ChainConfig(**SUITE, shortcut=options.get("shortcut", 0.0)))
+    asked = {item.question for name in ("id", "ood_shortcut") for item in suite.splits[name]}
+    assert len(seen) > 12000 and len(asked) > 700 and not seen & asked
 
 
 def made_up(seed=0, questions=30, trajectories=6, steps=3, noise=0.3):

@@ -52,6 +52,11 @@ def test_numbers_of_numpy_are_numbers():
     assert scores == [0.5, 1.0, 0.25]
 
 
+def test_limits_that_no_clock_and_no_system_knows_are_none():
+    task = with_verifier(TASK, "tests.helpers.verifiers:as_numpy", seconds=1e30, gib=1e30)
+    assert task.verify(ITEM, "float") == 0.5
+
+
 @pytest.mark.parametrize("response", ["sleep", "loop", "crash", "exit", "memory"])
 def test_a_response_over_which_it_is_lost_is_unscorable(response, caplog):
     task = with_verifier(TASK, "tests.helpers.verifiers:lost", seconds=1.0, gib=1.0)
