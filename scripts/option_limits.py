@@ -162,6 +162,12 @@ def _values(path: str, field: dataclasses.Field) -> list[Any]:
     return [min(found), max(found)]
 
 
+def met(other: str) -> dict[str, Any]:
+    """Changes under which a condition holds: of its row, or that number is not 0."""
+    start = operator.attrgetter(other)(Config()) if other not in MEETS else 0
+    return MEETS.get(other, {other: 0.5 if isinstance(start, float) else 2})
+
+
 def trials() -> list[Trial]:
     """Every option at every value that is tried, with what it needs."""
     found = []
@@ -169,7 +175,7 @@ def trials() -> list[Trial]:
         for value in values(path, field):
             needs: dict[str, Any] = {}
             for other, wanted in conditions:
-                needs |= {other: wanted[0]} if wanted else MEETS[other]
+                needs |= {other: wanted[0]} if wanted else met(other)
             for chosen in [*needs.items(), (path, value)]:
                 needs |= {k: v for k, v in NEEDS.get(chosen, {}).items() if k != path}
             found.append(Trial(path, value, needs))

@@ -11,6 +11,7 @@ sys.path.append(str(SCRIPTS))
 import option_limits
 
 REFUSED = (
+    "counterfactual.value = 'learned'",  # without a scorer
     "counterfactual.boundaries = 0",  # credit of steps needs one
     f"mesh.data = {option_limits.HUGE}",
     f"mesh.fsdp = {option_limits.HUGE}",
