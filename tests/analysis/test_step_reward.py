@@ -6,6 +6,7 @@ import pytest
 
 from gccpo_jax.analysis.report import Estimate, StepReport, TrajectoryReport
 from gccpo_jax.analysis.step_reward import (
+    LIGHT,
     gated_effect,
     reward_of,
     spread,
@@ -56,10 +57,13 @@ def test_a_right_solution_earns_more_than_a_wrong_one_and_its_step_is_credited()
     right = item.solution
     wrong = right.replace(f"#### {item.answer}", "#### 77")
     columns = {"question": [item.question] * 2, "answer": [item.answer] * 2}
-    good, bad = step_reward(model)([item.question] * 2, [right, wrong], **columns)
-    assert 0.5 < good <= 2.0 and bad < 0.5, (good, bad)
-    ids = model.solver.tokenizer.encode(right)
-    (tokens,) = token_advantages(
-        model, [item.question], [item.answer], [ids], model.solver.tokenizer.decode
+    light = dataclasses.replace(
+        LIGHT, counterfactual=dataclasses.replace(LIGHT.counterfactual, latent_arms=0)
     )
-    assert len(tokens) == len(ids) and len(set(tokens)) > 1
+    reward = step_reward(model, settings=light)
+    good, bad = reward([item.question] * 2, [right, wrong], **columns)
+    assert 0.5 < good <= 2.0 and bad < 0.5, (good, bad)
+    words = model.solver.tokenizer
+    ids = [words.encode(right), words.encode(wrong)]
+    tokens, _ = token_advantages(model, *columns.values(), ids, words.decode, light)
+    assert len(tokens) == len(ids[0]) and len(set(tokens)) > 1
