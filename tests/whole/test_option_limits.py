@@ -12,6 +12,8 @@ import option_limits
 
 REFUSED = (
     "counterfactual.value = 'learned'",  # without a scorer
+    f"counterfactual.learned_share = {2.0**-126!r}",
+    "counterfactual.learned_share = 1.0",
     "counterfactual.boundaries = 0",  # credit of steps needs one
     f"mesh.data = {option_limits.HUGE}",
     f"mesh.fsdp = {option_limits.HUGE}",
@@ -33,7 +35,9 @@ def test_every_value_makes_a_config_with_what_it_needs(tmp_path):
     """So it is read; what cannot be is refused in one line."""
     for trial in option_limits.trials():
         if trial.name in REFUSED:
-            with pytest.raises(UserError, match=trial.path.replace(".", r"\.") + "|batch_size"):
+            with pytest.raises(
+                UserError, match=trial.path.replace(".", r"\.") + "|batch_size|scorer"
+            ):
                 option_limits.config_of(tmp_path, trial.changes)
         else:
             option_limits.config_of(tmp_path, trial.changes)
