@@ -1,4 +1,4 @@
-"""Makes `tests/golden/prm_<layout>/`: tiny random process reward models and PyTorch's scores.
+"""Makes `tests/golden_scorers/prm_<layout>/`: tiny random process reward models and PyTorch's scores.
 
 Run it in an environment of its own (the package and its tests never need PyTorch):
 
@@ -21,7 +21,7 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-ROOT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"
+ROOT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden_scorers"
 MARK = "\u043a\u0438"  # Math-Shepherd's
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 TEMPLATE = (

@@ -30,7 +30,7 @@ def test_the_price_of_a_word_is_found_and_taken_off():
 
 
 def test_an_opened_scorer_takes_it_off():
-    scorer = open_scorer(str(ROOT / "tests" / "golden" / "prm_tokens"))
+    scorer = open_scorer(str(ROOT / "tests" / "golden_scorers" / "prm_tokens"))
     steps = ["1 + 2 = 3", "so it is 3 , I think"]
     layout = dataclasses.replace(scorer.layout, length_slope=0.01, usual_length=5.0)
     found = dataclasses.replace(scorer, layout=layout)("q", steps)

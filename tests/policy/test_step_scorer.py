@@ -10,7 +10,7 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import open_scorer
 from tests.helpers.paths import ROOT
 
-GOLDEN = ROOT / "tests" / "golden"
+GOLDEN = ROOT / "tests" / "golden_scorers"
 
 
 @pytest.mark.parametrize("layout", ["prm_head", "prm_tokens"])

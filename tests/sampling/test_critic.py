@@ -11,7 +11,7 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.sampling.critic import open_critic
 from tests.helpers.paths import ROOT
 
-GOLDEN = ROOT / "tests" / "golden"
+GOLDEN = ROOT / "tests" / "golden_scorers"
 ROWS = json.loads((GOLDEN / "prm_tokens" / "critic.golden.json").read_text())
 ASKED = [(row["question"], row["steps"]) for row in ROWS]
 

@@ -89,7 +89,7 @@ def test_scores_that_do_not_fit_are_named(wrong):
 
 
 def test_a_process_reward_model_reads_all_solutions_at_once():
-    golden = ROOT / "tests" / "golden" / "prm_tokens"
+    golden = ROOT / "tests" / "golden_scorers" / "prm_tokens"
     judge = open_judge(RewardConfig(process=f"prm:{golden}"))
     limits = SegmentationConfig(max_steps=4, min_tokens=1)
     solver, traces = batch([[1, 0], [1, np.nan]])
