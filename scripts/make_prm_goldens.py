@@ -1,4 +1,4 @@
-"""Makes `tests/golden_scorers/prm_<layout>/`: tiny random process reward models and PyTorch's scores.
+"""Makes `tests/golden_scorers/prm_<layout>/`: tiny random step scorers and the scores of PyTorch.
 
 Run it in an environment of its own (the package and its tests never need PyTorch):
 

@@ -88,7 +88,7 @@ def test_a_run_with_two_process_reward_models(tmp_path):
     """One foretells values, the other's scores are a stream of advantages."""
     changes = {
         "steps": 1,
-        "reward__process": f"prm:{ROOT / 'tests' / 'golden' / 'prm_head'}",
+        "reward__process": f"prm:{ROOT / 'tests' / 'golden_scorers' / 'prm_head'}",
         "credit__gate": False, "counterfactual__value": "learned",
         "counterfactual__scorer": str(ROOT / "tests" / "golden_scorers" / "prm_tokens"),
         **{f"counterfactual__{name}_arms": 0 for name in ("latent", "surface")},
