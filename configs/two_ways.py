@@ -13,8 +13,8 @@ from gccpo_jax import presets
 from gccpo_jax.config import default
 
 NOTE = (
-    "GRPO from this start makes the cue stronger instead: NUMBERS (docs/results/study.md; "
-    "see it: python -m gccpo_jax.train --config configs/two_ways.py:A0)"
+    "GRPO does the opposite, over five seeds: label_wrong 33 -> 29 %, label_absent 36 -> 32 % "
+    "(docs/results/study.md; see it: python -m gccpo_jax.train --config configs/two_ways.py:A0)"
 )
 
 

@@ -27,7 +27,7 @@ def test_the_contents_have_every_page_once(generate):
     text = generate.linked("index", (DOCS / "index.md").read_text(encoding="utf-8"))
     trees = generate.contents(text)
     listed = [line for line in trees.splitlines() if re.fullmatch(r"[\w/]+", line)]
-    pages = [*DOCS.glob("*.md"), *DOCS.glob("results/*.md")]
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("results/**/*.md")]
     here = {str(page.relative_to(DOCS).with_suffix("")) for page in pages} - {"index"}
     made = {page.removesuffix(".md") for page in generate.MADE_OF.values()}
     assert sorted(listed) == sorted(here | made)
