@@ -29,7 +29,7 @@ def step(effect, robust):
 def test_a_gain_counts_as_far_as_it_is_robust_a_loss_in_full_and_what_was_not_read_not_at_all():
     steps = [step(0.5, 0.4), step(-0.2, 0.4), step(0.3, None), step(None, 0.9)]
     assert [gated_effect(s) for s in steps] == pytest.approx([0.2, -0.2, 0.3, 0.0])
-    report = TrajectoryReport("", "", "7", "7", 1.0, [], steps)
+    report = TrajectoryReport("", "", "7", "7", 1.0, [], None, steps)
     assert reward_of(report, 2.0) == pytest.approx(1.0 + 2.0 * 0.3 / 4)
     nothing = dataclasses.replace(report, outcome=None, steps=[])
     assert reward_of(nothing, 2.0) == 0.0

@@ -111,6 +111,7 @@ class Kept:
 
     trained: Trained
     reward: None = None
+    anchor: None = None
 
 
 def test_behaviour_is_that_of_decoding():
