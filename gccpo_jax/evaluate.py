@@ -105,9 +105,9 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
         summary = summarise(rows, settings, task.same, other)
         write_json(out / "summary.json", summary)
         write_text(out / "summary.md", page(summary))
-        if task.name == "swe_bench":
+        if task.harness is not None:
             items = [item for found in splits.values() for item in found.items]
-            print(write_predictions(out, rows, items, a.model))
+            print(write_predictions(out, rows, items, a.model, task.harness))
     print(page(summary))
     print(f"written: {out / responses.FILE}, summary.json, summary.md")
     print(json.dumps(summary))

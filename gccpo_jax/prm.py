@@ -30,7 +30,7 @@ from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy import weights
 from gccpo_jax.policy.fit_head import fit_head
-from gccpo_jax.policy.length_bias import length_bias
+from gccpo_jax.policy.length_bias import length_bias, words
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.step_scorer import FILE, Layout, StepScorer, open_scorer
 from gccpo_jax.runtime.cli import command_parser
@@ -63,17 +63,22 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--lr", type=float, default=1e-3, help="of the head")
     out.add_argument("--seed", type=int, default=0)
     out.add_argument(
-        "--judge", default="", metavar="MODULE:FUNCTION",
+        "--judge",
+        default="",
+        metavar="MODULE:FUNCTION",
         help="second opinion: solutions stay if it finds the first wrong step where branches do",
-    )  # fmt: skip
+    )
     out.add_argument(
-        "--debias", action="store_true",
+        "--debias",
+        action="store_true",
         help="take off what the head pays for a step that is said twice (policy/length_bias.py)",
-    )  # fmt: skip
+    )
     out.add_argument(
-        "--invariance", type=float, default=0.0,
+        "--invariance",
+        type=float,
+        default=0.0,
         help="weight of the penalty that scores must not follow the length of a step",
-    )  # fmt: skip
+    )
     return out
 
 
@@ -141,7 +146,7 @@ def trained(model: Model, a: argparse.Namespace, learned: Sequence[Solution]) ->
     blank = StepScorer(solver.policy, model.params, (), solver.tokenizer, layout, model.context)
     hidden = np.concatenate(blank.states([(s.item.question, s.steps) for s in learned]))
     target = np.concatenate([s.value for s in learned])
-    length = np.concatenate([[len(step.split()) for step in s.steps] for s in learned])
+    length = np.concatenate([[words(step) for step in s.steps] for s in learned])
     known = np.isfinite(hidden).all(-1) & np.isfinite(target)
     cuts = np.quantile(length[known], [0.25, 0.5, 0.75])
     head = fit_head(

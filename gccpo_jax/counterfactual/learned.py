@@ -18,7 +18,7 @@ from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.policy.tokenizer import Tokenizer
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.outcomes import step_texts
+from gccpo_jax.sampling.outcomes import asked_of
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Array
 
@@ -47,16 +47,27 @@ def learned_values(
 ) -> np.ndarray:
     """V [B, G, E] after each macro-step: the scorer's word on the step that ends there."""
     steps = [to_host(x) for x in (places.steps.start, places.steps.end, places.steps.mask)]
-    start, end, mask = steps
+    _, end, mask = steps
     stops, exists = to_host(places.spans.end), to_host(places.spans.mask)
-    rows = np.argwhere(mask.any(-1))
-    texts = []
-    for b, g in rows:
-        ends = start[b, g][mask[b, g]], end[b, g][mask[b, g]]
-        texts.append(step_texts(tokenizer, traces.tokens[b, g], *ends))
-    asked = [(traces.items[b].question, text) for (b, _), text in zip(rows, texts, strict=True)]
+    rows, asked = asked_of(tokenizer, traces.items, traces.tokens, *steps)
     value = np.full(stops.shape, np.nan, np.float32)
     for (b, g), scores in zip(rows, scorer.many(asked), strict=True):
         at = np.searchsorted(end[b, g][mask[b, g]], stops[b, g]).clip(max=len(scores) - 1)
         value[b, g] = np.where(exists[b, g], scores[at], np.nan)
     return value
+
+
+def foretold(
+    told: np.ndarray, measured: np.ndarray, drawn: Array, share: float
+) -> tuple[np.ndarray, float]:
+    """Phi [B, G, E], NaN after the last macro-step, and the scorer's mean squared error.
+
+    Args: told V and measured M [B, G, E]; drawn z [B, G, E - 1]; share q.
+    """
+    told = told.astype(np.float64)
+    told[..., -1] = np.nan
+    last = np.zeros((*told.shape[:2], 1), bool)
+    where = np.concatenate([to_host(drawn), last], -1)
+    apart = (told - measured)[where & np.isfinite(told) & np.isfinite(measured)]
+    error = float(np.mean(apart**2)) if apart.size else 0.0
+    return corrected(told, measured, where, share), error

@@ -28,7 +28,7 @@ from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
-from gccpo_jax.counterfactual.learned import coins, corrected, learned_values
+from gccpo_jax.counterfactual.learned import coins, foretold, learned_values
 from gccpo_jax.counterfactual.places import Places, boundary_sites, places_of
 from gccpo_jax.counterfactual.transport import Transported
 from gccpo_jax.policy.step_scorer import StepScorer
@@ -108,12 +108,8 @@ def read(
             value, written = of_branches.value, of_branches.written
             if scorer is not None:
                 told = learned_values(scorer, writer.solver.tokenizer, traces, places)
-                after_last = np.full((*value.shape[:2], 1), np.nan)
-                told = np.concatenate([told[..., :-1], after_last], -1)
-                where = np.concatenate([to_host(drawn), after_last == 0], -1)
-                apart = (told - value)[where & np.isfinite(told) & np.isfinite(value)]
-                metrics["learned_error"] = float(np.mean(apart**2)) if apart.size else 0.0
-                value = corrected(told, value, where, section.learned_share)
+                given = (told, value, drawn, section.learned_share)
+                value, metrics["learned_error"] = foretold(*given)
             outcome, metrics["branch_tokens"] = of_branches.outcome, of_branches.tokens
         else:
             trusted = metrics["reader_gate"] >= section.min_gate

@@ -94,11 +94,15 @@ class Critic:
         given = Prompts(jnp.asarray(tokens), jnp.asarray(mask > 0), ids)
         stops = list(scorer.tokenizer.stop_ids)
         _, written = sample(
-            scorer.policy, scorer.params, given,
+            scorer.policy,
+            scorer.params,
+            given,
             noise.question_keys(jax.random.key(v.seed), 0, ids),
             jnp.zeros(scorer.policy.vocab_size, bool).at[jnp.asarray(stops)].set(True),
-            group=v.critiques, rule=Rule(), max_tokens=v.max_tokens,
-        )  # fmt: skip
+            group=v.critiques,
+            rule=Rule(),
+            max_tokens=v.max_tokens,
+        )
         texts, lengths = to_host(written.tokens), to_host(written.length)
         return [
             prompt + [int(t) for t in texts[row, c, : lengths[row, c]] if t not in stops]

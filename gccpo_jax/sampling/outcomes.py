@@ -48,3 +48,25 @@ def step_texts(
     """The text of each step of one trajectory."""
     pairs = zip(starts, ends, strict=True)
     return [tokenizer.decode(tokens[a:b], skip_special=True) for a, b in pairs]
+
+
+def asked_of(
+    tokenizer: Tokenizer,
+    items: Sequence[Item],
+    tokens: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    mask: np.ndarray,
+) -> tuple[np.ndarray, list[tuple[str, list[str]]]]:
+    """What a scorer of steps is asked: (question, steps) of every trajectory that has any.
+
+    Args: B items; tokens [B, G, T]; start, end, mask [B, G, E] of the steps.
+    Returns:
+      The trajectories' places [N, 2] in [B, G], and N questions with their steps.
+    """
+    places = np.argwhere(mask.any(-1))
+    asked = []
+    for b, g in places:
+        ends = start[b, g][mask[b, g]], end[b, g][mask[b, g]]
+        asked.append((items[b].question, step_texts(tokenizer, tokens[b, g], *ends)))
+    return places, asked

@@ -49,7 +49,7 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
         path: training questions, for the tasks that read files.
         eval_path: held-out questions, for the tasks that read files.
         **options: the task's own: the fields of `ChainConfig`, or the arguments
-            of `gsm8k`, `math` or `reasoning_gym`.
+            of `gsm8k`, `math`, `humaneval` or `reasoning_gym`.
 
     Raises:
         UserError: an unknown name or option, or a value of the wrong type.

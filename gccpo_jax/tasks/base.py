@@ -30,6 +30,16 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
+class Harness:
+    """Who scores the responses of a task elsewhere, and what it reads."""
+
+    name: str
+    line: Callable[[str, str, str], dict[str, Any]]  # of (question's id, model, response)
+    # What can be told here of a response: {"parses": bool, "applies": bool or None (not known)}.
+    check: Callable[[Item, str], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """The protocol of a task. Functions are pure; optional ones are None."""
 
@@ -73,6 +83,7 @@ class Task:
     # Labels of steps, one per step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
     flaws: tuple[str, ...] = ()  # the labels of `check` that say that a step is wrong
+    harness: Harness | None = None  # `evaluate` writes predictions for it
     # What a split is, in a few words, for the table at the end of a run.
     splits_say: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

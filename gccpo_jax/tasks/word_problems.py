@@ -59,8 +59,11 @@ _NUMBER = re.compile(r"(?<![\d.,])\d[\d,]*(?:\.\d+)?")
 _ENUMERATION = re.compile(r"\s*\d{1,3}[.)] ")
 _MARK = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 _OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def marks(worked: str) -> tuple[tuple[str, str], ...]:
@@ -157,9 +160,12 @@ def number(
     free = sorted(
         int(n)
         for n in leaves
-        if asked.count(n) == 1 and n.denominator == 1 and n > 2 and n not in CONSTANTS
+        if asked.count(n) == 1
+        and n.denominator == 1
+        and n > 2
+        and n not in CONSTANTS
         and not (n < len(_WORDS) and _WORDS[int(n)] in spelt)
-    )  # fmt: skip
+    )
     for place in rng.permutation(len(free)):
         old = Fraction(free[int(place)])
         for delta in rng.permutation([d for d in range(-9, 10) if d and old + d >= 2]):
@@ -240,9 +246,12 @@ def _replaced(
         (_moved(left, changed), _moved(right, changed)) for left, right in item.meta["marks"]
     )
     new = dataclasses.replace(
-        item, question=out[0], answer=str(answer.numerator),
-        solution=out[1] if item.solution else None, meta={**item.meta, "marks": equations},
-    )  # fmt: skip
+        item,
+        question=out[0],
+        answer=str(answer.numerator),
+        solution=out[1] if item.solution else None,
+        meta={**item.meta, "marks": equations},
+    )
     return new, out[len(texts) - len(steps) :]
 
 

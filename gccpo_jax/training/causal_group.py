@@ -32,6 +32,7 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.training.shown_again import joined
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout
 
 FLOOR = 1e-8
@@ -70,10 +71,8 @@ def causal_group(
     rows = of_rows(keys, 1 + jnp.arange(group * budget)).reshape(-1)
     _, again = write(seen, rows)
     own = dataclasses.replace(sampled.rollout, segment=None)
-    found = read_group(
-        policy, params, sampled.prompts, own, seen, again.tokens, again.length,
-        rule=rule, alpha=alpha,
-    )  # fmt: skip
+    given = (sampled.prompts, own, seen, again.tokens, again.length)
+    found = read_group(policy, params, *given, rule=rule, alpha=alpha)
     contexts = float(whole[1].sum() + 2 * to_host(seen.mask).sum())
     written = float(others[1].sum() + 2 * to_host(again.length).sum())
     read = contexts + written + budget * float(sampled.lengths.sum())
@@ -97,7 +96,7 @@ def in_view(
         question = prompt[b, asked[b]]
         given = [row[:n] for row, n in zip(tokens[b], lengths[b], strict=True)]
         found.append([question, *given, question])
-    return _joined(found, 2 * prompt.shape[1] + tokens.shape[1] * tokens.shape[2])
+    return joined(found, 2 * prompt.shape[1] + tokens.shape[1] * tokens.shape[2])
 
 
 def without(
@@ -118,7 +117,7 @@ def without(
         question = prompt[b, asked[b]]
         given = [tokens[b, j, : lengths[b, j]] for j in range(group) if j != i]
         found.append([question, *given, integrated[b, own, : sizes[b, own]], question])
-    return _joined(found, 2 * prompt.shape[1] + group * size)
+    return joined(found, 2 * prompt.shape[1] + group * size)
 
 
 @partial(jax.jit, static_argnames=("policy", "rule", "alpha"))
@@ -168,15 +167,6 @@ def _states(
 def _logp(policy: Policy, params: Params, states: Array, tokens: Array, rule: Rule) -> Array:
     chosen = lambda law, ids: jnp.take_along_axis(law, ids[:, None], axis=1)[:, 0]  # noqa: E731
     return in_chunks(policy, params, states, tokens, chosen, rule=rule)
-
-
-def _joined(rows: list[list[np.ndarray]], width: int) -> tuple[np.ndarray, np.ndarray]:
-    found = np.zeros((len(rows), width), np.int32)
-    mask = np.zeros((len(rows), width), bool)
-    for row, parts in enumerate(rows):
-        text = np.concatenate(parts)
-        found[row, : len(text)], mask[row, : len(text)] = text, True
-    return found, mask
 
 
 def _prompts(tokens: np.ndarray, mask: np.ndarray) -> Prompts:

@@ -146,12 +146,8 @@ def collect(
         metrics |= read_batch.metrics
     if config.credit.compression and read_batch is not None and start is not None:
         with watch("compression"):
-            given = (params, start, sampled.prompts, rollout, spans)
-            penalty = step_compression(solver.policy, *given, rule=sampled.rule)
-        metrics["compression"] = float(masked_mean(penalty, spans.mask))
-        metrics["compression_tokens"] = 2.0 * float(sampled.lengths.sum())
-        reading = dataclasses.replace(read_batch.reading, penalty=penalty)
-        read_batch = dataclasses.replace(read_batch, reading=reading)
+            read_batch, found = penalised(solver, params, start, sampled, rollout, read_batch)
+        metrics |= found
     with watch("credit"):
         if config.credit.of_steps:
             credit = _credited(config, read_batch, rollout, sampled.keys)
@@ -161,14 +157,12 @@ def collect(
             advantage, found = self_distilled(solver, params, sampled, sampled.rule)
             metrics |= found
         elif config.credit.kind == "gcpo":
-            causal = causal_group(
-                *(solver, params, sampled),
-                budget=config.credit.causal_budget,
-                alpha=config.credit.causal_scale,
-            )
+            rule = config.credit
+            given = {"budget": rule.causal_budget, "alpha": rule.causal_scale}
+            causal = causal_group(solver, params, sampled, **given)
             anchor, metrics = causal.anchor, metrics | causal.metrics
-            scale = {"ddof": config.credit.ddof, "epsilon": config.credit.epsilon}
-            scored = jax.vmap(partial(group_zscore, **scale))(reward, jnp.asarray(trains))
+            zscore = partial(group_zscore, ddof=rule.ddof, epsilon=rule.epsilon)
+            scored = jax.vmap(zscore)(reward, jnp.asarray(trains))
             advantage = jax.vmap(on_every_token)(scored * causal.factor, rollout)
         else:
             if read_batch is not None:
@@ -223,6 +217,26 @@ def collect(
         metrics=metrics,
         anchor=anchor,
     )
+
+
+def penalised(
+    solver: Solver,
+    params: Params,
+    start: Params,
+    sampled: Traces,
+    rollout: Rollout,
+    found: BatchReading,
+) -> tuple[BatchReading, dict[str, float]]:
+    """The reading with L2T's penalty of every step, since `start`, and its metrics."""
+    spans = found.places.spans
+    given = (params, start, sampled.prompts, rollout, spans)
+    penalty = step_compression(solver.policy, *given, rule=sampled.rule)
+    reading = dataclasses.replace(found.reading, penalty=penalty)
+    metrics = {
+        "compression": float(masked_mean(penalty, spans.mask)),
+        "compression_tokens": 2.0 * float(sampled.lengths.sum()),
+    }
+    return dataclasses.replace(found, reading=reading), metrics
 
 
 def forward_tokens(
@@ -329,8 +343,12 @@ def shaped_reward(
         return outcome, {}
     scorable = jnp.asarray(sampled.scorable)
     shape = partial(
-        shaped_outcome, limit=config.sampling.max_tokens, overlong=r.overlong,
-        length_penalty=r.length_penalty, cosine=r.cosine, exploration=r.exploration,
-    )  # fmt: skip
+        shaped_outcome,
+        limit=config.sampling.max_tokens,
+        overlong=r.overlong,
+        length_penalty=r.length_penalty,
+        cosine=r.cosine,
+        exploration=r.exploration,
+    )
     reward = jax.vmap(shape)(outcome, scorable, rollout)
     return reward, {"reward": float(to_host(masked_mean(reward, scorable)))}

@@ -34,7 +34,7 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import StepScorer, open_scorer
 from gccpo_jax.runtime.distributed import divided, to_host
 from gccpo_jax.sampling.critic import Critic, open_critic
-from gccpo_jax.sampling.outcomes import step_texts
+from gccpo_jax.sampling.outcomes import asked_of, step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.steps import find_steps
@@ -179,13 +179,7 @@ def _scored(
     judge: StepScorer | Critic,
 ) -> np.ndarray:
     """Scores [B, G, E] of a model, which reads all solutions of the batch; 0 outside the mask."""
-    places = np.argwhere(mask.any(-1))
-    asked = []
-    for b, g in places:
-        own = mask[b, g]
-        ends = start[b, g][own], end[b, g][own]
-        steps = step_texts(solver.tokenizer, traces.tokens[b, g], *ends)
-        asked.append((traces.items[b].question, steps))
+    places, asked = asked_of(solver.tokenizer, traces.items, traces.tokens, start, end, mask)
     score = np.zeros(mask.shape, np.float32)
     for (b, g), found in zip(places, judge.many(asked), strict=True):
         score[b, g, mask[b, g]] = found

@@ -24,6 +24,7 @@ from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
+from gccpo_jax.training.shown_again import joined
 from gccpo_jax.types import Array, Params, Policy
 
 
@@ -70,17 +71,13 @@ def hindsight(
     A trajectory without a teacher has its question alone.
     """
     batch, group, _ = tokens.shape
-    width = 2 * prompt.shape[1] + tokens.shape[2]
-    found = np.zeros((batch, group, width), np.int32)
-    mask = np.zeros((batch, group, width), bool)
+    rows = []
     for b, g in np.ndindex(batch, group):
         question, other = prompt[b, asked[b]], teacher[b, g]
-        parts = [question]
-        if other >= 0:
-            parts += [tokens[b, other, : lengths[b, other]], question]
-        row = np.concatenate(parts)
-        found[b, g, : len(row)], mask[b, g, : len(row)] = row, True
-    return found, mask
+        seen = [tokens[b, other, : lengths[b, other]], question] if other >= 0 else []
+        rows.append([question, *seen])
+    found, mask = joined(rows, 2 * prompt.shape[1] + tokens.shape[2])
+    return found.reshape(batch, group, -1), mask.reshape(batch, group, -1)
 
 
 @partial(jax.jit, static_argnames=("policy", "rule"))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.code.asserts import of_check
-from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, read_rows
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, reader
 
-FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+read_records = reader("task_id", "prompt", "entry_point", "canonical_solution", "test")
 INSTRUCTION = "Complete this function. Answer with the whole function in one block of code."
 
 
@@ -41,11 +41,6 @@ def of_splits(
         return f"{INSTRUCTION}\n\n```python\n{item.question}```\n" if chat else item.question
 
     return coded_task("humaneval", splits, ask, chat=chat, share=share, seconds=seconds)
-
-
-def read_records(path: str, split: str) -> list[CodeRow]:
-    """The rows of a file."""
-    return list(read_rows(path, FIELDS))
 
 
 def to_item(row: CodeRow, number: int) -> Item:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.code.asserts import of_asserts
-from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, read_rows
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, reader
 
-FIELDS = ("task_id", "code", "test_list")
+read_records = reader("task_id", "code", "test_list")
 
 
 def mbpp(
@@ -35,11 +35,6 @@ def of_splits(
     return coded_task(
         "mbpp", splits, lambda item: item.question, chat=chat, share=share, seconds=seconds
     )
-
-
-def read_records(path: str, split: str) -> list[CodeRow]:
-    """The rows of a file."""
-    return list(read_rows(path, FIELDS))
 
 
 def to_item(row: CodeRow, number: int) -> Item:

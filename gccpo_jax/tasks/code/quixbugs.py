@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.code.asserts import of_calls
-from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, read_rows
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, reader
 
-FIELDS = ("id", "buggy", "correct", "tests")
-# Tests that the repaired program does not finish in minutes, by their place; left out.
+read_records = reader("id", "buggy", "correct", "tests")
+# Tests on which the repaired program runs out of time, by their place; left out.
 SLOW = {"knapsack": {9}, "levenshtein": {3}}
 INSTRUCTION = (
     "One line of this program is wrong. Answer with the repaired program in one block of code."
@@ -39,11 +39,6 @@ def of_splits(
         return f"{INSTRUCTION}\n\n```python\n{item.question.strip()}\n```\n"
 
     return coded_task("quixbugs", splits, ask, chat=chat, share=share, seconds=seconds)
-
-
-def read_records(path: str, split: str) -> list[CodeRow]:
-    """The rows of a file."""
-    return list(read_rows(path, FIELDS))
 
 
 def to_item(row: CodeRow, number: int) -> Item:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gccpo_jax.tasks.base import Item, Task
-from gccpo_jax.tasks.code.coded import CodeRow, code_splits, read_rows
+from gccpo_jax.tasks.base import Harness, Item, Task
+from gccpo_jax.tasks.code.coded import CodeRow, code_splits, reader
 from gccpo_jax.tasks.code.patches import apply, parse, patch_in
 
-FIELDS = ("instance_id", "problem_statement")
+read_records = reader("instance_id", "problem_statement")
 INSTRUCTION = (
     "Solve this issue. Answer with one patch, as `git diff` writes it, in a block of code."
 )
@@ -34,14 +34,10 @@ def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:
         extract=lambda response: patch_in(response) or None,
         verify=lambda item, response: None,
         needs_gold=False,
+        harness=Harness("SWE-bench", prediction, checked),
         cues=("diff --git ",),
         chat=chat,
     )
-
-
-def read_records(path: str, split: str) -> list[CodeRow]:
-    """The rows of a file."""
-    return list(read_rows(path, FIELDS))
 
 
 def to_item(row: CodeRow, number: int) -> Item:

@@ -56,16 +56,12 @@ def values(statements: Sequence[str], arguments: Sequence[str], case: Case) -> i
     """
     space = dict(zip(arguments, case, strict=True))
     for line in statements:
-        match ast.parse(line.strip(), mode="exec").body[0] if not _returns(line) else line:
+        match ast.parse(line.strip()).body[0]:
             case ast.Assign(targets=[ast.Name(id=target)], value=value):
                 space[target] = _value(value, space)
-    return _value(
-        ast.parse(statements[-1].strip().removeprefix("return "), mode="eval").body, space
-    )
-
-
-def _returns(line: str) -> bool:
-    return line.strip().startswith("return ")
+            case ast.Return(value=ast.expr() as value):
+                return _value(value, space)
+    raise ValueError(f"no statement returns: {statements!r}")
 
 
 def _value(node: ast.expr, space: dict) -> int:

@@ -80,7 +80,7 @@ def test_predictions_are_in_the_form_of_the_harness(tmp_path):
     assert task.verify(items[0], PATCH) is None
     pairs = zip((PATCH, "none"), items, strict=True)
     rows = [{"name": "o__r-1", "id": one.id, "greedy": {"text": text}} for text, one in pairs]
-    said = write_predictions(tmp_path, rows, items[::-1], "me")
+    said = write_predictions(tmp_path, rows, items[::-1], "me", task.harness)
     assert said.startswith(f"{FILE}: 1 of 2 patches can be read, 1 of 1") and "harness" in said
     lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
     keys = {"instance_id", "model_name_or_path", "model_patch"}
