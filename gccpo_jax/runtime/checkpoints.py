@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,7 @@ class Checkpoints:
             preservation_policy=NewestAndBest(keep, keep_best),
             best_fn=accuracy_of if keep_best else None,  # set: Orbax saves metrics
         )
+        logging.getLogger("asyncio").addFilter(_is_new)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     @property
@@ -120,6 +122,15 @@ class Checkpoints:
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return writing("a checkpoint", self._directory, (OSError, ValueError))
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """False for what one array of a save that failed says when it is collected.
+
+    The first one's error is the user's; the others' would stand below it, with their tracebacks.
+    """
+    said = record.getMessage()
+    return "never retrieved" not in said or ".orbax-checkpoint-tmp" not in said
 
 
 def set_damaged_aside(directory: pathlib.Path) -> list[str]:

@@ -1,6 +1,8 @@
 """Checkpoints: restored bit by bit, and one that is damaged is never taken for a whole one."""
 
+import asyncio
 import dataclasses
+import gc
 import json
 import shutil
 import subprocess
@@ -310,3 +312,15 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, capsys
     )
     ours, theirs = (weights.load(path / "policy")[1] for path in (part, whole))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_a_save_that_failed_is_told_once(tmp_path, caplog):
+    """The errors of its other arrays are no news; what else asyncio says stays."""
+    Checkpoints(tmp_path, keep=1).close()
+    loop = asyncio.new_event_loop()
+    for place in ("a.orbax-checkpoint-tmp", "elsewhere"):
+        loop.create_future().set_exception(OSError(f"{tmp_path}/{place}: No space left"))
+    gc.collect()
+    loop.close()
+    (said,) = [message for message in caplog.messages if "never retrieved" in message]
+    assert "elsewhere" in said
