@@ -3,10 +3,10 @@
     python -m gccpo_jax.train --config configs/quickstart.py:A2
     python -m gccpo_jax.presets configs/quickstart.py      (a table, with what each costs)
 
-A preset changes a base configuration, which is A7 (`gccpo`), in the fields that make it
-what it is; sizes, task, optimizer and everything else stay the base's. Arms keep the
-readings of A7 even where their credit does not use them, so that they spend the same and
-log the same scores; baselines read nothing that they do not need.
+A preset changes a base configuration, which is A7, in the fields that make it what it is; sizes,
+task, optimizer and everything else stay the base's. `gccpo` is the form that the study confirmed.
+Arms keep the readings of A7 even where their credit does not use them, so that they spend the same
+and log the same scores; baselines read nothing that they do not need.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The named configurations: arms of the controlled study, baselines, variants of the method.
 
 A row says which fields make it what it is; `presets.apply` sets them on a base, which is A7.
+`gccpo` is the form that the study confirmed (docs/results/study.md).
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ PRESETS = (
         "A6", "R S, unsigned", "d~_k = R_k S_k", METHOD,
         fixed(credit__step_term="selectivity", counterfactual__corrupt_arms=2),
     ),
-    Preset("A7", "the method", "d~_k = R_k max(D_k, 0) + min(D_k, 0)", PAPER, fixed(), "gccpo"),
+    Preset("A7", "gated step effects", "d~_k = R_k max(D_k, 0) + min(D_k, 0)", PAPER, fixed()),
     Preset(
         "A7b", "answer step not gated", "A7 with R_K = 1", METHOD,
         fixed(credit__gate_answer=False),
@@ -231,7 +232,7 @@ PRESETS = (
     ),
     Preset(
         "A15", "randomised surface", "A0, the group over several wordings", METHOD,
-        lambda base: grpo(**_randomised(base)),
+        lambda base: grpo(**_randomised(base)), also="gccpo",
     ),
     Preset(
         "A15s", "randomised surface, step credit", "A8, the group over several wordings", METHOD,

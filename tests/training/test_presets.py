@@ -61,7 +61,7 @@ def test_no_two_presets_are_the_same():
 
 
 def test_the_method_and_the_paper_have_names():
-    assert of("gccpo") == of("A7") and of("gccpo_paper") == of("A13")
+    assert of("gccpo") == of("A15") and of("gccpo_paper") == of("A13")
 
 
 def test_single_steps_away_from_the_method():
