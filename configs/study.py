@@ -6,6 +6,9 @@
     wordings   fresh seeds once more, for GRPO over several wordings (A15), the best of `confirm`;
                tokens equal within a fifth: what 40 updates of A15 cost is 88 of GRPO's, 42 of A2's
                and 33 of A8's, so A0 alone needs a second run
+    rivals     the same seeds and policies for other step credit, beside A15, at equal updates;
+               in the `--workdir` of `wordings`, whose cells are not run again
+    placebos   the same for A7 and its credit on other steps (A9, A10)
     hidden     negative control: the cue is one that `surface` rewrites leave alone and `number`
                rewrites do not, so A14 and A15 must follow it as GRPO does, and A14n must not
 
@@ -53,10 +56,14 @@ def get_config(phase="search"):
         study.changes += " eval.questions=100 eval.ood_questions=100"
         study.changes += " task.options.labelled=0.0 task.options.hidden=0.9"
         return study
-    if phase == "wordings":
+    if phase in ("wordings", "rivals", "placebos"):
         study.seeds = (201, 202, 203, 204, 205)
-        study.updates = 40
+        study.updates, study.matched = 40, phase == "wordings"
         study.method, study.rivals = "A15", ("A0", "A2", "A8")
+        if phase == "rivals":
+            study.rivals = ("pav", "spo_mask", "branch_train")
+        if phase == "placebos":
+            study.rivals = ("A7", "A9", "A10")
         study.arms = {arm: arm for arm in ("A15", *study.rivals)}
         study.budget, study.tolerance = 385_000.0, 0.2
         study.changes += " eval.questions=100 eval.ood_questions=100"
