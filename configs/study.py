@@ -8,6 +8,7 @@
                and 33 of A8's, so A0 alone needs a second run
     rivals     the same seeds and policies for other step credit, beside A15, at equal updates;
                in the `--workdir` of `wordings`, whose cells are not run again
+    branches   the same for `branch_train`, which updates on nine times as many sequences
     placebos   the same for A7 and its credit on other steps (A9, A10)
     hidden     negative control: the cue is one that `surface` rewrites leave alone and `number`
                rewrites do not, so A14 and A15 must follow it as GRPO does, and A14n must not
@@ -56,14 +57,15 @@ def get_config(phase="search"):
         study.changes += " eval.questions=100 eval.ood_questions=100"
         study.changes += " task.options.labelled=0.0 task.options.hidden=0.9"
         return study
-    if phase in ("wordings", "rivals", "placebos"):
+    beside = {
+        "rivals": ("pav", "spo_mask"),
+        "branches": ("branch_train",),
+        "placebos": ("A7", "A9", "A10"),
+    }
+    if phase == "wordings" or phase in beside:
         study.seeds = (201, 202, 203, 204, 205)
         study.updates, study.matched = 40, phase == "wordings"
-        study.method, study.rivals = "A15", ("A0", "A2", "A8")
-        if phase == "rivals":
-            study.rivals = ("pav", "spo_mask", "branch_train")
-        if phase == "placebos":
-            study.rivals = ("A7", "A9", "A10")
+        study.method, study.rivals = "A15", beside.get(phase, ("A0", "A2", "A8"))
         study.arms = {arm: arm for arm in ("A15", *study.rivals)}
         study.budget, study.tolerance = 385_000.0, 0.2
         study.changes += " eval.questions=100 eval.ood_questions=100"
