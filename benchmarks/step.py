@@ -1,6 +1,6 @@
 """What a GCCPO step costs beside a GRPO step at equal G, stage by stage, on one core.
 
-    python benchmarks/step.py [--shape tiny|smollm2] [--repeats 5] [--core 0] [--naive 1]
+    python benchmarks/step.py [--shape tiny|smollm2] [--repeats 5] [--core 0] [--naive 1] [--record]
 
 `tiny` is `configs/quickstart.py` as it is; `smollm2` is `configs/smollm2_gsm8k_cpu.py` on one
 written word problem a step, 64 response tokens (needs the extra `smollm2`). Both with the default
@@ -8,11 +8,13 @@ budget, Phi at 2 boundaries x 2 draws and R by the scored readout of the arms th
 GRPO is preset A0 of the same config. Every round runs both on the same questions, one after the
 other; the first round compiles. Beside them in `--naive` rounds, on the same trajectories, the
 naive way of the same readings: each branch and each candidate answer is a new prompt, encoded
-from its first token (`step_naive.py`).
+from its first token (`step_naive.py`). With `--record` a third contestant is the same GCCPO step
+that writes its record while it updates, as every `log.rollouts_every`th step of a run does.
 
 Prints one JSON line of medians: seconds by stage, `rest` is what no stage holds;
 `ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps;
-`compiled_in_timed_rounds` should be 0.
+`ratio_recorded_over_gccpo` likewise, `record_share` what the writing thread computed as a share
+of its step, `record_share_of_a_run` that over all steps; `compiled_in_timed_rounds` should be 0.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--core", type=int, default=0)
     options.add_argument("--naive", type=int, default=1, help="rounds of the naive way; 0: none")
+    options.add_argument("--record", action="store_true", help="also a step that is recorded")
     asked = options.parse_args()
     os.environ.update(ONE_THREAD)
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # `compile_seconds` are of compiling
@@ -102,6 +105,8 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     )
     configs = {"gccpo": frozen(asked.shape, "A7", data), "grpo": frozen(asked.shape, "A0", data)}
     config = configs["gccpo"]
+    if asked.record:
+        configs["recorded"] = config
     session, params = open_session(config)
     optimizer = optimizer_of(config.optim, config.steps)
     update = make_update(
@@ -114,7 +119,7 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
         jax.tree.map(jnp.copy, params), jax.jit(optimizer.init)(params), jnp.int32(0)
     )
     batches = TrainBatches(session.train, config.batch_size, config.seed)
-    times: dict[str, list[dict[str, float]]] = {"gccpo": [], "grpo": [], "naive": []}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in (*configs, "naive")}
     new, compile_seconds = 0, 0.0
     for step in range(WARM_UP + asked.repeats):
         items, prompts = next(batches)
@@ -123,9 +128,9 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
         compile_seconds = compile_seconds if step > WARM_UP else sum(compiled)
         for name in configs if step % 2 else reversed(configs):
             watch, start = Stopwatch(), time.perf_counter()
-            state, metrics = one_step(
-                session.solver, configs[name], params, items, prompts, step, watch, update, state
-            )
+            record = data.parent if name == "recorded" else None
+            given = (session.solver, configs[name], params, items, prompts, step, watch)
+            state, metrics = one_step(*given, update, state, record)
             stages = watch.lap() | {"step_seconds": time.perf_counter() - start}
             times[name].append(stages | metrics)
         new += len(compiled) - warm if step >= WARM_UP else 0
@@ -148,24 +153,29 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
         "compiled_in_timed_rounds": new,
     }
     rows = {name: found if name == "naive" else found[WARM_UP:] for name, found in times.items()}
-    return line | summary(rows)
+    return line | summary(rows, config.log.rollouts_every)
 
 
-def one_step(solver, config, params, items, prompts, step, watch, update, state):
-    """One step as `train.py` does it, without log and evaluation."""
+def one_step(solver, config, params, items, prompts, step, watch, update, state, record=None):
+    """One step as `train.py` does it, without log and evaluation; `record`: where it is written."""
     from gccpo_jax.train import update_batch
     from gccpo_jax.training.experience import collect
+    from gccpo_jax.training.rollout_files import write_rollouts
 
     found = collect(solver, config, params, items, prompts, step, watch)
     with watch("update"):
         state, metrics = update(state, update_batch(found, None, None))
+        if record:
+            start = time.thread_time()
+            write_rollouts(record, step, found, solver, config)
+            found.metrics["record"] = time.thread_time() - start
         float(metrics["loss"])
-    wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined")
+    wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined", "record")
     return state, {name: found.metrics[name] for name in wanted if name in found.metrics}
 
 
-def summary(times: dict[str, list[dict[str, float]]]) -> dict[str, object]:
-    """Medians of each contestant's rounds and the ratios of whole steps."""
+def summary(times: dict[str, list[dict[str, float]]], every: int) -> dict[str, object]:
+    """Medians of each contestant's rounds and the ratios of whole steps; `every`: of the record."""
     line: dict[str, object] = {}
     middle = {
         name: {k: statistics.median(row[k] for row in rows) for k in rows[0]}
@@ -178,16 +188,27 @@ def summary(times: dict[str, list[dict[str, float]]]) -> dict[str, object]:
             row["rest_seconds"] = 2 * row["step_seconds"] - stages
         line[name] = {k: round(v, 4) for k, v in row.items()}
     gccpo, grpo = (middle[name]["step_seconds"] for name in ("gccpo", "grpo"))
-    pairs = zip(times["gccpo"], times["grpo"], strict=True)
-    each = [a["step_seconds"] / b["step_seconds"] for a, b in pairs]
-    line["ratio_gccpo_over_grpo"] = round(statistics.median(each), 3)
-    line["ratio_gccpo_over_grpo_range"] = [round(min(each), 3), round(max(each), 3)]
+    line |= ratio(times, "gccpo", "grpo")
+    if "recorded" in middle:
+        line |= ratio(times, "recorded", "gccpo")
+        share = statistics.median(row["record"] / row["step_seconds"] for row in times["recorded"])
+        line["record_share"] = round(share, 4)
+        line["record_share_of_a_run"] = round(share / every, 4)
     if "naive" in middle:
         ours = sum(middle["gccpo"][k] for k in ("branches_seconds", "readout_seconds"))
         naive = gccpo - ours + sum(middle["naive"].values())
         line["ratio_naive_over_gccpo"] = round(naive / gccpo, 2)
         line["ratio_naive_over_grpo"] = round(naive / grpo, 2)
     return line
+
+
+def ratio(times: dict[str, list[dict[str, float]]], one: str, other: str) -> dict[str, object]:
+    """The median ratio of two contestants' whole steps, round by round, and its range."""
+    pairs = zip(times[one], times[other], strict=True)
+    each = [a["step_seconds"] / b["step_seconds"] for a, b in pairs]
+    name = f"ratio_{one}_over_{other}"
+    middle, low, high = statistics.median(each), min(each), max(each)
+    return {name: round(middle, 3), f"{name}_range": [round(low, 3), round(high, 3)]}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """A task of one's own from a JSON Lines file, and what a policy answers to it.
 
 python examples/own_task.py
+
+PYTHONPATH=. python -m gccpo_jax.train --config configs/smollm2_gsm8k_cpu.py \\
+    --config.policy.path=tiny --config.task.name=examples.own_task:pens --workdir runs/pens
 """
 
 import json
@@ -15,8 +18,8 @@ from gccpo_jax.tasks import Item, Task
 FILE = pathlib.Path(__file__).with_name("pens.jsonl")
 
 
-def pens(path: pathlib.Path = FILE) -> Task:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+def pens(path: str | pathlib.Path = FILE) -> Task:
+    rows = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
     items = [Item(n, row["question"], row["answer"]) for n, row in enumerate(rows)]
     return Task(
         name="pens",

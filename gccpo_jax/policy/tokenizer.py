@@ -88,7 +88,10 @@ class Tokenizer:
         if not chat:
             return self._plain(f"{system}\n\n{prompt}" if system else prompt)
         if not self.backend.chat_template:
-            raise UserError("this tokenizer has no chat template; use plain prompts (chat=false)")
+            raise UserError(
+                "this tokenizer has no chat template; ask for plain prompts: "
+                "--config.task.options.chat=False (evaluate: --option chat=False)"
+            )
         return self._begin(self.template.render(self.backend, prompt, system))
 
     def _begin(self, text: str) -> list[int]:

@@ -35,7 +35,7 @@ class Browser(App[None]):
         self.full = False
 
     def compose(self) -> ComposeResult:
-        yield Header()
+        yield Header(icon=" ")
         yield Input(placeholder="search", id="search")
         with Horizontal():
             yield OptionList(id="list", markup=False)

@@ -11,6 +11,7 @@ from typing import Any
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.files import held_out_id, read_records
+from gccpo_jax.tasks.own import own_task
 
 __all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task", "read_task"]
 
@@ -45,7 +46,8 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
     """A task by its name.
 
     Args:
-        name: a row of `TASKS`, with what it is about after a colon: "reasoning_gym:<data set>".
+        name: a row of `TASKS`, with what it is about after a colon: "reasoning_gym:<data set>";
+            or a function of the user's, "package.module:function", see `own.own_task`.
         path: training questions, for the tasks that read files.
         eval_path: held-out questions, for the tasks that read files.
         **options: the task's own: the fields of `ChainConfig`, or the arguments
@@ -59,9 +61,15 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
     """
     kind, _, about = name.partition(":")
     row = TASKS.get(kind)
+    if row is None and about:
+        paths = {"path": path, "eval_path": eval_path}
+        return own_task(name, {key: text for key, text in paths.items() if text} | options)
     if row is None or row.named != bool(about):
-        names = (f"{key}:<data set>" if each.named else key for key, each in TASKS.items())
-        raise UserError(f"there is no task {name!r}; there are {', '.join(names)}")
+        names = [f"{key}:<data set>" if each.named else key for key, each in TASKS.items()]
+        raise UserError(
+            f"there is no task {name!r}; there are {', '.join(names)}, and your own, "
+            "'package.module:function'"
+        )
     if not row.files and (path or eval_path):
         readers = ", ".join(key for key, each in TASKS.items() if each.files)
         raise UserError(
@@ -128,7 +136,10 @@ def _checked(name: str, target: Callable[..., Any], options: dict[str, Any]) -> 
         if key not in allowed:
             if takes_more:
                 continue
-            raise UserError(f"task {name!r} has no option {key!r}; it has {', '.join(allowed)}")
+            raise UserError(
+                f"task {name!r} has no option {key!r}; it has {', '.join(allowed)}; options belong "
+                "to one task, begin with a config for this one"
+            )
         wanted = type(defaults[key])
         fits = type(value) is wanted or (wanted is float and type(value) is int)
         if not fits:

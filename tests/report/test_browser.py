@@ -1,11 +1,7 @@
 """The page in a real browser: nothing leaves it, no error, and what a reader does works.
 
 Needs the extra `browser` and a Chromium: the system's, or `playwright install chromium`.
-`REPORT_PICTURES=docs/images` keeps the pictures of the docs.
 """
-
-import os
-import pathlib
 
 import pytest
 
@@ -17,9 +13,6 @@ from tests.helpers.recorded import HOSTILE, group, trajectory, write_more, write
 from tests.helpers.serving import serving
 
 pytest.importorskip("playwright", reason="needs the extra `browser`")
-
-# Other pages to take the pictures from, a real run's and a real analysis's.
-PICTURED = {name: os.environ.get(f"REPORT_{name}") for name in ("PAGE", "ANALYSIS")}
 
 
 @pytest.fixture(scope="module")
@@ -171,25 +164,3 @@ CONTRAST = """() => {
 def test_text_stands_out_from_its_background(opened, scheme):
     opened.emulate_media(color_scheme=scheme)
     assert opened.evaluate(CONTRAST) == []  # 4.5 to 1, as WCAG AA asks
-
-
-@pytest.mark.skipif("REPORT_PICTURES" not in os.environ, reason="pictures were not asked for")
-@pytest.mark.parametrize(
-    ("name", "width", "scheme"),
-    [
-        ("light", 1280, "light"),
-        ("dark", 1280, "dark"),
-        ("phone", 390, "light"),
-        ("analysis", 1280, "light"),
-    ],
-)
-def test_pictures_of_the_docs(browser, file, name, width, scheme):
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    given = PICTURED["ANALYSIS" if name == "analysis" else "PAGE"]
-    page.goto(pathlib.Path(given).resolve().as_uri() if given else file.as_uri())
-    if name != "analysis":
-        page.locator(".group h3").last.evaluate("heading => heading.scrollIntoView()")
-    folder = pathlib.Path(os.environ["REPORT_PICTURES"])
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"report-{name}.png")
-    page.close()
