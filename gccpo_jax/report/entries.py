@@ -95,7 +95,8 @@ def recorded_body(card: page.Card, full: bool) -> Text:
             _arms(text, row.candidates, step.law, step.arms)
             for branch in step.branches:
                 score = "unscorable" if branch.score is None else f"scored {short(branch.score)}"
-                text.append(plain(f"  branch, {score}: {branch.text.rstrip()}\n"), style="dim")
+                said = branch.text.rstrip().replace("\n", "\n    ")
+                text.append(plain(f"  branch, {score}: {said}\n"), style="dim")
     return text
 
 

@@ -86,12 +86,14 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
 
 
 def bare_task(name: str) -> Task:
-    """A task by its name, to read questions from elsewhere: it brings none of its own.
+    """A task by its name, to read questions from elsewhere: it need not bring any of its own.
 
     Raises:
         UserError: an unknown name, or a task that cannot do without its questions.
     """
     row = TASKS.get(name)
+    if row is None and name.partition(":")[0] not in TASKS and ":" in name:
+        return own_task(name, {})
     if row is None or not row.bare:
         names = ", ".join(key for key, each in TASKS.items() if each.bare)
         raise UserError(f"there is no task {name!r} for files of questions; there are {names}")

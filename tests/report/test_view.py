@@ -1,11 +1,13 @@
 """The terminal browser: every key does what it says, and text of a model stays text."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from gccpo_jax import view
 from gccpo_jax.report.entries import entries_of
+from gccpo_jax.training.rollout_record import Branch
 from tests.helpers.analysed import rows, write_analysis
 from tests.helpers.recorded import HOSTILE, group, step, trajectory, write_run
 
@@ -14,9 +16,8 @@ ESCAPES = "\x1b[2J\x1b]0;taken\x07[bold red]x[/]\u202eabc" + HOSTILE
 
 @pytest.fixture
 def workdir(tmp_path):
-    hostile = trajectory(
-        5, steps=(step(ESCAPES),), question=ESCAPES, text=ESCAPES, answer=ESCAPES, row=1
-    )
+    last = dataclasses.replace(step(ESCAPES), branches=(Branch("so 9\n#### 9\n", "9", 0.0),))
+    hostile = trajectory(5, steps=(last,), question=ESCAPES, text=ESCAPES, answer=ESCAPES, row=1)
     return write_run(tmp_path / "run", [*group(), hostile])
 
 
@@ -29,6 +30,7 @@ def test_an_entry_says_what_was_read_and_escapes_what_was_written(workdir):
     assert "branch, unscorable: #### 9" in entries[0].body(True).plain
     hostile = entries[-1].body(True).plain
     assert "\\x1b[2J\\x1b]0;taken\\x07[bold red]x[/]\\u202eabc" in hostile
+    assert "branch, scored 0: so 9\n    #### 9\n" in hostile
     assert not {"\x1b", "\x07", "\u202e"} & set(hostile)
 
 

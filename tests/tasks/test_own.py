@@ -3,13 +3,13 @@
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks import Item, load_task
+from gccpo_jax.tasks import Item, bare_task, load_task
 
-MODULE = '''
+MODULE = """
 from gccpo_jax.tasks import Item, Task
 
 
-def task(path: str, size: int = 2, held: int = 1):
+def task(path: str = "a", size: int = 2, held: int = 1):
     if path == "nowhere":
         raise FileNotFoundError(path)
     items = [Item(n, f"{path} {n} ?", str(n)) for n in range(size)]
@@ -22,9 +22,13 @@ def task(path: str, size: int = 2, held: int = 1):
     )
 
 
+def needy(path):
+    return task(path)
+
+
 def nothing():
     return None
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +41,15 @@ def test_the_function_gets_the_path_and_the_options():
     task = load_task("own_questions:task", "file.jsonl", size=3)
     assert task.splits["id"] == [Item(0, "file.jsonl 0 ?", "0")]
     assert len(task.splits["train"]) == 2
+    assert bare_task("own_questions:task").name == "mine"
 
 
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
         ("own_question:task", {}, "cannot import 'own_question'"),
-        ("own_questions:tusk", {}, "has no 'tusk'; its functions: task, nothing"),
-        ("own_questions:task", {}, "missing a required argument: 'path'; set data.path"),
+        ("own_questions:tusk", {}, "has no 'tusk'; its functions: task, needy, nothing"),
+        ("own_questions:needy", {}, "missing a required argument: 'path'; set data.path"),
         ("own_questions:task", {"path": "a", "chat": True}, "unexpected keyword argument 'chat'"),
         ("own_questions:task", {"path": "nowhere"}, "FileNotFoundError: nowhere"),
         ("own_questions:task", {"path": "a", "held": 0}, "no questions for 'id'"),
@@ -60,3 +65,8 @@ def test_what_is_wrong_with_it_is_said_in_one_line(name, options, words):
 def test_a_name_without_a_function_lists_what_there_is():
     with pytest.raises(UserError, match="there are chain, .*your own, 'package.module:function'"):
         load_task("mine")
+
+
+def test_an_option_of_another_task_says_where_to_begin():
+    with pytest.raises(UserError, match="no option 'train'; it has chat, .*begin with a config"):
+        load_task("gsm8k", "file.jsonl", train=3)
