@@ -13,7 +13,6 @@ from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
 from gccpo_jax.policy.weights import load, save
 from gccpo_jax.tasks import bare_task
-from tests.helpers.paths import ROOT
 
 gguf = pytest.importorskip("gguf")
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -109,12 +108,6 @@ def test_plain_rendering(tiny, tmp_path):
     assert tiny.decode(tiny.render("hello", "rules", chat=False)) == "rules\n\nhello"
     with_bos = load_tokenizer(write(tmp_path / "t.gguf", "llama-bpe", add_bos_token=True))
     assert with_bos.render("hello", chat=False) == [1, *with_bos.encode("hello")]
-
-
-def test_without_a_template_it_says_how_to_ask_for_plain_prompts():
-    tokenizer = load_tokenizer(ROOT / "gccpo_jax/assets/tiny")
-    with pytest.raises(UserError, match="--config.task.options.chat=False"):
-        tokenizer.render("hello", chat=True)
 
 
 def test_without_a_pre_tokenizer_text_is_cut_as_llama_cpp_does(tmp_path, caplog):
