@@ -13,6 +13,8 @@ from gccpo_jax.errors import UserError
 
 DATE = "2024-07-26"
 """The day that templates which ask for one are told: what Llama 3.2's says without a clock."""
+PLAIN = "plain prompts (--config.task.options.chat=False; evaluate: --option chat=False)"
+"""What a user can ask for instead of a chat template, and how."""
 
 _RESERVED = ("messages", "conversation", "documents", "tools", "chat_template", "strftime_now")
 _RESERVED += ("add_generation_prompt", "continue_final_message", "tokenize", "tokenizer_kwargs")
@@ -64,12 +66,12 @@ class Template:
             raise UserError(
                 f"the chat template of this tokenizer refuses the prompt ({said}); "
                 f"{'the task gives a system text, leave it out, or ' if has_system else ''}"
-                "use plain prompts (chat=false)"
+                f"use {PLAIN}"
             ) from error
         if (asked := str(messages[-1]["content"]).strip()) not in text:
             raise UserError(
                 "the chat template of this tokenizer leaves the question out or changes it "
-                f"({asked[:40]!r} is not in the prompt); edit it, or use plain prompts (chat=false)"
+                f"({asked[:40]!r} is not in the prompt); edit it, or use {PLAIN}"
             )
         return text
 
@@ -80,7 +82,7 @@ class Template:
         if re.search(r"strftime_now\s*\(", dated):
             raise UserError(
                 "the chat template of this tokenizer asks for the time in a way that cannot be "
-                "fixed, so prompts would change with it; edit it, or use plain prompts (chat=false)"
+                f"fixed, so prompts would change with it; edit it, or use {PLAIN}"
             )
         return dated
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.arch import Arch
-from gccpo_jax.policy.chat_template import Template
+from gccpo_jax.policy.chat_template import PLAIN, Template
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.model_files import check_jsons, read_json, refuse_placeholder
 
@@ -88,10 +88,7 @@ class Tokenizer:
         if not chat:
             return self._plain(f"{system}\n\n{prompt}" if system else prompt)
         if not self.backend.chat_template:
-            raise UserError(
-                "this tokenizer has no chat template; ask for plain prompts: "
-                "--config.task.options.chat=False (evaluate: --option chat=False)"
-            )
+            raise UserError(f"this tokenizer has no chat template; use {PLAIN}")
         return self._begin(self.template.render(self.backend, prompt, system))
 
     def _begin(self, text: str) -> list[int]:

@@ -101,7 +101,7 @@ def test_several_templates(folder):
     ],
 )
 def test_what_a_template_raises_is_one_line_with_its_own_words(folder, template, words):
-    refused(loaded(folder, template), "chat template", words, "chat=false")
+    refused(loaded(folder, template), "chat template", words, "chat=False")
 
 
 def test_arguments_from_the_command_line():

@@ -222,7 +222,7 @@ def test_a_missing_template_or_end_token_is_an_error(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "a"}')
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.render("a", chat=False) == [0]
-    with pytest.raises(UserError, match="chat=false"):
+    with pytest.raises(UserError, match="--config.task.options.chat=False"):
         tokenizer.render("a")
 
 
