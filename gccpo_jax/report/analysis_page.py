@@ -159,13 +159,23 @@ def card(row: TrajectoryReport, size: float) -> Card:
         steps=tuple(
             StepView(
                 row=step,
-                shade=0 if step.D is None else shade(step.D.value, size),
+                shade=0 if step.D is None else shade_of(step.D, size),
                 before=before,
                 facts=facts(step),
             )
             for step, before in zip(row.steps, befores, strict=False)
         ),
     )
+
+
+def shade_of(effect: Estimate, size: float) -> int:
+    """The shade of an effect; the palest where its interval holds 0.
+
+    >>> [shade_of(Estimate(0.5, low, 0.9), 0.5) for low in (0.1, -0.1)]
+    [3, 1]
+    """
+    found = shade(effect.value, size)
+    return found if _low(effect) > 0 or _high(effect) < 0 else max(-1, min(1, found))
 
 
 def marks(row: TrajectoryReport) -> dict[str, bool]:
