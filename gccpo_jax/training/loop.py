@@ -72,6 +72,8 @@ def evaluate_before(
     file = workdir / "before.json"
     if known := broadcast_json(lambda: json.loads(file.read_text()) if file.exists() else None):
         return known
+    asked = sum(len(questions.items) for questions in session.evaluation.values())
+    run.log.say(f"accuracy of {asked} held-out questions before training; programs compile first")
     before = evaluate(config, session, run, workdir, 0)
     with writing("the evaluation", file):
         broadcast_json(lambda: write_json(file, before))

@@ -178,7 +178,9 @@ def test_micro_batches_that_fit_a_memory_train_as_if_asked_for(tmp_path, capsys)
         train.train_and_evaluate(run, "fits", tmp_path / str(n))
     first, second = (metrics(tmp_path / str(n))[0] for n in (0, 1))
     assert first["update_norm"] == second["update_norm"] > 0
-    assert "micro-batches of 1 of 2 questions" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "micro-batches of 1 of 2 questions" in said
+    assert "held-out questions before training; programs compile first\naccuracy  id" in said
 
 
 def test_rollouts_show_steps_that_add_up(finished):
