@@ -296,7 +296,7 @@ def _load_directory(directory: pathlib.Path) -> Any:
 
 
 def _check_end(directory: pathlib.Path, token: str | None) -> None:
-    """Refuses an end of text without an id: transformers makes it one that no policy has learned."""
+    """Refuses an end of text without an id: transformers would give it one that nobody learned."""
     from tokenizers import Tokenizer
 
     config, added = (directory / name for name in ("tokenizer_config.json", "added_tokens.json"))
