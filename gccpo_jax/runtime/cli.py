@@ -196,12 +196,12 @@ def load_config(source: str) -> tuple[Any, str]:
     if not path.is_file():
         raise UserError(f"--config {file}: no such file; try configs/quickstart.py")
     try:
-        get_config = runpy.run_path(str(path.absolute()))["get_config"]
-        config = get_config(*argument)
+        found = runpy.run_path(str(path.absolute()))
+        if "get_config" not in found:
+            raise UserError(f"--config {file}: it has no function get_config")
+        config = found["get_config"](*argument)
     except UserError:
         raise
-    except KeyError as error:
-        raise UserError(f"--config {file}: it has no function get_config ({error})") from error
     except Exception as error:  # the user's own code may raise anything
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         raise UserError(f"--config {file}, line {line}: {type(error).__name__}: {error}") from error
