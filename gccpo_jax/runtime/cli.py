@@ -24,7 +24,7 @@ import runpy
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -179,6 +179,25 @@ def command_parser(command: str, description: str) -> Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def check_ranges(arguments: argparse.Namespace, least: Mapping[str, float]) -> None:
+    """Checks options that are numbers: at least so much, finite, and no more than 32 bits hold.
+
+    Args:
+      least: the least value of each, by its name in `arguments`; None there is not looked at.
+    Raises:
+      UserError: one is not.
+    """
+    for name, low in least.items():
+        value, bits = getattr(arguments, name), 32 if name == "seed" else 31
+        if value is None:
+            continue
+        flag = f"--{name.replace('_', '-')} {value}"
+        if not value >= low:
+            raise UserError(f"{flag}: expected at least {low}")
+        if value >= 2**bits:
+            raise UserError(f"{flag}: expected a number below 2**{bits}")
 
 
 def load_config(source: str) -> tuple[Any, str]:
