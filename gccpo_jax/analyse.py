@@ -26,7 +26,7 @@ from gccpo_jax.analysis.suites import run
 from gccpo_jax.config.fields import is_day, least
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy.chat_template import DATE, Template
-from gccpo_jax.runtime.cli import command_parser
+from gccpo_jax.runtime.cli import check_ranges, command_parser
 
 FLAGS = {
     "seed": ("seed", "root seed of every draw"),
@@ -145,9 +145,7 @@ def run_command(argv: Sequence[str]) -> None:
       UserError: arguments that do not go together, or what the analysis itself refuses.
     """
     a = parser().parse_args(argv)
-    for name, low in {"group": 1, "batch": 1, "questions": 0, "injected": 0}.items():
-        if getattr(a, name) < low:
-            raise UserError(f"--{name} {getattr(a, name)}: expected at least {low}")
+    check_ranges(a, {"group": 1, "batch": 1, "questions": 0, "injected": 0, "seed": 0})
     if a.suite != "chain" and a.injected != _INJECTED:
         raise UserError(f"--injected {a.injected}: only --suite chain injects any; leave it out")
     if a.suite and a.resume:

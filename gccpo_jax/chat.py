@@ -22,7 +22,7 @@ from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy.chat_template import DATE, Message, Template
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.policy.tokenizer import Tokenizer
-from gccpo_jax.runtime.cli import command_parser
+from gccpo_jax.runtime.cli import check_ranges, command_parser
 from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.sampling.streaming import stream
 from gccpo_jax.tasks.base import Task
@@ -58,12 +58,9 @@ def run_command(argv: Sequence[str], lines: Iterable[str], out: TextIO) -> None:
       UserError: arguments that cannot be, no such model, a message that does not fit.
     """
     a = parser().parse_args(argv)
-    if not a.temperature >= 0:
-        raise UserError(f"--temperature {a.temperature}: expected at least 0")
+    check_ranges(a, {"temperature": 0, "max_tokens": 1, "seed": 0})
     if not 0 < a.top_p <= 1:
         raise UserError(f"--top-p {a.top_p}: expected above 0 and at most 1")
-    if a.max_tokens is not None and a.max_tokens < 1:
-        raise UserError(f"--max-tokens {a.max_tokens}: expected at least 1")
     template = template_of(a)
     model = open_model(a.model, PLAIN)
     tokenizer = model.solver.tokenizer

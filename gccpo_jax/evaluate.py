@@ -29,7 +29,7 @@ from gccpo_jax.evaluation.summary import page, summarise
 from gccpo_jax.policy.chat_template import DATE
 from gccpo_jax.policy.step_scorer import open_scorer
 from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.runtime.cli import command_parser, literal
+from gccpo_jax.runtime.cli import check_ranges, command_parser, literal
 from gccpo_jax.runtime.workdir import differences, locked, output_path, write_json, write_text
 from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.sampling.questions import Questions, digest, load_questions
@@ -115,10 +115,7 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _check(a: argparse.Namespace) -> None:
-    for name, low in _LEAST.items():
-        value = getattr(a, name)
-        if not value >= low:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {low}")
+    check_ranges(a, _LEAST)
     if not 0 < a.top_p <= 1:
         raise UserError(f"--top-p {a.top_p}: expected above 0 and at most 1")
     if a.draws > 1 and a.temperature == 0:

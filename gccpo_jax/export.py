@@ -21,7 +21,7 @@ from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.policy import gguf_write, weights
 from gccpo_jax.policy.arch import DTYPES
 from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
-from gccpo_jax.runtime.cli import command_parser
+from gccpo_jax.runtime.cli import check_ranges, command_parser
 from gccpo_jax.runtime.workdir import output_path, write_text, writing
 from gccpo_jax.training.card import card
 
@@ -52,8 +52,7 @@ def run_command(argv: Sequence[str]) -> pathlib.Path:
       UserError: no such run or model, or a place that holds something else.
     """
     a = parser().parse_args(argv)
-    if not a.shard_gb > 0:
-        raise UserError(f"--shard-gb {a.shard_gb}: expected a number above 0")
+    check_ranges(a, {"shard_gb": 1e-6})
     source = pathlib.Path(a.run).expanduser()
     is_run = (source / "policy").is_dir()
     if not is_run and (source / "checkpoints").is_dir():

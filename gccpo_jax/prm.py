@@ -33,7 +33,7 @@ from gccpo_jax.policy.fit_head import fit_head
 from gccpo_jax.policy.length_bias import length_bias, words
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.step_scorer import FILE, Layout, StepScorer, open_scorer
-from gccpo_jax.runtime.cli import command_parser
+from gccpo_jax.runtime.cli import check_ranges, command_parser
 from gccpo_jax.runtime.workdir import output_path, write_json
 from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.tasks import load_task
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 _LEAST = {"questions": 1, "held_out": 0, "group": 2, "draws": 1, "max_tokens": 2, "batch": 1}
-_LEAST |= {"updates": 1, "seed": 0, "invariance": 0}
+_LEAST |= {"updates": 1, "seed": 0, "lr": 1e-12, "invariance": 0}
 
 
 def run_command(argv: Sequence[str]) -> dict[str, Any]:
@@ -93,11 +93,7 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
       UserError: arguments out of range, no such model or task, or too few questions.
     """
     a = parser().parse_args(argv)
-    for name, low in _LEAST.items():
-        if not getattr(a, name) >= low:
-            raise UserError(
-                f"--{name.replace('_', '-')} {getattr(a, name)}: expected at least {low}"
-            )
+    check_ranges(a, _LEAST)
     out, judge = output_path(a.out), load_process(a.judge)
     task = load_task(a.task, **({"path": a.data} if a.data else {}))
     model = open_model(a.model, task)

@@ -37,7 +37,7 @@ from gccpo_jax.masked import masked_mean
 from gccpo_jax.objective.update import gradient, policy_loss_fn
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
-from gccpo_jax.runtime.cli import command_parser, load_config, overrides, set_field
+from gccpo_jax.runtime.cli import check_ranges, command_parser, load_config, overrides, set_field
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.runtime.workdir import output_path
@@ -96,10 +96,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--tapes", type=int, default=2, help="R, samplings of each batch (2)")
     parser.add_argument("--out", default="docs/results", help="where the page goes (docs/results)")
     found, rest = parser.parse_known_args(argv)
-    if found.batches < FEWEST:
-        raise UserError(f"--batches {found.batches}: expected at least {FEWEST}")
-    if found.tapes < 1:
-        raise UserError(f"--tapes {found.tapes}: expected at least 1")
+    check_ranges(found, {"batches": FEWEST, "tapes": 1})
     return found, rest
 
 

@@ -303,16 +303,20 @@ def _checked(config: Config, place: pathlib.Path) -> str:
     return f"runs, updates of {skipped} steps skipped" if skipped else "runs"
 
 
-def tried(group: list[Trial], model: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
+def tried(
+    group: list[Trial], model: pathlib.Path, scratch: pathlib.Path
+) -> Iterator[dict[str, str]]:
     """What each of a group did; halves of it where the whole does not just run."""
     changes: dict[str, Any] = {}
     for trial in group:
         changes |= trial.changes
     found = outcome(model, changes, scratch)
     if len(group) == 1 or found == "runs":
-        return {trial.name: found for trial in group}
+        yield {trial.name: found for trial in group}
+        return
     half = len(group) // 2
-    return tried(group[:half], model, scratch) | tried(group[half:], model, scratch)
+    yield from tried(group[:half], model, scratch)
+    yield from tried(group[half:], model, scratch)
 
 
 def table(rows: dict[str, str]) -> str:
@@ -352,12 +356,12 @@ def main() -> int:
         shared = groups(others, given.together)
         quick = [group for group in shared if "credit.kind" not in group[0].needs]
         for group in [*alone, *quick, *[group for group in shared if group not in quick]]:
-            found = tried(group, model, scratch)
-            rows |= found
-            for name, said in found.items():
-                print(f"{name:45} {said}", flush=True)
-            if given.rows:
-                given.rows.write_text(json.dumps(rows, indent=1))
+            for found in tried(group, model, scratch):
+                rows |= found
+                for name, said in found.items():
+                    print(f"{name:45} {said}", flush=True)
+                if given.rows:
+                    given.rows.write_text(json.dumps(rows, indent=1))
     if given.out:
         page = given.out.read_text(encoding="utf-8")
         given.out.write_text(replaced(page, table(rows)), encoding="utf-8")

@@ -62,6 +62,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), (None,)),
     **dict.fromkeys(("logit_scale", "logits_scaling", "residual_multiplier"), (1.0, None)),
     **dict.fromkeys(("embedding_multiplier", "clip_qkv", "attention_multiplier"), (None,)),
+    "is_causal": (True, None),
+    "use_bidirectional_attention": (False, None),
+    "attention_chunk_size": (None,),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), (0, None)),
 }
 """Every spelling of a feature that is not here, with the values that ask for nothing."""

@@ -32,6 +32,11 @@ def locate(name: str | pathlib.Path) -> pathlib.Path:
     Raises:
       UserError: nothing is there, or the hub cannot be reached.
     """
+    if "://" in str(name):
+        raise UserError(
+            f"{name}: expected a path on this machine or, for a model of the Hugging Face hub, "
+            "org/name"
+        )
     path = pathlib.Path(name).expanduser()
     if (path / "metrics.jsonl").is_file():
         policy = path / "policy"

@@ -290,7 +290,27 @@ def _load_directory(directory: pathlib.Path) -> Any:
         raise UserError(f"{directory}: the tokenizer cannot be read ({reason})") from error
     if not backend.is_fast:
         raise UserError(f"{directory}: not a fast tokenizer; save it with a tokenizer.json")
+    if exact:
+        _check_end(directory, backend.eos_token)
     return backend
+
+
+def _check_end(directory: pathlib.Path, token: str | None) -> None:
+    """Refuses an end of text without an id: transformers would give it one that nobody learned."""
+    from tokenizers import Tokenizer
+
+    config, added = (directory / name for name in ("tokenizer_config.json", "added_tokens.json"))
+    known = {*read_json(added)} if added.is_file() else set()
+    if config.is_file():
+        rows = read_json(config).get("added_tokens_decoder") or {}
+        known |= {row["content"] for row in rows.values()}
+    if token is None or token in known:
+        return
+    if Tokenizer.from_file(str(directory / "tokenizer.json")).token_to_id(token) is None:
+        raise UserError(
+            f"{directory}: eos_token = {token!r} is no token of its tokenizer.json, so no answer "
+            "would end with it; name the one that ends the model's answers"
+        )
 
 
 def _stop_ids(path: pathlib.Path, backend: Any) -> tuple[int, ...]:

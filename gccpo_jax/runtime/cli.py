@@ -24,7 +24,7 @@ import runpy
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -181,6 +181,25 @@ def command_parser(command: str, description: str) -> Parser:
     )
 
 
+def check_ranges(arguments: argparse.Namespace, least: Mapping[str, float]) -> None:
+    """Checks options that are numbers: at least so much, finite, and no more than 32 bits hold.
+
+    Args:
+      least: the least value of each, by its name in `arguments`; None there is not looked at.
+    Raises:
+      UserError: one is not.
+    """
+    for name, low in least.items():
+        value, bits = getattr(arguments, name), 32 if name == "seed" else 31
+        if value is None:
+            continue
+        flag = f"--{name.replace('_', '-')} {value}"
+        if not value >= low:
+            raise UserError(f"{flag}: expected at least {low}")
+        if value >= 2**bits:
+            raise UserError(f"{flag}: expected a number below 2**{bits}")
+
+
 def load_config(source: str) -> tuple[Any, str]:
     """The `ConfigDict` that a config file makes, and its name: file and argument.
 
@@ -196,12 +215,12 @@ def load_config(source: str) -> tuple[Any, str]:
     if not path.is_file():
         raise UserError(f"--config {file}: no such file; try configs/quickstart.py")
     try:
-        get_config = runpy.run_path(str(path.absolute()))["get_config"]
-        config = get_config(*argument)
+        found = runpy.run_path(str(path.absolute()))
+        if "get_config" not in found:
+            raise UserError(f"--config {file}: it has no function get_config")
+        config = found["get_config"](*argument)
     except UserError:
         raise
-    except KeyError as error:
-        raise UserError(f"--config {file}: it has no function get_config ({error})") from error
     except Exception as error:  # the user's own code may raise anything
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         raise UserError(f"--config {file}, line {line}: {type(error).__name__}: {error}") from error

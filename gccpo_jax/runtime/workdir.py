@@ -85,8 +85,8 @@ def check_place(workdir: pathlib.Path) -> None:
     Raises:
       UserError: characters that it takes for a pattern, or a `~` that nobody expanded.
     """
-    place = str(workdir.absolute())
-    if found := sorted(set(place) & set("*?[")):
+    place = workdir.absolute().as_posix()
+    if found := sorted(set(place) & set("*?[\\")):
         raise UserError(
             f"--workdir {workdir}: {' '.join(found)} in {place} would be taken for a pattern of "
             "file names by checkpoints; choose another name"

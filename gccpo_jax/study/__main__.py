@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 
 from gccpo_jax.errors import UserError, exit_code
-from gccpo_jax.runtime.cli import command_parser, load_config
+from gccpo_jax.runtime.cli import check_ranges, command_parser, load_config
 from gccpo_jax.runtime.workdir import check_place, output_path
 from gccpo_jax.study.run import Interrupted, run_study
 
@@ -53,8 +53,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time (1)")
     parser.add_argument("--out", default=_OUT, help=f"where tables go ({_OUT})")
     found = parser.parse_args(argv)
-    if found.jobs < 1:
-        raise UserError(f"--jobs {found.jobs}: expected at least 1")
+    check_ranges(found, {"jobs": 1})
     if found.tables and (found.workdir or found.jobs != 1):
         raise UserError("--tables is of what was run; leave --workdir and --jobs out")
     if found.config and found.out != _OUT:

@@ -11,6 +11,11 @@ _OPEN = re.compile(
     r"(?=[.,;]?(?:\s|\Z)|\$|\\[)\]]))"
 )
 _BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
+# Braces that hold others at most once, as in nearly every answer; each part is taken whole, so
+# that what does not close costs linear time.
+_SHALLOW = re.compile(
+    r"\{([^{}\\]*+(?:(?:\\.|\{[^{}\\]*+(?:\\.[^{}\\]*+)*+\})[^{}\\]*+)*+)\}", re.DOTALL
+)
 LONGEST = 4000  # characters that a box holds, where there are several
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"([+-]?[0-9]*)\.([0-9]*)")
@@ -25,12 +30,12 @@ def boxes(text: str) -> Iterator[tuple[str, int]]:
     >>> [held for held, _ in boxes(r"\\boxed{1} or \\boxed{\\frac{1}{2}} or \\boxed{3")]
     ['\\\\frac{1}{2}', '1']
     """
-    if "box" not in text:
+    last, stop = text.rfind("box"), len(text)
+    if last < 0:
         return
-    stop = len(text)
-    if last := _common(text):
-        yield last  # the others are looked for only if asked
-        stop = last[1]
+    if held := _common(text, last):
+        yield held, last - 1  # the others are looked for only if asked
+        stop = last - 1
     closing = _closing(text)
     for found in reversed([*_OPEN.finditer(text, 0, stop)]):
         if found[1] is None:
@@ -43,24 +48,21 @@ def boxes(text: str) -> Iterator[tuple[str, int]]:
 
 def last_boxed(text: str) -> str | None:
     """What the last closed box of a text holds, None if there is none."""
-    found = _common(text) or next(boxes(text), None)
-    return found[0] if found else None
-
-
-def _common(text: str) -> tuple[str, int] | None:
-    """The last box if it is `\\boxed{...}`, as it mostly is."""
-    start = text.rfind("\\boxed{")
-    if start < 0 or text.rfind("box") != start + 1:
+    last = text.rfind("box")
+    if last < 0:
         return None
-    content = _braced(text, start + 6)
-    return (content, start) if content else None
+    return _common(text, last) or next((held for held, _ in boxes(text)), None)
+
+
+def _common(text: str, last: int) -> str | None:
+    """What the last box holds if it is `\\boxed{...}`, as it mostly is; its "box" is at `last`."""
+    return _braced(text, last + 5) if text.startswith("\\boxed{", last - 1) else None
 
 
 def _braced(text: str, start: int) -> str | None:
     """What the brace at `start` encloses, None if it does not close."""
-    close = text.find("}", start)
-    if close > 0 and "{" not in (held := text[start + 1 : close]) and "\\" not in held:
-        return held.strip()
+    if found := _SHALLOW.match(text, start):
+        return found[1].strip()
     depth = 0
     for found in _BRACE.finditer(text, start):  # an escaped brace does not count
         depth += (found[0] == "{") - (found[0] == "}")

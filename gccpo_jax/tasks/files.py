@@ -62,6 +62,8 @@ def read_records(path: str, split: str) -> list[Record]:
     """
     if path.startswith(TFDS):
         return _checked(_tfds_rows(path.removeprefix(TFDS), split), path)
+    if "://" in path:
+        raise UserError(f"{path}: expected a path on this machine; download the file and give it")
     file = pathlib.Path(path).expanduser()
     files = _files_of(file, split) if file.is_dir() else [file]
     records = [record for one in files for record in _read_file(one)]
@@ -271,4 +273,6 @@ def _without(train: Sequence[Record], held: Sequence[Record], path: str) -> list
     if len(kept) < len(train):
         count = len(train) - len(kept)
         _log.warning("%s: %d held-out questions taken out of training", path, count)
+    if again := len(kept) - len({record.question for record in kept}):
+        _log.warning("%s: %d training questions are there before and count again", path, again)
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from gccpo_jax.tasks.answers import normalise_number
@@ -46,6 +47,7 @@ _DETAIL = re.compile(
 )
 _EQUALS = re.compile(r"=+|\b(?:is|equals|gives|makes)\b")
 _DIGIT = re.compile(r"\d")
+_UNIT = re.compile(r"%|(?<=\d)\s*([a-z]{2,})")
 _LAST_DIGIT = re.compile(r".*\d", re.DOTALL)
 _POWERS = {"hundred": "e2", "thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
 _TEXT = r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|boxed|fbox|emph)\s*"
@@ -93,8 +95,8 @@ _MARKED = re.compile(
 def number_of(phrase: str) -> str | None:
     """The number that a phrase states, normalised; None if it states none, or not one.
 
-    Of an equation, the side that is one number, the last one first. A fraction is in lowest
-    terms. What is only a part of something longer is no number.
+    Of an equation, the side that is one number; of two units, the last ("3 weeks = 21 days"). A
+    fraction is in lowest terms. What is only a part of something longer is no number.
 
     >>> [number_of(p) for p in ("$1,200.00 in all", "12 * 3 = 36", "5 or 6", "3,4,5", "2/4")]
     ['1200', '36', None, None, '1/2']
@@ -104,9 +106,11 @@ def number_of(phrase: str) -> str | None:
     phrase = _REASON.sub("", clean(phrase))
     *others, last = [side for side in _EQUALS.split(phrase) if _DIGIT.search(side)] or [""]
     sides = [*others, _DETAIL.sub("", last)]
-    plain = [value for side in sides if (value := _only(side)) is not None]
+    plain = [(value, side) for side in sides if (value := _only(side)) is not None]
     # "3 = 5" says nothing; in "12 * 3 = 36" one side is a number.
-    return plain[-1] if len({*plain}) == 1 else None
+    if len({value for value, _ in plain}) == 1 or _converts([side for _, side in plain]):
+        return plain[-1][0]
+    return None
 
 
 def integer_of(text: str, start: int = 0) -> str | None:
@@ -168,6 +172,12 @@ def _only(phrase: str) -> str | None:
     """The value of the one number of a phrase; None if there are more, or fewer."""
     found = [match["number"] for match in _ITEM.finditer(phrase) if match["number"]]
     return _value(found[0]) if len(found) == 1 else None
+
+
+def _converts(sides: Sequence[str]) -> bool:
+    """Whether every side but the last one has a unit, and none has that of the last one."""
+    *units, last = [_UNIT.findall(side.lower()) for side in sides] or [[]]
+    return bool(units) and all(unit and unit != last for unit in units)
 
 
 def _value(text: str) -> str | None:

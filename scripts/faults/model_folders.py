@@ -241,6 +241,7 @@ _FROM_TOKENIZER = [
     Case("end 99999", file(GENERATION, {"eos_token_id": 99999}), Loads("99999")),
     Case("end -1", file(GENERATION, {"eos_token_id": [-1, 7]}), Loads("-1", stops=(0, 2, 7))),
     Case("end a float", config(eos_token_id=2.0), (CONFIG, "2.0")),
+    Case("end of another model", file(TOKENIZER, {"eos_token": "</s>"}), ("'</s>' is no token",)),
     Case("no end", no_end, ("no end-of-text token",)),
     Case("5000 rows more", more_rows, Loads("rows without a token")),
     Case("fewer rows than ids", fewer_rows, ("200 rows", "262 ids")),

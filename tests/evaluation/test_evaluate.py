@@ -83,6 +83,7 @@ def test_against_itself_there_is_no_difference(done, tmp_path):
     [
         (["--draws", "-1"], "--draws -1: expected at least 0"),
         (["--temperature", "nan"], "--temperature nan"),
+        (["--temperature", "inf"], "--temperature inf: expected a number below"),
         (["--split", "other"], "--split other: task 'chain' has .*ood_depth"),
         (["--data", "a.jsonl"], "task 'chain' reads no file of questions"),
         (["--option", "id"], "--option id: expected NAME=VALUE"),

@@ -90,6 +90,8 @@ def test_qwen_has_a_window_only_where_it_says_so():
         ({"quantization": {"bits": 4}}, "quantization="),
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),
         ({"num_local_experts": 8}, "num_local_experts=8"),
+        ({"is_causal": False}, "is_causal=False"),
+        ({"attention_chunk_size": 8192}, "attention_chunk_size=8192"),
     ],
 )
 def test_a_feature_is_refused_in_each_of_its_spellings(change, words):

@@ -103,6 +103,7 @@ def test_missing_paths(tmp_path, monkeypatch):
     refused("nothing.gguf", "no such")
     refused("nobody/nothing", "nobody/nothing", "Hugging Face")
     refused("hub:nobody/nothing", "Hugging Face")
+    refused("https://huggingface.co/nobody/nothing", "org/name")
     (tmp_path / "file.txt").write_text("x")
     refused(tmp_path / "file.txt", "neither")
     refused(tmp_path, "no config.json")

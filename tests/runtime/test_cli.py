@@ -126,6 +126,9 @@ def test_config_files_that_do_not_load(capsys, tmp_path):
     file.write_text("def get_config():\n    return 1 / 0\n")
     code, said = run(capsys, "--config", str(file))
     assert code == 2 and "line 2" in said and "ZeroDivisionError" in said
+    file.write_text("def get_config():\n    return {}['a']\n")
+    code, said = run(capsys, "--config", str(file))
+    assert code == 2 and "line 2: KeyError" in said
 
 
 def test_the_argument_of_a_config_file_reaches_it(tmp_path):

@@ -103,7 +103,8 @@ def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("exp[1]", "["), ("a*/run", "*"), ("what?", "?"), ("~/run", "expanduser")]
+    ("name", "says"),
+    [("exp[1]", "["), ("a*/run", "*"), ("what?", "?"), ("a\\b", "\\"), ("~/run", "expanduser")],
 )
 def test_a_place_that_would_not_be_found_again_is_refused(tmp_path, monkeypatch, name, says):
     monkeypatch.chdir(tmp_path)

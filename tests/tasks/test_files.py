@@ -9,7 +9,7 @@ import lzma
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.files import read_records
+from gccpo_jax.tasks.files import file_splits, read_records
 
 ROWS = [{"question": f"What is {n} + 0, é?", "answer": str(n), "id": n} for n in range(3)]
 LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
@@ -137,3 +137,17 @@ def test_numbered_shards_are_one_data_set(tmp_path, names):
         (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     own = [name for name in names if name.startswith("train")]
     assert len(read_records(str(tmp_path), "train")) == 3 * len(own)
+
+
+def test_a_question_that_is_there_twice_is_said(tmp_path, caplog):
+    file = tmp_path / "a.jsonl"
+    rows = [{"question": f"q{n % 6}?", "answer": "1"} for n in range(10)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    splits = file_splits(str(file), "", 1, lambda record, number: record)
+    assert len(splits["train"]) == 8
+    assert "3 training questions are there before" in caplog.text
+
+
+def test_an_address_is_no_file():
+    with pytest.raises(UserError, match="s3://b/a.jsonl: expected a path on this machine"):
+        read_records("s3://b/a.jsonl", "train")

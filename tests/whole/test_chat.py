@@ -31,6 +31,7 @@ def test_mistakes_are_said_in_one_line(capsys):
     for words, message in (
         (["--temperature", "-1"], "--temperature -1.0: expected at least 0"),
         (["--top-p", "0"], "--top-p 0.0: expected above 0"),
+        (["--seed", str(2**32)], "--seed 4294967296: expected a number below 2**32"),
         (["--max-tokens", "0"], "--max-tokens 0: expected at least 1"),
         (["--template", "[]"], "--template"),
     ):

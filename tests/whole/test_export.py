@@ -95,7 +95,8 @@ def test_mistakes_are_said_in_one_line(run, tmp_path, capsys):
     cases = [
         ([str(tmp_path / "none")], "no such directory"),
         ([str(run), "--gguf", "Q2"], "invalid choice: 'Q2'"),
-        ([str(run), "--shard-gb", "0"], "--shard-gb 0.0: expected a number above 0"),
+        ([str(run), "--shard-gb", "0"], "--shard-gb 0.0: expected at least 1e-06"),
+        ([str(run), "--shard-gb", "inf"], "--shard-gb inf: expected a number below"),
         ([str(run), "--evaluation", "none"], "none/summary.md: cannot be read"),
         (["tiny", "--evaluation", "none"], "--evaluation: tiny is no run"),
     ]

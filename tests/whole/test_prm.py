@@ -16,6 +16,8 @@ from gccpo_jax.policy.step_scorer import open_scorer
         (["--draws", "0"], "--draws 0: expected at least 1"),
         (["--group", "1"], "--group 1: expected at least 2"),
         (["--questions", "9000000"], "training questions; ask for fewer"),
+        (["--lr", "nan"], "--lr nan: expected at least"),
+        (["--invariance", "inf"], "--invariance inf: expected a number below"),
         (["--judge", "nope"], "expected 'package.module:function'"),
     ],
 )

@@ -42,7 +42,8 @@ def equal(gold: str, text: str) -> bool:
     if based is not None:
         return based
     target, answer = read("\\boxed{" + gold + "}"), read(text)
-    if not verify(target, answer, timeout_seconds=None):
+    # [1, 2) and 1 <= x < 2 are the same, whichever of them is the gold answer.
+    if not verify(target, answer, timeout_seconds=None, allow_set_relation_comp=True):
         return False
     # Beside what it parsed stands the text that it parsed.
     parsed = [[x for x in side if not isinstance(x, str)] for side in (target, answer)]

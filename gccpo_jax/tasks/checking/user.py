@@ -149,6 +149,9 @@ def load_function(name: str, field: str) -> Callable[..., Any] | None:
             f"{where}: cannot import {module!r} ({error}); install it or put its directory on "
             "PYTHONPATH"
         ) from error
+    except (Exception, SystemExit) as error:  # its own code
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{where}: importing {module!r} raised {said}; correct it") from error
     found = getattr(there, function, None)
     if found is None:
         own = [key for key, x in vars(there).items() if inspect.isfunction(x) and key[:1] != "_"]

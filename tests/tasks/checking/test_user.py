@@ -108,6 +108,16 @@ def test_one_that_cannot_be_loaded_is_named(name):
         with_verifier(TASK, name)
 
 
+@pytest.mark.parametrize(
+    "source", ["def f(:", "x = y", "raise OSError('a\\nb')", "import sys; sys.exit()"]
+)
+def test_a_module_that_does_not_import_is_named(tmp_path, monkeypatch, source):
+    (tmp_path / "does_not_import.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="importing 'does_not_import' raised [^\\n]*; correct it$"):
+        with_verifier(TASK, "does_not_import:f")
+
+
 def test_a_misspelt_one_is_answered_with_those_that_are_there():
     with pytest.raises(UserError, match=r"has no 'by_lenght'; its functions: .*by_length"):
         with_verifier(TASK, "tests.helpers.verifiers:by_lenght")
