@@ -90,5 +90,5 @@ def test_a_scorer_chooses_by_the_least_step(one_by_one):
 def test_a_function_that_does_not_score_each_step_is_refused():
     with pytest.raises(UserError, match="--scorer: it returned 1 numbers for 2 steps"):
         scores_of(lambda question, steps: [1.0])([("q", ["a", "b"])])
-    with pytest.raises(UserError, match="--scorer: for a solution of 1 steps: no"):
+    with pytest.raises(UserError, match="--scorer: for a solution of 1 steps: invalid literal"):
         scores_of(lambda question, steps: int("no"))([("q", ["a"])])
