@@ -1,10 +1,10 @@
 """The beam against enumeration, what guides it, and a prefix gone on with as it was begun."""
 
-import dataclasses
 import itertools
 import operator
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,11 +20,13 @@ from gccpo_jax.evaluation.beam import (
 )
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling.answers import GREEDY
-from gccpo_jax.sampling.opened import open_model
-from gccpo_jax.sampling.questions import load_questions
-from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.sampling.opened import Model
+from gccpo_jax.sampling.questions import Questions
+from gccpo_jax.tasks.base import Item
+from tests.helpers import oracles, toy
 
 STEPS, DEPTH = 3, 4
+SAMPLED = Rule()
 
 
 def tree(seed):
@@ -82,43 +84,73 @@ def test_branches_are_worth_what_is_right_or_what_most_of_them_say():
         answer_of=lambda item, text: text or None,
         same=operator.eq,
     )
-    asking = types.SimpleNamespace(
+    given = types.SimpleNamespace(
         model=types.SimpleNamespace(solver=types.SimpleNamespace(task=task)),
         questions=types.SimpleNamespace(items=[types.SimpleNamespace(answer="7")]),
     )
     texts = [["7", "8"], ["8", "8"], ["", "7"]]
-    assert _right(asking, 0, texts) == [0.5, 0.0, 0.5]
-    assert _agreement(asking, 0, texts) == [0.5, 1.0, 0.0]
-    assert _agreement(asking, 0, [["", ""]]) == [0.0]
+    assert _right(given, 0, texts) == [0.5, 0.0, 0.5]
+    assert _agreement(given, 0, texts) == [0.5, 1.0, 0.0]
+    assert _agreement(given, 0, [["", ""]]) == [0.0]
 
 
-@pytest.fixture(scope="module")
-def opened():
-    task = chain(ChainConfig(train=4, id=2, ood=2, max_operations=3))
-    model = open_model("tiny", task)
-    return model, load_questions(task, "id", model.solver.tokenizer, 64)
+def asking(rows, rule=SAMPLED, most=8, batch=4):
+    """Searches for the toy policy's questions `rows`."""
+    solver = types.SimpleNamespace(
+        policy=toy.POLICY,
+        stop=toy.IS_STOP,
+        boundary=jnp.arange(toy.V) == toy.BOUNDARY,
+        tokenizer=types.SimpleNamespace(decode=lambda ids, skip_special: "".join(map(str, ids))),
+        task=types.SimpleNamespace(
+            needs_gold=True, verify=lambda item, text: float(item.answer in text)
+        ),
+    )
+    items = tuple(Item(100 + row, "", "3") for row in rows)
+    tokens = tuple(tuple(toy.PROMPTS[row]) for row in rows)
+    questions = Questions(items, tokens, 4, 5, 0)
+    return Asking(Model(solver, toy.PARAMS, 64), questions, rule, 0, most, batch)
 
 
-def test_a_prefix_is_gone_on_with_as_it_was_begun(opened):
-    model, questions = opened
-    asking = Asking(model, questions, GREEDY, 0, 40, 2)
-    stop = model.solver.stop
-    whole, _ = asking.go_on([(0, Prefix(), 0), (1, Prefix(), 0)], 0, 1, stop)
-    cut = [Prefix(one.tokens[:n], 0.0) for (one,), n in zip(whole, (9, 5), strict=True)]
-    again, cost = asking.go_on([(n, cut[n], 0) for n in range(2)], 1, 1, stop)
-    assert [one for (one,) in again] == [one for (one,) in whole] and whole[0][0].over
-    left = [len(whole[n][0].tokens) - len(cut[n].tokens) for n in range(2)]
-    assert cost.tokens.tolist() == left
-    assert cost.again.tolist() == [len(questions.tokens[n]) + (9, 5)[n] for n in range(2)]
-    short = Asking(model, questions, GREEDY, 0, 12, 2)
-    ((limited,),), _ = short.go_on([(0, cut[0], 0)], 1, 1, stop)
-    assert limited.tokens == whole[0][0].tokens[:12] and limited.over
+def likeliest(row, most):
+    """(log-probability, response) of the likeliest response to a question, of all there are."""
+
+    def best(tokens, logp):
+        if tokens[-1:] == [toy.STOP] or len(tokens) == most:
+            return logp, tokens
+        law = oracles.law(toy.next_logits(toy.PROMPTS[row] + tokens), 1.0, 0, 1.0)
+        return max(best([*tokens, x], logp + np.log(law[x])) for x in range(toy.V))
+
+    return best([], 0.0)
 
 
-def test_what_a_question_is_answered_does_not_depend_on_the_others(opened):
-    model, questions = opened
-    asking, beam = Asking(model, questions, Rule(), 0, 40, 4), Beam(2, 2, "phi", 2)
-    both, spent = answers(asking, beam, None)
-    alone = dataclasses.replace(questions, items=questions.items[1:], tokens=questions.tokens[1:])
-    one, own = answers(dataclasses.replace(asking, questions=alone), beam, None)
-    assert one[0] == both[1] and own.tokens[0] == spent.tokens[1] > len(one[0].tokens)
+def test_a_wide_beam_finds_the_likeliest_response_of_all():
+    rows = (0, 2)
+    found, _ = answers(asking(rows, most=3, batch=256), Beam(24, 32, "logp"), None)
+    for row, one in zip(rows, found, strict=True):
+        logp, tokens = likeliest(row, 3)
+        assert list(one.tokens) == tokens and one.logp == pytest.approx(logp, abs=1e-4)
+
+
+def test_a_prefix_is_gone_on_with_as_it_was_begun():
+    rows = (0, 2)
+    many = asking(rows, GREEDY)
+    whole, _ = many.go_on([(n, Prefix(), 0) for n in range(2)], 0, 1, toy.IS_STOP)
+    whole = [one for (one,) in whole]
+    cut = [Prefix(one.tokens[: len(one.tokens) // 2]) for one in whole]
+    again, cost = many.go_on([(n, cut[n], 0) for n in range(2)], 1, 1, toy.IS_STOP)
+    assert [one for (one,) in again] == whole and all(one.over for one in whole)
+    assert max(len(one.tokens) for one in cut) > 1
+    for n, row in enumerate(rows):
+        assert cost.tokens[n] == len(whole[n].tokens) - len(cut[n].tokens)
+        assert cost.again[n] == len(toy.PROMPTS[row]) + len(cut[n].tokens)
+    short = asking(rows, GREEDY, most=2)
+    ((limited,),), _ = short.go_on([(0, Prefix(whole[0].tokens[:1]), 0)], 1, 1, toy.IS_STOP)
+    assert limited.tokens == whole[0].tokens[:2] and limited.over
+
+
+def test_what_a_question_is_answered_does_not_depend_on_the_others():
+    beam = Beam(2, 2, "phi", 3)
+    both, spent = answers(asking((0, 2, 3)), beam, None)
+    one, own = answers(asking((3,)), beam, None)
+    assert one[0] == both[2] and own.tokens[0] == spent.tokens[2] > len(one[0].tokens)
+    assert len({prefix.tokens for prefix in both}) == 3
