@@ -20,14 +20,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from gccpo_jax.analyse import template_of
+from gccpo_jax.config import RewardConfig
 from gccpo_jax.errors import UserError, exit_code
 from gccpo_jax.evaluation import responses
-from gccpo_jax.evaluation.judged import with_scores
+from gccpo_jax.evaluation.beam import VALUES, Beam
+from gccpo_jax.evaluation.judged import scores_of, with_scores
 from gccpo_jax.evaluation.paired import check_shared
 from gccpo_jax.evaluation.predictions import write_predictions
 from gccpo_jax.evaluation.summary import page, summarise
 from gccpo_jax.policy.chat_template import DATE
-from gccpo_jax.policy.step_scorer import open_scorer
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.cli import check_ranges, command_parser, literal
 from gccpo_jax.runtime.workdir import differences, locked, output_path, write_json, write_text
@@ -35,6 +36,7 @@ from gccpo_jax.sampling.opened import Model, open_model
 from gccpo_jax.sampling.questions import Questions, digest, load_questions
 from gccpo_jax.tasks import load_task, read_task
 from gccpo_jax.tasks.base import Task
+from gccpo_jax.training.process_reward import open_judge
 
 SETTINGS = "settings.json"
 
@@ -64,14 +66,24 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--template", default="", metavar="JSON", help="as for analyse")
     out.add_argument("--date", default=DATE, help="as for analyse")
-    out.add_argument("--prm", metavar="DIR", help="a process reward model that chooses of k draws")
+    out.add_argument(
+        "--scorer",
+        default="",
+        metavar="NAME",
+        help="of steps, as config.reward.process: prm:DIR, critic:DIR, package.module:function; "
+        "chooses of k draws",
+    )
+    out.add_argument("--beam", type=int, default=0, metavar="W", help="search over steps; 0: none")
+    out.add_argument("--beam-steps", type=int, default=4, help="next steps of each of the W")
+    out.add_argument("--beam-value", choices=VALUES, default=VALUES[0], help="what guides it")
+    out.add_argument("--beam-branches", type=int, default=4, help="of agreement and phi")
     out.add_argument("--against", metavar="DIR", help="another evaluation, to be compared with")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")
     return out
 
 
 _LEAST = {"questions": 0, "draws": 0, "seed": 0, "temperature": 0, "top_k": 0}
-_LEAST |= {"max_tokens": 1, "batch": 1}
+_LEAST |= {"max_tokens": 1, "batch": 1, "beam": 0, "beam_steps": 1, "beam_branches": 1}
 
 
 def run_command(argv: Sequence[str]) -> dict[str, Any]:
@@ -87,20 +99,20 @@ def run_command(argv: Sequence[str]) -> dict[str, Any]:
     task = open_task(a)
     model = open_model(a.model, task, template=template_of(a))
     splits = {name: _questions(model, name, a) for name in _split_names(a, task)}
-    asked = responses.Asked(
-        Rule(a.temperature, a.top_k, a.top_p), a.draws, a.seed, a.max_tokens, a.batch
-    )
-    scorer = open_scorer(a.prm) if a.prm else None
+    rule = Rule(a.temperature, a.top_k, a.top_p)
+    asked = responses.Asked(rule, a.draws, a.seed, a.max_tokens, a.batch, _beam(a))
+    judge = open_judge(RewardConfig(process=a.scorer)) if a.scorer else None
+    scores = scores_of(judge) if judge else None
     settings = _settings(a, asked, splits)
     if against:
         check_shared(settings, against[1], a.against)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _claim(out, settings, a.resume)
-        responses.answer_all(model, splits, asked, out / responses.FILE)
+        responses.answer_all(model, splits, asked, out / responses.FILE, scores)
         rows = responses.read(out)
-        if scorer is not None:
-            rows = with_scores(rows, scorer, task.boundary)
+        if scores is not None:
+            rows = with_scores(rows, scores, task.boundary)
         other = (a.against, against[0]) if against else None
         summary = summarise(rows, settings, task.same, other)
         write_json(out / "summary.json", summary)
@@ -120,6 +132,14 @@ def _check(a: argparse.Namespace) -> None:
         raise UserError(f"--top-p {a.top_p}: expected above 0 and at most 1")
     if a.draws > 1 and a.temperature == 0:
         raise UserError("--temperature 0 draws the greedy response each time; leave --draws out")
+    if a.beam and a.temperature == 0:
+        raise UserError("--temperature 0 writes one next step each time; leave --beam out")
+    if a.beam and a.beam_value == "scorer" and not a.scorer:
+        raise UserError("--beam-value scorer needs a --scorer, such as prm:DIR")
+
+
+def _beam(a: argparse.Namespace) -> Beam | None:
+    return Beam(a.beam, a.beam_steps, a.beam_value, a.beam_branches) if a.beam else None
 
 
 def open_task(a: argparse.Namespace) -> Task:
@@ -159,7 +179,9 @@ def _settings(
     a: argparse.Namespace, asked: responses.Asked, splits: dict[str, Questions]
 ) -> dict[str, Any]:
     """All that the results are a function of, fit for JSON."""
-    plain = dataclasses.asdict(asked)
+    plain = {name: x for name, x in dataclasses.asdict(asked).items() if x is not None}
+    if asked.beam and asked.beam.value == "scorer":
+        plain["beam"]["scorer"] = a.scorer
     return {
         "model": a.model,
         "task": a.task,

@@ -20,6 +20,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from gccpo_jax.analysis.library import Query, analyse_batch, make_item, split_steps
 from gccpo_jax.analysis.report import StepReport, TrajectoryReport
 from gccpo_jax.analysis.settings import Settings
@@ -97,22 +99,28 @@ def token_advantages(
     model: Model,
     questions: Sequence[str],
     answers: Sequence[str],
-    ids: Sequence[Sequence[int]],
+    tokens: np.ndarray,
+    mask: np.ndarray,
     decode: Callable[[Sequence[int]], str],
     settings: Settings = LIGHT,
-) -> list[list[float]]:
-    """The gated effect g_k of a token's step, for every token of completions `ids`.
+) -> np.ndarray:
+    """The gated effect g_k of a token's step: [N, T] f32, 0 where the mask is.
 
-    For a trainer that takes advantages per token, beside its own per completion. `decode` is of
-    the trainer's tokenizer and must leave out special tokens.
+    For a trainer that takes advantages per token, beside its own per completion.
+
+    Args:
+      questions, answers: N texts.
+      tokens: [N, T] completions, ids of the trainer's tokenizer. mask: [N, T], true or 1 on their
+        first tokens, up to the end of the completion.
+      decode: ids to text, of the trainer's tokenizer; it must leave out special tokens.
     """
+    ids = [row[:size].tolist() for row, size in zip(tokens, mask.sum(-1), strict=True)]
     texts = [decode(row) for row in ids]
-    found = []
-    for row, text, report in zip(
-        ids, texts, read(model, questions, texts, answers, settings), strict=True
-    ):
+    found = np.zeros(tokens.shape, np.float32)
+    reports = read(model, questions, texts, answers, settings)
+    for n, (row, text, report) in enumerate(zip(ids, texts, reports, strict=True)):
         gated = [gated_effect(step) for step in report.steps]
-        found.append(spread(gated, split_steps(model.solver.task, text), row, decode))
+        found[n, : len(row)] = spread(gated, split_steps(model.solver.task, text), row, decode)
     return found
 
 

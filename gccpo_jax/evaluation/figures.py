@@ -21,11 +21,11 @@ MOST_KINDS, LEAST_OF_A_KIND = 30, 4
 
 
 def figures(rows: Sequence[Row], same: Same, ks: Sequence[int] | None = None) -> dict[str, dict]:
-    """Greedy accuracy, mean@K, pass@k, maj@k, wmaj@k and best@k, as they have the responses for.
+    """Greedy, beam, mean@K, pass@k, maj@k, wmaj@k and best@k, as they have the responses for.
 
     wmaj@k weighs a vote by the geometric mean probability of the response's tokens, best@k takes
-    the response where that is greatest, prm@k where a process reward model's score is, of
-    responses that have one (`judged.with_scores`).
+    the response where that is greatest, scored@k where a scorer's score is, of responses that
+    have one (`judged.with_scores`).
 
     Args:
       rows: of one split. same: whether two answers are one (`Task.same`).
@@ -33,12 +33,17 @@ def figures(rows: Sequence[Row], same: Same, ks: Sequence[int] | None = None) ->
     Returns:
       Name to {"value", "low", "high", "questions", "tokens"}; with "unscorable" where a share of
       the responses was. Values are None where nothing could be scored. `tokens` are those that
-      the model read or wrote per question: the prompt once, and k responses.
+      the model read or wrote per question: the prompt once, and k responses; of a beam what
+      `beam.Cost` counts, with `again`.
     """
     greedy = np.array([[_score(row["greedy"])] for row in rows], np.float64)
     prompt = float(np.mean([row["prompt_tokens"] for row in rows]))
     written = float(np.mean([row["greedy"]["tokens"] for row in rows]))
     found = {"greedy": figure(greedy) | {"tokens": prompt + written}}
+    if "beam" in rows[0]:
+        found["beam"] = figure(np.array([[_score(row["beam"])] for row in rows], np.float64))
+        for name, of_row in (("tokens", "spent"), ("again", "again")):
+            found["beam"][name] = float(np.mean([row["beam"][of_row] for row in rows]))
     drawn = len(rows[0]["draws"])
     if not drawn:
         return found

@@ -3,6 +3,7 @@
     {"split", "id", "name", "question", "answer", "meta", "prompt_tokens",
      "greedy": {"text", "answer", "outcome", "tokens", "logp"}, "draws": [the same, ...]}
 
+and "beam": of a search the same with the tokens that it took, "spent" and "again" (`beam.py`).
 The order and the batches are a function of the questions alone, and a batch is written at once. So
 a file that was broken off is cut to its whole batches and goes on to the same bytes.
 """
@@ -18,11 +19,14 @@ from typing import Any
 import numpy as np
 
 from gccpo_jax.errors import UserError
+from gccpo_jax.evaluation.beam import Asking, Beam, answers
+from gccpo_jax.evaluation.judged import Scores
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.runtime.workdir import writing
 from gccpo_jax.sampling.answers import GREEDY, Written, written
 from gccpo_jax.sampling.opened import Model
+from gccpo_jax.sampling.outcomes import verified
 from gccpo_jax.sampling.questions import Questions, round_up
 from gccpo_jax.tasks.base import Item, Task
 
@@ -38,6 +42,7 @@ class Asked:
     seed: int = 0
     max_tokens: int = 256
     batch: int = 16  # responses in memory at once
+    beam: Beam | None = None  # a search beside them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +72,15 @@ def batches(splits: Mapping[str, Questions], size: int) -> list[Batch]:
 
 
 def answer_all(
-    model: Model, splits: Mapping[str, Questions], asked: Asked, file: pathlib.Path
+    model: Model,
+    splits: Mapping[str, Questions],
+    asked: Asked,
+    file: pathlib.Path,
+    scores: Scores | None = None,
 ) -> None:
     """Answers every question and writes the results file, from where it stands.
+
+    Args: scores: of steps, for a beam that they guide.
 
     Raises:
       UserError: the file holds other questions, or cannot be written.
@@ -80,7 +91,7 @@ def answer_all(
     with Bar("questions", total) as bar, writing("responses", file), file.open("a") as lines:
         bar.advance(sum(len(batch.questions.items) for batch in plan[:done]))
         for batch in plan[done:]:
-            lines.write("".join(_answered(model, batch, asked)))
+            lines.write("".join(_answered(model, batch, asked, scores)))
             lines.flush()
             bar.advance(len(batch.questions.items))
 
@@ -106,7 +117,7 @@ def _kept(file: pathlib.Path, plan: Sequence[Batch]) -> int:
     return done
 
 
-def _answered(model: Model, batch: Batch, asked: Asked) -> list[str]:
+def _answered(model: Model, batch: Batch, asked: Asked, scores: Scores | None) -> list[str]:
     """The lines of a batch."""
 
     def ask(rule: Rule, draws: int, size: int) -> list[Written]:
@@ -128,11 +139,35 @@ def _answered(model: Model, batch: Batch, asked: Asked) -> list[str]:
     if asked.draws:
         size = max(asked.batch // asked.draws, 1)
         drawn = _responses(model.solver.task, ask(asked.rule, asked.draws, size))
-    rows = zip(batch.questions.items, batch.questions.tokens, greedy, drawn, strict=True)
+    searched: list[dict] = [{} for _ in greedy]
+    if asked.beam:
+        searched = [{"beam": found} for found in _searched(model, batch, asked, scores)]
+    questions = batch.questions
+    rows = zip(questions.items, questions.tokens, greedy, drawn, searched, strict=True)
     return [
-        json.dumps(_row(batch.split, item, len(prompt), one[0], more)) + "\n"
-        for item, prompt, one, more in rows
+        json.dumps(_row(batch.split, item, len(prompt), one[0], more) | found) + "\n"
+        for item, prompt, one, more, found in rows
     ]
+
+
+def _searched(model: Model, batch: Batch, asked: Asked, scores: Scores | None) -> list[dict]:
+    """The response of the beam to each question."""
+    assert asked.beam is not None
+    asking = Asking(model, batch.questions, asked.rule, asked.seed, asked.max_tokens, asked.batch)
+    best, spent = answers(asking, asked.beam, scores)
+    task, found = model.solver.task, []
+    for n, (item, prefix) in enumerate(zip(batch.questions.items, best, strict=True)):
+        text = asking.text(prefix)
+        response = {
+            "text": text,
+            "answer": task.answer_of(item, text),
+            "outcome": verified(task, item, text),
+            "tokens": len(prefix.tokens),
+            "logp": round(prefix.logp, 4),
+        }
+        cost = {"spent": int(spent.tokens[n]), "again": int(spent.again[n])}
+        found.append(response | cost)
+    return found
 
 
 def _responses(task: Task, found: Sequence[Written]) -> list[list[dict]]:

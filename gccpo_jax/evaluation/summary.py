@@ -57,7 +57,8 @@ def page(summary: Mapping[str, Any]) -> str:
     """The summary as Markdown."""
     settings = summary["settings"]
     names = list(next(iter(summary["splits"].values())))
-    few = [name for name in names if name == "greedy" or name.endswith(f"@{settings['draws']}")]
+    last = f"@{settings['draws']}"
+    few = [name for name in names if name in ("greedy", "beam") or name.endswith(last)]
     parts = [
         f"{settings['model']} on {settings['task']}: shares of right answers in %, with 95 % "
         "intervals over questions.",

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.types import Array, record
 
-TAPE, BOUNDARIES, LATENT, RESAMPLE, SWAP, PERMUTE, SURFACE, DO, CAUSAL, LEARNED = range(10)
+TAPE, BOUNDARIES, LATENT, RESAMPLE, SWAP, PERMUTE, SURFACE, DO, CAUSAL, LEARNED, SEARCH = range(11)
 EVALUATION_STEP = 0x7FFFFFFF
 """Step id of evaluation: its noise never coincides with training's."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from gccpo_jax.analysis.report import Estimate, StepReport, TrajectoryReport
@@ -65,5 +66,9 @@ def test_a_right_solution_earns_more_than_a_wrong_one_and_its_step_is_credited()
     assert 0.5 < good <= 2.0 and bad < 0.5, (good, bad)
     words = model.solver.tokenizer
     ids = [words.encode(right), words.encode(wrong)]
-    tokens, _ = token_advantages(model, *columns.values(), ids, words.decode, light)
-    assert len(tokens) == len(ids[0]) and len(set(tokens)) > 1
+    tokens = np.zeros((2, max(map(len, ids)) + 3), np.int32)  # padded, as trainers hold them
+    mask = np.arange(tokens.shape[1]) < np.array([[len(row)] for row in ids])
+    tokens[mask] = sum(ids, [])
+    found = token_advantages(model, *columns.values(), tokens, mask, words.decode, light)
+    assert found.shape == tokens.shape and not found[~mask].any()
+    assert len(set(found[0][mask[0]])) > 1

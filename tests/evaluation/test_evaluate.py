@@ -17,6 +17,7 @@ from tests.helpers.runs import small
 OPTIONS = {"train": 40, "id": 6, "ood": 4, "max_operations": 3}
 ARGUMENTS = ["--model", "tiny", "--task", "chain", "--split", "id", "--draws", "2"]
 ARGUMENTS += ["--max-tokens", "40", "--batch", "4", "--questions", "6"]
+ARGUMENTS += ["--beam", "2", "--beam-steps", "2", "--beam-branches", "2"]
 ARGUMENTS += [word for pair in OPTIONS.items() for word in ("--option", "{}={}".format(*pair))]
 
 
@@ -82,6 +83,8 @@ def test_against_itself_there_is_no_difference(done, tmp_path):
     "words, message",
     [
         (["--draws", "-1"], "--draws -1: expected at least 0"),
+        (["--beam-value", "scorer"], "--beam-value scorer needs a --scorer"),
+        (["--draws", "1", "--temperature", "0"], "leave --beam out"),
         (["--temperature", "nan"], "--temperature nan"),
         (["--temperature", "inf"], "--temperature inf: expected a number below"),
         (["--split", "other"], "--split other: task 'chain' has .*ood_depth"),

@@ -7,7 +7,7 @@ import pytest
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.evaluation.figures import by_kind, figures
-from gccpo_jax.evaluation.judged import with_scores
+from gccpo_jax.evaluation.judged import scores_of, with_scores
 from gccpo_jax.evaluation.paired import compare
 from gccpo_jax.statistics.shares import wilson
 
@@ -66,19 +66,29 @@ def test_differences_are_paired_by_question():
         compare(first, [row(9, 1.0)], "there")
 
 
-def test_a_process_reward_model_chooses_by_the_least_step():
-    class Scorer:
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_scorer_chooses_by_the_least_step(one_by_one):
+    class Many:
         """A step is worth its number."""
 
         def many(self, asked):
             return [np.array([float(step) for step in steps]) for _, steps in asked]
+
+    judge = (lambda question, steps: [float(step) for step in steps]) if one_by_one else Many()
 
     rows = [row(n, 0.0, [1.0, 0.0]) for n in range(4)]
     for each in rows:
         each["question"] = "q"
         for one, text in zip(each["draws"], ("0.5\n0.4\n", "0.9\n\n0.1"), strict=True):
             one["text"] = text
-    judged = with_scores(rows, Scorer(), "\n")
-    assert [one["prm"] for one in judged[0]["draws"]] == [0.4, 0.1]
-    assert figures(judged, operator.eq)["prm@2"]["value"] == 1.0
-    assert "prm@2" not in figures(rows, operator.eq)
+    judged = with_scores(rows, scores_of(judge), "\n")
+    assert [one["scored"] for one in judged[0]["draws"]] == [0.4, 0.1]
+    assert figures(judged, operator.eq)["scored@2"]["value"] == 1.0
+    assert "scored@2" not in figures(rows, operator.eq)
+
+
+def test_a_function_that_does_not_score_each_step_is_refused():
+    with pytest.raises(UserError, match="--scorer: it returned 1 numbers for 2 steps"):
+        scores_of(lambda question, steps: [1.0])([("q", ["a", "b"])])
+    with pytest.raises(UserError, match="--scorer: for a solution of 1 steps: invalid literal"):
+        scores_of(lambda question, steps: int("no"))([("q", ["a"])])

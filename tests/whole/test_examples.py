@@ -1,4 +1,4 @@
-"""The examples run as they are written, each under 40 lines."""
+"""The examples run as they are written; those of one's own are under 40 lines, no other is long."""
 
 import importlib.util
 import subprocess
@@ -18,14 +18,18 @@ SAID = {
     "own_intervention": "Ana 3 + 4 = 7 pens S ",
 }
 SLOW = ("own_intervention", "own_task")
-PEERS = {"with_torch": ("torch", "robustness [1.0, 0.85")}
+PEERS = {
+    "with_torch": ("torch", "robustness [1.0, 0.85"),
+    "with_trl": ("trl", "rewards [0."),
+    "with_tunix": ("tunix", "rewards ["),
+}
 
 
 def test_each_is_run_here_and_they_are_short():
     files = sorted(FOLDER.glob("*.py"))
     assert [file.stem for file in files] == sorted({**SAID, **PEERS})
     lines = {file.stem: file.read_text().count("\n") for file in files}
-    assert all(count < 40 for count in lines.values()), lines
+    assert all(count < (52 if name in PEERS else 40) for name, count in lines.items()), lines
 
 
 def ran(name):
