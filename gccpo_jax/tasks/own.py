@@ -35,7 +35,7 @@ def own_task(name: str, options: Mapping[str, Any]) -> Task:
         task = make(**options)
     except UserError:
         raise
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise UserError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(task, Task):
         raise UserError(f"{where}: it returned {type(task).__name__}, expected a gccpo_jax Task")
