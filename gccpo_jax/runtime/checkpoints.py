@@ -198,7 +198,10 @@ def _as_tree(state: TrainState) -> dict[str, Any]:
 
 
 ACCURACY = "eval/id"
-"""The metric that checkpoints are compared by: greedy accuracy on split "id"."""
+"""The metric that checkpoints are compared by: greedy accuracy on split "id".
+
+What could not be scored counts as wrong there: a policy gains nothing by what nobody can check.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

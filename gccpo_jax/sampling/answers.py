@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +40,16 @@ def scored_accuracy(scores: np.ndarray) -> Accuracy:
     scored = scores[~np.isnan(scores)]
     mean = float(scored.mean(dtype=np.float64)) if scored.size else None
     return Accuracy(mean, 1 - scored.size / scores.size)
+
+
+def of_all(found: Mapping[str, float | None], name: str) -> float | None:
+    """An accuracy as a share of all responses: what could not be scored counts as wrong.
+
+    >>> of_all({"id": 0.5, "id_unscorable": 0.5}, "id")
+    0.25
+    """
+    value = found.get(name)
+    return value if value is None else value * (1 - (found.get(name + UNSCORABLE) or 0.0))
 
 
 @dataclasses.dataclass(frozen=True)

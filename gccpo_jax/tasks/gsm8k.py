@@ -19,6 +19,9 @@ INSTRUCTION = (
     'End with a last line "#### " and the answer as a plain number.'
 )
 _MARK = re.compile(r"#{4,}\s*([^\n]*)")
+_GOES_ON = re.compile(
+    r"[0-9,/^:]|\.[0-9]|[kK]\b|\s*(?:hundred|thousand|(?:m|b|tr)illion)\b|\s+[*+=/x](?:\s|\Z)"
+)
 _DIGIT = re.compile(r"\d")
 
 
@@ -145,14 +148,14 @@ def _after_marks(response: str) -> Iterator[tuple[str, int]]:
 def ends_number(text: str) -> bool | None:
     """Whether a number is over when this text follows it; None: what is next decides.
 
-    A full stop ends it unless a digit follows; "12k" is another number.
+    A full stop ends it unless a digit follows; "12k", "12 million" and "12 * 3" are others.
 
-    >>> [ends_number(text) for text in ("\\n", ".", ".\\n", " apples", "5", ",", ".5", "")]
-    [True, None, True, True, False, False, False, False]
+    >>> [ends_number(text) for text in ("\\n", ".", ".\\n", " apples", "5", ",", ".5", " *", "")]
+    [True, None, True, True, False, False, False, False, False]
     """
     if text == ".":
         return None
-    return bool(text) and not re.match(r"[0-9,/^:]|\.[0-9]|[kK]\b", text)
+    return bool(text) and not _GOES_ON.match(text)
 
 
 def to_item(record: Record, number: int) -> Item:

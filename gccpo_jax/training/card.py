@@ -114,9 +114,8 @@ def _figures(run: pathlib.Path, summary: Mapping[str, Any]) -> list[str]:
     before, after = (_scores(run, step) for step in (0, summary["steps"]))
     lines = ["| split | questions | before | after |", "| --- | ---: | ---: | ---: |"]
     for split, scores in after.items():
-        known = [score for score in scores if score is not None]
-        first = [score for score in before.get(split, []) if score is not None]
-        lines.append(f"| {split} | {len(known)} | {_cell(first)} | {_cell(known)} |")
+        first = before.get(split, [])
+        lines.append(f"| {split} | {len(scores)} | {_cell(first)} | {_cell(scores)} |")
     return lines
 
 
@@ -128,15 +127,23 @@ def _scores(run: pathlib.Path, step: int) -> dict[str, list[float | None]]:
     return {row["split"]: row["scores"] for row in rows}
 
 
-def _cell(scores: list[float]) -> str:
-    """Mean with Wilson's interval, or with a bootstrap's where scores are partial."""
+def _cell(given: list[float | None]) -> str:
+    """Mean with Wilson's interval, or with a bootstrap's where scores are partial.
+
+    Of what could be scored; the share of the rest is beside it.
+
+    >>> _cell([1.0, 0.0, None, None])
+    '50.0 [9.5, 90.5] (50.0% unscorable)'
+    """
+    scores = [score for score in given if score is not None]
+    lost = f" ({1 - len(scores) / len(given):.1%} unscorable)" if len(scores) < len(given) else ""
     if not scores:
-        return "--"
+        return f"--{lost}"
     if set(scores) <= {0, 1}:
         found = wilson(sum(scores), len(scores))
     else:
         found = bootstrap(ratio(*_columns(scores)), len(scores))
-    return f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]{lost}"
 
 
 def _columns(scores: list[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from gccpo_jax.runtime.distributed import broadcast_json, is_first
 from gccpo_jax.runtime.log import timed
 from gccpo_jax.runtime.timing import traced
 from gccpo_jax.runtime.workdir import write_json, writing
-from gccpo_jax.sampling.answers import respond
+from gccpo_jax.sampling.answers import of_all, respond
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.training.evaluate import (
     evaluation_metrics,
@@ -128,7 +128,7 @@ def conclude(
     """Writes what a finished run leaves; the summary."""
     summary = {"before": before, "after": after, "steps": config.steps, "config": name}
     if config.checkpoint.keep_best:
-        summary["best"] = best_checkpoint(config, run, workdir, after["id"])
+        summary["best"] = best_checkpoint(config, run, workdir, of_all(after, "id"))
     return run.finish(config, session, workdir, summary)
 
 

@@ -33,7 +33,7 @@ from gccpo_jax.runtime.log import RunLog, open_log
 from gccpo_jax.runtime.signals import Preempted, Signals
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.runtime.workdir import COMMAND, write_json, write_text, writing
-from gccpo_jax.sampling.answers import UNSCORABLE
+from gccpo_jax.sampling.answers import UNSCORABLE, of_all
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.adapters import parted
@@ -120,7 +120,7 @@ class Run:
         for line in warnings:
             self.log.say(line)
         every, received = config.checkpoint.every, largest(self.signals.received)
-        accuracy = metrics.get(ACCURACY) if config.checkpoint.keep_best else None
+        accuracy = of_all(metrics, ACCURACY) if config.checkpoint.keep_best else None
         due = (every and step % every == 0) or accuracy is not None
         if received or step == config.steps or due:
             position = {**batches.get_state(), "skipped": self.skipped, "base": self.base}

@@ -236,7 +236,8 @@ class Killed(Exception):
 
 def test_a_run_keeps_its_best_and_says_which_it_is(tmp_path, monkeypatch, capsys):
     """Killed after the second of four steps; then the best is damaged."""
-    measured = iter([0.1, 0.9, 0.5, 0.6, 0.7, 0.7])  # before, steps 1 to 3, after, once more after
+    # Before, steps 1 to 3, after, once more after; of step 3 half could not be scored.
+    measured = iter([0.1, 0.9, 0.5, 1.0, 0.7, 0.7])
     finish_step = Run.finish_step
 
     def die(self, config, step, *rest):
@@ -244,7 +245,11 @@ def test_a_run_keeps_its_best_and_says_which_it_is(tmp_path, monkeypatch, capsys
         if step == 2:
             raise Killed
 
-    monkeypatch.setattr("gccpo_jax.training.loop.evaluate", lambda *_: {"id": next(measured)})
+    def evaluate(*_):
+        value = next(measured)
+        return {"id": value, "id_unscorable": 0.5 if value == 1.0 else 0.0}
+
+    monkeypatch.setattr("gccpo_jax.training.loop.evaluate", evaluate)
     c = small(
         sampling__max_tokens=48, eval__every=1, checkpoint__every=0, checkpoint__keep=1,
         checkpoint__keep_best=1,

@@ -77,7 +77,8 @@ def test_what_may_go_on_does_not_end_an_answer():
     assert {text: tagged.is_over(text) for text in cases} == cases
     number = bare_task("gsm8k")
     cases = {".": None, ".5": False, ".\n": True, ". So": True, "/": False, "5": False, " ": True}
-    cases |= {"k": False, "kg": True}
+    cases |= {"k": False, "kg": True, " million": False, "million": False, " millions": True}
+    cases |= {" *": False, " = ": False, " x": False, " xs": True, "**": True, " - so": True}
     assert {text: number.is_over(text) for text in cases} == cases
     assert bare_task("math").is_over("}") is True
 
