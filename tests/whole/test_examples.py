@@ -20,8 +20,8 @@ SAID = {
 SLOW = ("own_intervention", "own_task")
 PEERS = {
     "with_torch": ("torch", "robustness [1.0, 0.85"),
-    "with_trl": ("trl", "rewards [0."),
-    "with_tunix": ("tunix", "rewards ["),
+    "with_trl": ("trl", "rewards ["),
+    "with_tunix": ("tunix", ""),
 }
 
 
