@@ -33,7 +33,7 @@ class PerToken(GRPOTrainer):
         return out | {"advantages": out["advantages"][:, None] + effects}  # [N], [N, T]
 
 
-sizes = dict(per_device_train_batch_size=8, num_generations=4, max_completion_length=40)
+sizes = dict(per_device_train_batch_size=4, num_generations=2, max_completion_length=40)
 args = GRPOConfig(tempfile.mkdtemp(), max_steps=2, bf16=False, logging_steps=1, **sizes)
 trainer = PerToken(model, step_reward(reader), args, Dataset.from_list(rows), None, words)
 trainer.train()

