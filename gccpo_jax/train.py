@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gccpo_jax.config import Config, ObjectiveConfig
 from gccpo_jax.counterfactual.cache_edits import check_depth
@@ -26,9 +27,10 @@ from gccpo_jax.objective.update import policy_loss_fn, texts
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime import cli, sharding, trackers
-from gccpo_jax.runtime.distributed import held_by_first
+from gccpo_jax.runtime.distributed import held_by_first, to_host
 from gccpo_jax.runtime.log import RunLog
 from gccpo_jax.runtime.workdir import claim_workdir
+from gccpo_jax.sampling import buckets
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.experience import Experience, collect
@@ -193,6 +195,18 @@ def learning_batch(
     return sampled_apart(batch, params if config.optim.epochs > 1 else None, logp)
 
 
+def as_long_as_needed(batch: UpdateBatch) -> UpdateBatch:
+    """The batch without the places behind its longest row: T is one of `buckets.sizes`."""
+    limit = batch.mask.shape[-1]
+    if len(buckets.sizes(limit)) == 1:
+        return batch
+    read = batch.mask if batch.context is None else batch.mask | batch.context
+    used = np.flatnonzero(to_host(read).any((0, 1)))
+    size = buckets.fitting(limit, int(used.max(initial=-1)) + 1)
+    # What has three axes is [B, G, T].
+    return jax.tree.map(lambda x: x[..., :size] if x.ndim == 3 else x, batch)
+
+
 def update_batch(
     experience: Experience, reference: Params | None, reference_logp: Any
 ) -> UpdateBatch:
@@ -211,6 +225,7 @@ def update_batch(
         context=trained.context,
         anchor_logp=experience.anchor,
     )
+    batch = as_long_as_needed(batch)
     if reference is None:
         return batch
     return dataclasses.replace(batch, reference_logp=reference_logp(reference, *texts(batch)))

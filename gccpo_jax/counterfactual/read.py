@@ -123,7 +123,7 @@ def read(
         factual=found.factual,
         nuisance=found.nuisance,
         content=found.content,
-        energy=_energy(reader.traces.rollout.segment, places.read_spans),
+        energy=_energy(reader.cache[1], places.read_spans),
         equivariance=jnp.asarray(found.equivariance, jnp.float32),
         start=start,
         final=final,

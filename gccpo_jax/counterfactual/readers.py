@@ -19,6 +19,7 @@ import numpy as np
 
 from gccpo_jax.counterfactual.answer_laws import site_laws
 from gccpo_jax.runtime.distributed import divided, to_host
+from gccpo_jax.sampling import buckets
 from gccpo_jax.sampling.branches import Branches, at_sites, continue_branches
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.sampling.outcomes import can_score, verified
@@ -134,20 +135,28 @@ def begin_branches(
 
     `slots` branches are decoded at a time and the others wait in a queue (`ring_queue.py`;
     tapes without a recording, questions on one device); 0: there is no queue.
+
+    They are drawn in buffers for twice what the trajectories are held in (`buckets.sizes`). If one
+    of them is cut by that, all are drawn again up to the limit, the same as far as they had come.
     """
     solver, traces = seen.solver, seen.traces
     shape = sites.keep.shape
     flat = jax.tree.map(lambda x: x.reshape(*shape[:2], -1, *x.shape[4:]), on_device(sites))
     noise = at_sites(tapes, flat.keep.shape[2])
     given = (solver.policy, seen.params, *seen.cache, flat)
-    # No branch is longer than the limit, and what is reserved for it need not be.
-    options = {"rule": traces.rule, "max_tokens": min(max_tokens, limit), "limit": limit}
-    if slots:
-        branches = queue_branches(*given, noise.key, solver.stop, **options, slots=slots)
-    else:
-        branches = continue_branches(*given, noise, solver.stop, **options)
+    short = _first_buffer(seen, sites, limit)
+
+    def draw(limit: int) -> Branches:
+        options = {"rule": traces.rule, "max_tokens": min(max_tokens, limit), "limit": limit}
+        if slots:
+            return queue_branches(*given, noise.key, solver.stop, **options, slots=slots)
+        return continue_branches(*given, noise, solver.stop, **options)
+
+    started = draw(short)
 
     def read_endings(answers: CandidateTexts, count: int) -> Readout:
+        cut = short < limit and _is_cut(started, _begun(flat), short, to_host(solver.stop))
+        branches = draw(limit) if cut else started
         found, scores = _endings(solver, traces, answers, count, flat, branches)
         return Readout(
             laws=_shares(found, count).reshape(*shape, count + 1),
@@ -158,6 +167,28 @@ def begin_branches(
         )
 
     return read_endings
+
+
+def _first_buffer(seen: Seen, sites: Sites, limit: int) -> int:
+    """Tokens, of `buckets.sizes`, that a response and its branch are first given together."""
+    twice = 2 * seen.cache[1].mask.shape[-1]
+    if twice >= limit:
+        return limit
+    return buckets.fitting(limit, max(twice, int(_begun(sites).max(initial=0)) + 1))
+
+
+def _begun(sites: Sites) -> np.ndarray:
+    """Tokens [...] of a response before its branches, 0 where there is no site."""
+    keep, length, exists = map(to_host, (sites.keep, sites.length, sites.exists))
+    return np.where(exists, np.maximum(keep, 0) + length, 0)
+
+
+def _is_cut(branches: Branches, begun: np.ndarray, limit: int, stop: np.ndarray) -> bool:
+    """Whether a branch [B, G, E, N] ends at `limit` without a stop token."""
+    tokens, lengths = to_host(branches.tokens), to_host(branches.length)
+    last = np.take_along_axis(tokens, np.maximum(lengths - 1, 0)[..., None], -1)[..., 0]
+    full = (lengths > 0) & (begun[..., None] + lengths >= limit)
+    return bool((full & ~stop[last]).any())
 
 
 def branch_slots(rollouts: int, each: int, shards: int) -> int:

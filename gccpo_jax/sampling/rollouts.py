@@ -21,6 +21,7 @@ from gccpo_jax.policy.cache import decoder_of, join, split
 from gccpo_jax.policy.logprobs import read_prompt
 from gccpo_jax.policy.token_law import Rule, entropy, first_best, log_law
 from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.buckets import sizes
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
 
@@ -154,24 +155,54 @@ def write_token(
 def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
     """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`.
 
-    Inside, the layers of the rows' segments are split (`policy/cache.py`).
+    Inside, the layers of the rows' segments are split (`policy/cache.py`), and buffers grow
+    fourfold from about `buckets.LEAST` tokens, so that early tokens attend to short ones.
     """
 
     def with_segment(rollout: Rollout, segment: Segment) -> Rollout:
         return Rollout(**{**vars(rollout), "segment": segment})
 
-    def going(state: tuple[Array, Row]) -> Array:
+    def going(size: int, state: tuple[Array, Row]) -> Array:
         t, rows = state
-        return (t < max_tokens) & ~jnp.all(rows.rollout.stopped)
+        return (t < size) & ~jnp.all(rows.rollout.stopped)
 
     def body(state: tuple[Array, Row]) -> tuple[Array, Row]:
         t, rows = state
         return t + 1, step(t, rows)
 
     rollout = with_segment(rows.rollout, split(rows.rollout.segment))
-    rows = dataclasses.replace(rows, rollout=rollout)
-    rollout = jax.lax.while_loop(going, body, (jnp.int32(0), rows))[1].rollout
+    state = jnp.int32(0), dataclasses.replace(rows, rollout=rollout)
+    for size in sizes(max_tokens, 4):
+        t, rows = state
+        rows = dataclasses.replace(rows, rollout=resized(rows.rollout, size))
+        state = jax.lax.while_loop(partial(going, size), body, (t, rows))
+    rollout = resized(state[1].rollout, max_tokens)
     return with_segment(rollout, join(rollout.segment))
+
+
+def resized(rollout: Rollout, size: int) -> Rollout:
+    """Rollouts [..., T] with split layers, as such of `size` tokens: cut, or empty behind T."""
+    more = size - rollout.tokens.shape[-1]
+
+    def fit(x: Array, axis: int) -> Array:
+        if more < 0:
+            return jax.lax.slice_in_dim(x, 0, x.shape[axis] + more, axis=axis)
+        pads = [(0, 0)] * x.ndim
+        pads[axis] = (0, more)
+        return jnp.pad(x, pads)
+
+    if not more:
+        return rollout
+    segment = rollout.segment
+    k, v = jax.tree.map(lambda x: fit(x, x.ndim - 2), (segment.k, segment.v))
+    last = lambda x: fit(x, x.ndim - 1)  # noqa: E731
+    return dataclasses.replace(
+        rollout,
+        tokens=last(rollout.tokens),
+        logp=last(rollout.logp),
+        entropy=last(rollout.entropy),
+        segment=Segment(k, v, last(segment.mask)),
+    )
 
 
 def begin(

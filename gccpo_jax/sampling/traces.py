@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from gccpo_jax.policy.token_law import Rule, entropy
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise, outcomes
+from gccpo_jax.sampling.buckets import fitting
 from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.solver import Solver
@@ -48,6 +49,11 @@ class Traces:
         """[B, G] bool"""
         return ~np.isnan(self.outcome)
 
+    @property
+    def held(self) -> int:
+        """The shortest buffer, of `buckets.sizes` of the limit, that holds every response."""
+        return fitting(self.tokens.shape[-1], int(self.lengths.max()))
+
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
@@ -57,26 +63,41 @@ class Seen:
     params: Params
     traces: Traces
 
-    @property
+    @cached_property
     def cache(self) -> tuple[Segment, Segment]:
-        """Segments of the prompts [L, B, K, S, D] and of the responses [L, B, G, K, T, D]."""
-        return self.traces.prompt, self.traces.rollout.segment
+        """Segments of the prompts [L, B, K, S, D] and of the responses [L, B, G, K, T, D].
+
+        T is the shortest of `buckets.sizes` that holds every response.
+        """
+        return self.traces.prompt, first_tokens(self.traces.rollout.segment, self.traces.held)
 
     def read_by(self, params: Params) -> Seen:
         """The same trajectories in the cache of another reader (reference, average)."""
-        traces = self.traces
-        prompt, rollout = encode_responses(
+        traces, size = self.traces, self.traces.held
+        rollout = traces.rollout
+        prompt, read = encode_responses(
             self.solver.policy,
             params,
             traces.prompts,
-            traces.rollout.tokens,
-            traces.rollout.length,
+            rollout.tokens[..., :size],
+            rollout.length,
             self.solver.stop,
             rule=traces.rule,
         )
+        empty = [(0, 0), (0, 0), (0, rollout.tokens.shape[-1] - size)]
+        logp, nats = (jnp.pad(x, empty) for x in (read.logp, read.entropy))
+        rollout = dataclasses.replace(read, tokens=rollout.tokens, logp=logp, entropy=nats)
         return Seen(
             self.solver, params, dataclasses.replace(traces, prompt=prompt, rollout=rollout)
         )
+
+
+def first_tokens(segment: Segment, size: int) -> Segment:
+    """The first `size` tokens of a segment [..., K, T, D]."""
+    if size == segment.mask.shape[-1]:
+        return segment
+    k, v = (x[..., :size, :] for x in (segment.k, segment.v))
+    return Segment(k, v, segment.mask[..., :size])
 
 
 def sample_traces(

@@ -32,6 +32,8 @@ ARMS = CounterfactualConfig(
     max_answer_tokens=3,
     max_candidates=8,
 )
+SHAPE = {"group": 2, "prompt_tokens": 64, "response_tokens": 48}
+"""Of the tests with eight given solutions: they share what is compiled."""
 SMALL = Settings(max_tokens=40, counterfactual=ARMS, segmentation=SegmentationConfig(max_steps=4))
 
 
@@ -48,7 +50,7 @@ def wrong_result(line):
 
 def test_a_wrong_step_is_seen(model):
     """A sound solution and one with a wrong last result: D of that step tells them apart."""
-    items = [i for i in model.solver.task.splits["id"] if len(i.meta["problem"].changes) == 2][:3]
+    items = [i for i in model.solver.task.splits["id"] if len(i.meta["problem"].changes) == 2][:4]
     queries = []
     for item in items:
         lines = solution_steps(item.meta["problem"])
@@ -58,7 +60,7 @@ def test_a_wrong_step_is_seen(model):
             Query(item, tuple(lines)),
             Query(dataclasses.replace(item, id=item.id + 1), tuple(bad)),
         ]
-    reports, found = analyse_batch(model, queries, SMALL, group=3)
+    reports, found = analyse_batch(model, queries, SMALL, **SHAPE)
     for good, bad in zip(reports[::2], reports[1::2], strict=True):
         assert good[0].outcome == 1 and bad[0].outcome == 0
         assert good[0].steps[1].phi.value > 0.7 and bad[0].steps[1].phi.value < 0.3
@@ -91,7 +93,7 @@ def test_bad_solutions_give_defined_results(model):
         Query(make_item(task, n, "Ana has 1 pens . Ana puts in 1 pens .", gold), steps, name=name)
         for n, (name, (steps, gold)) in enumerate(BAD.items())
     ]
-    reports, _ = analyse_batch(model, queries, SMALL, group=2)
+    reports, _ = analyse_batch(model, queries, SMALL, **SHAPE)
     by_name = {row[0].id: row[0] for row in reports}
     text = json.dumps([row[0].to_json() for row in reports])
     assert "NaN" not in text and "Infinity" not in text

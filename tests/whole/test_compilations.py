@@ -1,6 +1,7 @@
 """A run compiles what it needs in its first steps and never again, whatever lengths it meets.
 
-Arms that replace a step compile once more for each power of two that the longest step reaches.
+Arms that replace a step compile once more for each power of two that the longest step reaches,
+and the update once for each of `buckets.sizes`: of rollouts up to 40 tokens there are two.
 """
 
 import jax
@@ -25,7 +26,10 @@ WIDTHS = (8, 16, 32, 64)  # of replaced steps
             "counterfactual__corrupt_arms": 1, "counterfactual__swap_arms": 1,
             "counterfactual__equivariance_arms": 1, "counterfactual__reader": "ema",
         }, len(WIDTHS)),
-        ({"credit__kind": "outcome", "reward__process": "gccpo_jax.tasks.arithmetic:score"}, 0),
+        ({
+            "credit__kind": "outcome", "reward__process": "gccpo_jax.tasks.arithmetic:score",
+            "sampling__max_tokens": 136,
+        }, 1),
     ],
     ids=["default", "every arm", "outcome and judge"],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""200 steps of the method hold no more at the end than at the beginning."""
+"""120 steps of the method hold no more at the end than at the beginning."""
 
 import os
 import pathlib
@@ -11,8 +11,8 @@ from gccpo_jax import train
 from gccpo_jax.training.run import Run
 from tests.helpers.runs import small
 
-STEPS, WARM = 200, 50
-MORE_MIB = 48  # of resident memory: an allocator keeps pieces; half a MiB a step would be a leak
+STEPS, WARM = 120, 40
+MORE_MIB = 30  # of resident memory: an allocator keeps pieces; half a MiB a step would be a leak
 
 
 def resident() -> float:

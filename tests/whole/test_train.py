@@ -326,16 +326,6 @@ def test_a_moving_average_reads_and_resumes_exactly(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
-def test_two_devices_are_one(finished, tmp_path, axis):
-    workdir, _ = finished
-    train.train_and_evaluate(small(**{f"mesh__{axis}": 2}), "small", tmp_path / "two")
-    for ours, theirs in zip(metrics(tmp_path / "two"), metrics(workdir), strict=True):
-        assert ours["accuracy"] == theirs["accuracy"] and ours["length"] == theirs["length"]
-        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
-
-
-@pytest.mark.slow
 def test_fine_tuning_from_scratch_learns_its_demonstrations(tmp_path):
     changes = {
         "policy__init": "scratch", "steps": 30, "batch_size": 8, "optim__lr": 1e-2,

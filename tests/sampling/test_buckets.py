@@ -1,0 +1,172 @@
+"""Buffers of a bounded number of lengths change nothing but what they cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gccpo_jax import train
+from gccpo_jax.counterfactual import readers
+from gccpo_jax.runtime.timing import Stopwatch
+from gccpo_jax.sampling import buckets
+from gccpo_jax.sampling.branches import Branches
+from gccpo_jax.sampling.questions import TrainBatches
+from gccpo_jax.sampling.rollouts import open_row, run
+from gccpo_jax.training.experience import collect
+from gccpo_jax.training.session import open_session
+from gccpo_jax.types import Segment, UpdateBatch
+from tests.helpers.rollouts import MASKED, T, draw
+from tests.helpers.runs import small
+
+
+@pytest.mark.parametrize(
+    ("limit", "factor", "found"),
+    [
+        (1, 2, (1,)),
+        (63, 2, (63,)),
+        (64, 2, (32, 64)),
+        (112, 2, (56, 112)),
+        (127, 4, (127,)),
+        (1024, 2, (32, 64, 128, 256, 512, 1024)),
+        (4096, 4, (64, 256, 1024, 4096)),
+    ],
+)
+def test_lengths_are_few_and_end_with_the_limit(limit, factor, found):
+    assert buckets.sizes(limit, factor) == found
+
+
+def test_the_shortest_that_holds_the_longest():
+    assert [buckets.fitting(100, n) for n in (0, 50, 51, 100, 101)] == [50, 50, 100, 100, 100]
+
+
+def test_whatever_the_lengths_there_are_few_shapes():
+    assert {buckets.fitting(4096, n) for n in range(1, 4097)} == set(buckets.sizes(4096))
+
+
+@pytest.mark.parametrize(
+    ("limit", "trains", "went_on_from", "size"),
+    [(64, 30, 0, 32), (64, 33, 0, 64), (64, 30, 40, 64), (63, 30, 0, 63), (64, 0, 0, 32)],
+)
+def test_the_update_reads_no_place_behind_the_longest_row(limit, trains, went_on_from, size):
+    places = jnp.broadcast_to(jnp.arange(limit), (2, 2, limit))
+    numbers = places.astype(jnp.float32)
+    prompt = jnp.ones((2, 99), jnp.int32)
+    batch = UpdateBatch(
+        prompt,
+        prompt > 0,
+        places,
+        places < trains,
+        numbers,
+        numbers,
+        numbers,
+        jnp.ones((2, 2)),
+        anchor_logp=numbers,
+        context=places < went_on_from,
+    )
+    found = train.as_long_as_needed(batch)
+    for name in ("prompt", "prompt_mask", "reward"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(batch, name))
+    for name in ("tokens", "mask", "advantage", "behaviour_logp", "anchor_logp", "context"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(batch, name)[..., :size])
+
+
+@pytest.mark.parametrize(
+    ("written", "last", "cut"),
+    [(3, 7, False), (4, 7, True), (4, 1, False), (0, 7, False)],
+    ids=["ended by itself", "at the limit", "stopped at the limit", "no branch"],
+)
+def test_a_branch_is_cut_where_the_limit_ends_it(written, last, cut):
+    tokens = np.zeros((1, 1, 1, 1, 8), np.int32)
+    tokens[..., max(written - 1, 0)] = last
+    branches = Branches(tokens, tokens, np.full((1, 1, 1, 1), written))
+    stop = np.arange(9) == 1
+    assert readers._is_cut(branches, np.full((1, 1, 1), 6), 10, stop) == cut
+
+
+@pytest.fixture
+def least(monkeypatch):
+    """Sets `LEAST` for the programs that are made from now on."""
+
+    def put(tokens):
+        jax.clear_caches()
+        monkeypatch.setattr(buckets, "LEAST", tokens)
+
+    yield put
+    jax.clear_caches()
+
+
+def test_growing_buffers_give_the_same_rollouts_bit_by_bit(least):
+    found = []
+    for tokens in (T, 2):
+        least(tokens)
+        assert len(buckets.sizes(T, 4)) == (1 if tokens == T else 2)
+        found.append(draw(rule=MASKED))
+    assert np.asarray(found[0][1].length).max() == T, "some should outgrow the first buffer"
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def test_early_tokens_have_short_buffers(least):
+    least(2)
+    seen = []
+
+    def step(t, rows):
+        sizes = rows.rollout.tokens.shape[-1], *(x.shape[-2] for x in rows.rollout.segment.k)
+        seen.append(sizes)
+        return rows
+
+    nothing = Segment(jnp.zeros((2, 1, 3, 4)), jnp.zeros((2, 1, 3, 4)), jnp.ones(3, bool))
+    row = open_row(nothing, jnp.zeros(5), T)
+    found = jax.eval_shape(lambda row: run(step, row, T), row)
+    assert set(seen) == {(2, 5, 5), (T, 3 + T, 3 + T)}
+    assert found.tokens.shape == (T,) and found.segment.k.shape == (2, 1, 3 + T, 4)
+
+
+@pytest.mark.slow
+def test_a_limit_that_nothing_reaches_changes_no_experience(least, monkeypatch):
+    """Sampling, branches, readings and what the update reads, with buffers of the limit and short.
+
+    The last is with branches that outgrow their first buffer and are drawn again.
+    """
+    config = small(sampling__max_tokens=160, data__max_prompt_tokens=38, eval__ood_questions=0)
+    session, params = open_session(config)
+
+    def gathered():
+        batches = TrainBatches(session.train, config.batch_size, config.seed)
+        items, prompts = train.next_questions(batches, session.mesh)
+        return collect(session.solver, config, params, items, prompts, 1, Stopwatch())
+
+    least(1000)
+    wanted = gathered()
+    longest = int(np.asarray(wanted.rollout.length).max())
+    assert buckets.fitting(160, longest) == 160
+    assert train.update_batch(wanted, None, None).tokens.shape[-1] == 160
+    least(32)
+    short, drawn = gathered(), []
+    monkeypatch.setattr(readers.buckets, "fitting", lambda limit, _: longest + 1)
+    draw_queue = readers.queue_branches
+
+    def count(*given, **how):
+        drawn.append(how)
+        return draw_queue(*given, **how)
+
+    monkeypatch.setattr(readers, "queue_branches", count)
+    again = gathered()
+    assert [how["limit"] for how in drawn] == [longest + 1, 160]
+    for found in (short, again):
+        np.testing.assert_array_equal(found.rollout.tokens, wanted.rollout.tokens)
+        np.testing.assert_array_equal(found.texts, wanted.texts)
+        np.testing.assert_array_equal(found.reading.value, wanted.reading.value)
+        written, other = found.evidence.written.branches, wanted.evidence.written.branches
+        size = min(written.tokens.shape[-1], 160)
+        np.testing.assert_array_equal(written.length, other.length)
+        np.testing.assert_array_equal(written.tokens[..., :size], other.tokens[..., :size])
+        for name in ("factual", "energy"):
+            a, b = getattr(found.reading, name), getattr(wanted.reading, name)
+            np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
+        np.testing.assert_allclose(found.advantage, wanted.advantage, atol=1e-4)
+    monkeypatch.undo()
+    batch = train.update_batch(short, None, None)
+    size = batch.tokens.shape[-1]
+    assert longest <= size == 40 < 160
+    assert not np.asarray(short.trained.mask)[..., size:].any()
+    np.testing.assert_array_equal(batch.advantage, short.trained.advantage[..., :size])
