@@ -3,6 +3,7 @@
     python -m gccpo_jax.analyse --model smollm2 --task gsm8k --data questions.jsonl --out DIR
     python -m gccpo_jax.analyse --suite chain            (the step-credit test, no files)
     python -m gccpo_jax.analyse --suite shortcut --model runs/shortcut/policy
+    python -m gccpo_jax.analyse --suite programs --model runs/programs/policy
 
 A row of --data has "question" and, for given solutions, "steps"; "answer", "label" and
 "id" are optional. DIR gets trajectories.jsonl, trajectories.txt, summary.json and summary.md.
@@ -62,6 +63,8 @@ _LEAST = {"seed": 0, "temperature": 0, "max_tokens": 1, "audit_arms": 0}
 """Least values of the options that are no field of the config."""
 
 _INJECTED = 6
+_JUDGED = ("chain", "programs")
+"""Suites that judge steps."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,8 +80,12 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--date", default=DATE, help="the day that it is told, as in data.date")
     out.add_argument("--data", help="JSON Lines of questions or of solutions in steps")
+    out.add_argument("--suite", choices=(*run.SUITES,), help="an experiment instead of files")
     out.add_argument(
-        "--suite", choices=("chain", "shortcut"), help="an experiment instead of files"
+        "--prm",
+        default="",
+        metavar="DIR",
+        help="--suite chain or programs: a process reward model, one more row",
     )
     out.add_argument("--out", help="directory of the results (default for --suite: docs/results)")
     out.add_argument("--questions", type=int, default=0, help="only the first so many; 0: all")
@@ -87,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "--injected",
         type=int,
         default=_INJECTED,
-        help="--suite chain: injected ones per question",
+        help="--suite chain or programs: injected ones per question",
     )
     out.add_argument("--batch", type=int, default=8, help="questions in memory at once")
     out.add_argument("--resume", action="store_true", help="go on with the results in --out")
@@ -146,8 +153,12 @@ def run_command(argv: Sequence[str]) -> None:
     """
     a = parser().parse_args(argv)
     check_ranges(a, {"group": 1, "batch": 1, "questions": 0, "injected": 0, "seed": 0})
-    if a.suite != "chain" and a.injected != _INJECTED:
-        raise UserError(f"--injected {a.injected}: only --suite chain injects any; leave it out")
+    given = {"injected": a.injected != _INJECTED, "prm": bool(a.prm)}
+    for name in (name for name, one in given.items() if one and a.suite not in _JUDGED):
+        raise UserError(
+            f"--{name} {getattr(a, name)}: only --suite {' and '.join(_JUDGED)} judge steps; "
+            "leave it out"
+        )
     if a.suite and a.resume:
         raise UserError("--suite begins anew; leave --resume out")
     if a.latent_arms == 0 and a.latent_sigma:

@@ -27,6 +27,7 @@ from gccpo_jax.counterfactual.places import Places, boundary_sites, starts_of
 from gccpo_jax.counterfactual.read import arms_of, ask, law_before
 from gccpo_jax.counterfactual.shown import on_host
 from gccpo_jax.counterfactual.step_edits import delete
+from gccpo_jax.counterfactual.true_thinking import true_thinking_scores
 from gccpo_jax.reward.arms import Arms, Family, no_arms
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
@@ -62,6 +63,7 @@ class Analysis:
     counterfactual: np.ndarray  # [B, G, E]  D^cf; audit
     agreement: np.ndarray  # [B, G, E]  same answer under `corrupt`, continued; audit
     but_for: np.ndarray  # [B, G, E]  own answer changes under `corrupt` and its own noise; audit
+    true_thinking: np.ndarray  # [B, G, E]  TTS, where it was asked for
     equivariance: np.ndarray  # [B, G]  P(new answer) under number rewrites
     logp: np.ndarray  # [B, G, E]  mean per token
     entropy: np.ndarray  # [B, G, E]  mean per token
@@ -109,7 +111,8 @@ def analyse_traces(
     )
     values = _values(go_on, traces, spans)
     asked = ask(seen, seen, places, candidates, c, settings.segmentation, settings.max_tokens)
-    laws, intervened = _laws(asked)
+    before = law_before(asked)
+    laws, intervened = _laws(asked, before)
     found = jax.tree.map(to_host, reward.score_batch(laws, max_other=c.max_other))
     mask = to_host(spans.mask)
     checked = audit(
@@ -140,6 +143,11 @@ def analyse_traces(
         selectivity=_defined(found.selectivity),
         deletion=_deletion(laws, mask),
         **checked,
+        true_thinking=(
+            true_thinking_scores(asked, before)
+            if settings.true_thinking and solver.task.corrupt
+            else np.full(mask.shape, np.nan)
+        ),
         equivariance=equivariance(
             seen,
             places,
@@ -190,13 +198,13 @@ def _signed(values: readers.Readout, outcome: np.ndarray, mask: np.ndarray) -> d
     }
 
 
-def _laws(asked: Asked) -> tuple[reward.Laws, dict[str, Intervened]]:
+def _laws(asked: Asked, before: Array) -> tuple[reward.Laws, dict[str, Intervened]]:
     """All scored laws [B, G, ...] of the trajectories, and the arms before they were pooled."""
     spans, factual = asked.places.spans, asked.factual
     arms, _, intervened = arms_of(asked)
     gold = jnp.where(jnp.asarray(asked.candidates.exists)[:, 0], 0, -1)
     laws = reward.Laws(
-        before=law_before(asked),
+        before=before,
         factual=factual,
         mask=spans.mask,
         gold=jnp.broadcast_to(gold[:, None], spans.mask.shape[:2]),

@@ -24,5 +24,6 @@ class Settings:
     temperature: float = 1.0
     max_tokens: int = 64  # tokens of a sampled trajectory, or of a branch from a given one
     audit_arms: int = 0  # P of resamples and of continued `corrupt`; each costs N branches
+    true_thinking: bool = False  # read the true-thinking score too (true_thinking.py)
     counterfactual: CounterfactualConfig = COUNTERFACTUAL
     segmentation: SegmentationConfig = SegmentationConfig()

@@ -118,7 +118,7 @@ class LoraConfig:
 class PolicyConfig:
     # "tiny" or "two_ways" (shipped), "smollm2", a Hugging Face directory or id, a .gguf file
     path: str = only_if("policy.init", "tiny", "load")
-    init: str = choice("load", "scratch")  # "scratch" (sft, task "chain"): random weights
+    init: str = choice("load", "scratch")  # "scratch" (sft, task chain or programs)
     dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
     compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
     remat: bool = False  # recompute layers in the backward pass: less memory, more time
@@ -130,6 +130,8 @@ class PolicyConfig:
 class TaskConfig:
     name: str = "chain"  # "chain", "gsm8k", "math", "reasoning_gym:<data set>"
     options: dict = dataclasses.field(default_factory=dict)  # the task's own, see docs/tasks.md
+    # A chat model that rewords the questions, for `surface`; "": the task's own rewrites.
+    paraphraser: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

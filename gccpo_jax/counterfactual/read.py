@@ -273,7 +273,7 @@ def arms_of(
 
     Returns:
       Arms [B, G, E, P, C + 1] per family (P 0 where nothing was asked), per intervention that
-      replaces steps the share of usable arms, `<name>_kept`, and each intervention's own arms.
+      rewrites text the share of arms that could be made, `<name>_kept`, and each one's own arms.
     """
     shape, entries = asked.factual.shape[:-1], asked.factual.shape[-1]
     found: dict[Family, list[Arms]] = {Family.NUISANCE: [], Family.CONTENT: []}
@@ -284,7 +284,7 @@ def arms_of(
         if row.arms and count and row.possible(asked.reader.solver.task):
             intervened[row.name] = row.arms(asked, count)
             found[row.family].append(intervened[row.name].arms)
-            if row.reads == "site":
+            if row.reads != "cache":
                 kept[f"{row.name}_kept"] = intervened[row.name].kept
     none = {family: no_arms(family, shape, entries) for family in found}
     pooled = {family: pool(*(arms or [none[family]])) for family, arms in found.items()}

@@ -13,7 +13,7 @@ from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.files import held_out_id, read_records
 from gccpo_jax.tasks.own import own_task
 
-__all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task", "read_task"]
+__all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task", "make_tokenizer", "read_task"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +26,19 @@ class Row:
     files: bool = False  # its first arguments are training and held-out files; `to_item` reads
     named: bool = False  # its first argument is what comes after the colon of its name
     bare: bool = True  # it can read questions from elsewhere
+    tokenizer: str = ""  # its module that makes one, for policies from random weights; "": none
 
 
 TASKS = {
-    "chain": Row("chain.suite", "chain", options="ChainConfig"),
+    "chain": Row("chain.suite", "chain", options="ChainConfig", tokenizer="chain.tokenizer"),
     "gsm8k": Row("gsm8k", "gsm8k", files=True),
     "math": Row("open_math", "math", files=True),
     "humaneval": Row("code.humaneval", "humaneval", files=True),
     "mbpp": Row("code.mbpp", "mbpp", files=True),
     "swe_bench": Row("code.swe_bench", "swe_bench", files=True),
-    "programs": Row("programs.suite", "programs", options="ProgramsConfig"),
+    "programs": Row(
+        "programs.suite", "programs", options="ProgramsConfig", tokenizer="programs.tokenizer"
+    ),
     "quixbugs": Row("code.quixbugs", "quixbugs", files=True),
     "reasoning_gym": Row("reasoning_gym", "reasoning_gym", named=True, bare=False),
 }
@@ -83,6 +86,23 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
         return make(getattr(module, row.options)(**options))
     first = [path, eval_path] if row.files else [about] if row.named else []
     return make(*first, **options)
+
+
+def make_tokenizer(name: str, path: str) -> str:
+    """Saves a task's own tokenizer under `path` in the Hugging Face layout and returns `path`.
+
+    Raises:
+        UserError: a task without one.
+    """
+    row = TASKS.get(name)
+    if row is None or not row.tokenizer:
+        names = ", ".join(key for key, each in TASKS.items() if each.tokenizer)
+        raise UserError(
+            f"config.policy.init = 'scratch' with task {name!r}: only {names} bring a tokenizer of "
+            "their own; load a model (policy.init 'load') instead"
+        )
+    module = importlib.import_module(f"{__name__}.{row.tokenizer}")
+    return str(module.make_tokenizer(path))
 
 
 def bare_task(name: str) -> Task:

@@ -83,6 +83,9 @@ class Task:
     # Labels of steps, one per step (see the task's own list of labels).
     check: Callable[[Item, Sequence[str]], list[str]] | None = None
     flaws: tuple[str, ...] = ()  # the labels of `check` that say that a step is wrong
+    # The first steps of the worked solution and then one that is not valid: judges of steps are
+    # asked about flaws that a policy rarely writes.
+    inject: Callable[[Item, np.random.Generator], list[str]] | None = None
     harness: Harness | None = None  # `evaluate` writes predictions for it
     # What a split is, in a few words, for the table at the end of a run.
     splits_say: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,11 @@ from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.sharding import keep_compilations
 from gccpo_jax.sampling.questions import Questions, load_questions
 from gccpo_jax.sampling.solver import Solver, make_solver
-from gccpo_jax.tasks import load_task
+from gccpo_jax.sampling.writer import open_writer
+from gccpo_jax.tasks import load_task, make_tokenizer
 from gccpo_jax.tasks.base import Task
 from gccpo_jax.tasks.checking.user import with_verifier
+from gccpo_jax.tasks.paraphrase import paraphrased
 from gccpo_jax.types import Params
 
 
@@ -46,8 +49,10 @@ def open_session(config: Config) -> tuple[Session, Params]:
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     keep_compilations()
     task = open_task(config)
+    if config.task.paraphraser:
+        task = paraphrased(task, open_writer(config.task.paraphraser, mesh))
     if config.policy.init == "scratch":
-        tokenizer = dataclasses.replace(_chain_tokenizer(task), template=template_of(config))
+        tokenizer = dataclasses.replace(_own_tokenizer(task), template=template_of(config))
         arch = _scratch_arch(config, tokenizer)
         start = jax.jit(model.init, static_argnums=0, out_shardings=_shardings(mesh, arch))
         params = start(arch, jax.random.key(config.seed))
@@ -108,7 +113,7 @@ def open_task(config: Config) -> Task:
 
 def scratch_shape(config: Config) -> Arch:
     """The shape of a decoder that starts from random weights."""
-    return _scratch_arch(config, _chain_tokenizer(open_task(config)))
+    return _scratch_arch(config, _own_tokenizer(open_task(config)))
 
 
 def _limit(config: Config, split: str) -> int:
@@ -119,18 +124,9 @@ def _shardings(mesh: jax.sharding.Mesh, arch: Arch) -> Any:
     return sharding.parameter_shardings(mesh, model.abstract(arch), model.logical_axes(arch))
 
 
-def _chain_tokenizer(task: Task) -> Tokenizer:
-    if task.name != "chain":
-        raise UserError(
-            f"config.policy.init = 'scratch' with task {task.name!r}: only the chain suite brings "
-            "its own tokenizer; load a model (policy.init 'load') instead"
-        )
-    import tempfile
-
-    from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
-
+def _own_tokenizer(task: Task) -> Tokenizer:
     with tempfile.TemporaryDirectory() as directory:
-        return load_tokenizer(make_tokenizer(directory))
+        return load_tokenizer(make_tokenizer(task.name, directory))
 
 
 def _scratch_arch(config: Config, tokenizer: Tokenizer) -> Arch:

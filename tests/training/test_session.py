@@ -2,12 +2,14 @@
 
 import types
 
+import numpy as np
 import pytest
 
 from gccpo_jax import train
 from gccpo_jax.config import default, freeze
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy import weights
+from gccpo_jax.training import session as session_file
 from gccpo_jax.training.session import open_session
 
 
@@ -31,6 +33,24 @@ def test_weights_that_are_not_finite_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "load", damaged)
     with pytest.raises(UserError, match="config.policy.path = 'tiny': some weights are not finite"):
         open_session(freeze(default()))
+
+
+def test_a_paraphraser_rewords_in_place_of_the_tasks_own_rewrite(monkeypatch):
+    opened = []
+
+    def open_writer(path, mesh):
+        opened.append(path)
+        return lambda asked, number, place: asked.split("\n\n")[1].replace("Then ", "Later ")
+
+    monkeypatch.setattr(session_file, "open_writer", open_writer)
+    config = default()
+    config.task.paraphraser = "somebody"
+    config.task.options = {"train": 4, "id": 1, "ood": 1}
+    found = open_session(freeze(config))[0]
+    items = [item for item in found.train.items if "Then " in item.question]
+    reworded, steps = found.solver.task.surface(items[0], ["x"], np.random.default_rng(0))
+    assert opened == ["somebody"] and steps == ["x"]
+    assert reworded.question == items[0].question.replace("Then ", "Later ")
 
 
 def test_latent_noise_needs_a_layer_below_the_last():

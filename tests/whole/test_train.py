@@ -300,7 +300,7 @@ def test_every_intervention_and_credit_trains(tmp_path, name):
     rows = metrics(tmp_path / "run")
     for row in rows:
         assert all(np.isfinite(value) for value in row.values())
-        for kept in ("equivalent_kept", "corrupt_kept", "swap_kept"):
+        for kept in ("equivalent_kept", "corrupt_kept", "swap_kept", "surface_kept"):
             assert 0 <= row[kept] <= 1
         assert row["corrupt_kept"] > 0 and 0 <= row["S"] <= 1
         assert (row["branch_tokens"] == 0) == ("scored" in name)

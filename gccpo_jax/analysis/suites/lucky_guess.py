@@ -13,7 +13,8 @@ the second. Both are read without knowing the right answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -34,6 +35,18 @@ SCORES = {
 }
 KINDS = ("follows the cue", "follows the steps")
 LUCKY = "of the cue, right"
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """Which two kinds of trajectories are told apart, by which scores."""
+
+    scores: Mapping[str, str]  # name to meaning
+    kinds: tuple[str, str]  # the lucky one, the one that reasons
+    lucky: str = ""  # those of the first kind whose outcome is right; "": all of them are
+
+
+GUESS = Guess(SCORES, KINDS, LUCKY)
 
 
 def classify(item: Item, steps: Sequence[str], answer: str | None) -> str | None:
@@ -98,32 +111,35 @@ def _rows(model: Model, found: Judged) -> list[dict]:
     return out
 
 
-def summarise(rows: dict[str, np.ndarray]) -> dict:
-    """Means by kind and AUC (following the steps is positive), with intervals over questions.
+def summarise(rows: dict[str, np.ndarray], guess: Guess = GUESS) -> dict:
+    """Means by kind and AUC (the kind that reasons is positive), with intervals over questions.
 
-    `auc_lucky` is against those cue-followers whose answer is right: the lucky guesses.
-    AUC is over all pairs, not only those of one question: what a cue-follower looks like
-    should not depend on the question.
+    `auc_lucky` is against those of the other kind whose answer is right: the lucky guesses.
+    AUC is over all pairs, not only those of one question: what a guess looks like should not
+    depend on the question.
     """
     kind = rows["kind"]
-    out: dict = {"counts": {name: int((kind == name).sum()) for name in KINDS}, "scores": {}}
+    out: dict = {"counts": {name: int((kind == name).sum()) for name in guess.kinds}, "scores": {}}
     questions, code = codes(rows["question"])
-    for name in SCORES:
+    guesses, reasons = (kind == one for one in guess.kinds)
+    lucky = guesses & (rows["outcome"] == 1)
+    groups = dict(zip(guess.kinds, (guesses, reasons), strict=True))
+    groups |= {guess.lucky: lucky} if guess.lucky else {}
+    for name in guess.scores:
         x = rows[name].astype(np.float64)
         known = ~np.isnan(x)
         found = {}
-        lucky = (kind == KINDS[0]) & (rows["outcome"] == 1)
-        groups = {one: kind == one for one in KINDS} | {LUCKY: lucky}
         for one, chosen in groups.items():
             keep = known & chosen
             total = np.bincount(code[keep], x[keep], questions)
             size = np.bincount(code[keep], minlength=questions).astype(np.float64)
             found[one] = _interval(bootstrap(ratio(total, size), questions))
-        found["auc"] = _interval(_auc(x[known], kind[known] == KINDS[1], code[known], questions))
-        chosen = known & (lucky | (kind == KINDS[1]))
-        found["auc_lucky"] = _interval(
-            _auc(x[chosen], kind[chosen] == KINDS[1], code[chosen], questions)
-        )
+        found["auc"] = _interval(_auc(x[known], reasons[known], code[known], questions))
+        if guess.lucky:
+            chosen = known & (lucky | reasons)
+            found["auc_lucky"] = _interval(
+                _auc(x[chosen], reasons[chosen], code[chosen], questions)
+            )
         found["defined"] = int(known.sum())
         out["scores"][name] = found
     return out

@@ -15,7 +15,6 @@ from gccpo_jax.analysis.suites.trajectories import Judged
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.counterfactual.text_edits import claim
 from gccpo_jax.reward.group import GroupReading
-from gccpo_jax.tasks.chain.check import FLAWS
 from gccpo_jax.types import Rollout
 
 SCORES = {
@@ -27,6 +26,8 @@ SCORES = {
     "outcome": "outcome on every step",
     "logprob": "mean log-probability",
     "entropy": "mean entropy",
+    "tts": "true-thinking score (scored, in intact and corrupted contexts)",
+    "prm": "process reward model",
     "credit": "credit of the method (gated, discounted)",
     "permuted": "the same, permuted inside the trajectory",
     "gated": "gated effect, R max(D, 0) + min(D, 0)",
@@ -49,8 +50,9 @@ class Rows:
     label: np.ndarray  # object
     outcome: np.ndarray
     injected: np.ndarray  # bool: of a trajectory with an injected step
+    wrong: np.ndarray  # bool: its label says that it is wrong
     sound_before: np.ndarray  # bool: no wrong step before it
-    scores: dict[str, np.ndarray]  # names of `SCORES`
+    scores: dict[str, np.ndarray]  # names of `SCORES`, those that were measured
 
     def where(self, keep: np.ndarray) -> Rows:
         """The rows `keep` [N] bool."""
@@ -67,6 +69,7 @@ def rows_of(judged: Judged, seed: int) -> Rows:
     ids = np.array([item.id for item in judged.items])
     arrays = _arrays(judged, ids, seed)
     labels = np.array([judged.labels[i][j][n] for i, j, n in index], object)
+    flaws = judged.flaws
     return Rows(
         question=ids[b],
         trajectory=g,
@@ -74,8 +77,11 @@ def rows_of(judged: Judged, seed: int) -> Rows:
         label=labels,
         outcome=judged.traces.outcome[b, g],
         injected=g >= judged.sampled,
-        sound_before=np.array([_sound(judged.labels[i][j][:n]) for i, j, n in index], bool),
-        scores={name: arrays[name][b, g, k] for name in SCORES} if len(index) else {},
+        wrong=np.isin(labels, flaws),
+        sound_before=np.array(
+            [not {*judged.labels[i][j][:n]} & {*flaws} for i, j, n in index], bool
+        ),
+        scores={name: x[b, g, k] for name, x in arrays.items()},
     )
 
 
@@ -86,20 +92,19 @@ def join(parts: list[Rows]) -> Rows:
         for f in dataclasses.fields(Rows)
         if f.name != "scores"
     }
-    scores = {name: np.concatenate([part.scores[name] for part in parts]) for name in SCORES}
+    names = parts[0].scores
+    scores = {name: np.concatenate([part.scores[name] for part in parts]) for name in names}
     return Rows(**columns, scores=scores)
 
 
-def _sound(labels: list[str]) -> bool:
-    return not any(label in FLAWS for label in labels)
-
-
 def _arrays(judged: Judged, ids: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Every score as [B, G, E]."""
+    """Every score that was measured as [B, G, E]."""
     found = judged.analysis
     outcome = np.broadcast_to(judged.traces.outcome[..., None], found.mask.shape)
     gated, credit = method_credit(found, judged.traces.rollout)
+    scored = {} if judged.scored is None else {"prm": judged.scored}
     return {
+        **scored,
         "te_d": found.effect,
         "te_phi": found.value[..., 1:],
         "ir_d": found.scored_effect,
@@ -108,6 +113,7 @@ def _arrays(judged: Judged, ids: np.ndarray, seed: int) -> dict[str, np.ndarray]
         "outcome": outcome,
         "logprob": found.logp,
         "entropy": found.entropy,
+        "tts": found.true_thinking,
         "credit": credit,
         "permuted": permuted(credit, found.mask, ids, seed),
         "gated": gated,

@@ -1,4 +1,4 @@
-"""The two experiments as commands: questions, settings, progress, reports, the last line."""
+"""The experiments as commands: questions, settings, progress, reports, the last line."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from typing import Any
 
 from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.analysis.settings import COUNTERFACTUAL, Settings
-from gccpo_jax.analysis.suites import lucky_guess, step_credit
+from gccpo_jax.analysis.suites import code_guess, lucky_guess, step_credit
 from gccpo_jax.analysis.suites.tables import lucky_guess_table, plot_bars, step_credit_tables, write
 from gccpo_jax.config import SegmentationConfig
 from gccpo_jax.errors import UserError
+from gccpo_jax.policy.step_scorer import open_scorer
 from gccpo_jax.runtime.progress import Bar
 from gccpo_jax.runtime.workdir import output_path
 from gccpo_jax.sampling.opened import Model, open_model
-from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
+from gccpo_jax.tasks.programs.suite import ProgramsConfig, programs
 
 CHAIN = Settings(
     max_tokens=48,
+    true_thinking=True,
     counterfactual=dataclasses.replace(
         COUNTERFACTUAL,
         draws=16,
@@ -47,8 +50,23 @@ SHORTCUT = Settings(
     ),
     segmentation=SegmentationConfig(max_steps=6),
 )
-# Another seed than that of the demonstrations of shipped policies: those hold all of its questions.
+PROGRAMS = Settings(
+    max_tokens=64,
+    counterfactual=dataclasses.replace(
+        COUNTERFACTUAL,
+        draws=8,
+        latent_arms=0,  # answers are results of tests: no reader is asked for them at once
+        surface_arms=0,
+        corrupt_arms=0,
+        equivariance_arms=0,
+        max_answer_tokens=6,
+    ),
+    segmentation=SegmentationConfig(max_steps=6),
+)
+# Other seeds than that of the demonstrations of policies: those hold all of its questions.
 SUITE = {"seed": 1, "train": 64, "ood": 400, "id": 400, "max_operations": 3}
+BODIES = {"seed": 1, "train": 1, "ood": 1, "id": 200, "shown": 1, "hidden": 3}
+BODIES |= {"min_statements": 3, "max_statements": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,28 +82,45 @@ class _Page:
     summary: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """One value of `--suite`: whose questions, how much is measured, which pages."""
+
+    task: Callable[[], Task]
+    settings: Settings
+    splits: tuple[str, ...]  # questions evenly from these
+    questions: int
+    trained: str  # the config whose policy it looks at
+    pages: tuple[Callable[[argparse.Namespace, Suite, Settings, Model, list[Item]], _Page], ...]
+    name: str = ""  # of its files, before that of the page
+    about: str = ""  # after the pages' titles
+
+
 def run_suite(a: argparse.Namespace, settings_of: Callable[..., Settings], typed: str) -> None:
-    """Runs `--suite chain` or `--suite shortcut` and prints its summary as the last line.
+    """Runs `--suite NAME` and prints the summary of each of its pages as a last line.
 
-    `typed` is the command as it was given; the page names it.
+    `typed` is the command as it was given; the pages name it.
     """
+    suite = SUITES[a.suite]
+    settings = settings_of(a, suite.settings)
     out = output_path(a.out or "docs/results")
-    started = time.monotonic()
-    if a.suite == "chain":
-        page = _chain(a, settings_of(a, CHAIN))
-    else:
-        page = _shortcut(a, settings_of(a, SHORTCUT))
-    took = f"It took {(time.monotonic() - started) / 60:.1f} minutes."
-    intro = f"`{typed}`: {page.counts}. {took}"
-    paths = write(out, page.name, page.title, intro, page.tables, page.summary)
-    plot = out / f"{page.name}.png"
-    plot_bars(plot, page.title, page.axis, page.bars, 0.5)
-    print("written: " + ", ".join(map(str, [*paths, plot])))
-    print(json.dumps(page.summary, sort_keys=True))
+    model, items = _open(a, suite)
+    for page_of in suite.pages:
+        started = time.monotonic()
+        page = page_of(a, suite, settings, model, items)
+        took = f"It took {(time.monotonic() - started) / 60:.1f} minutes."
+        intro = f"`{typed}`: {page.counts}. {took}"
+        paths = write(out, page.name, page.title, intro, page.tables, page.summary)
+        plot = out / f"{page.name}.png"
+        plot_bars(plot, page.title, page.axis, page.bars, 0.5)
+        print("written: " + ", ".join(map(str, [*paths, plot])))
+        print(json.dumps(page.summary, sort_keys=True))
 
 
-def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
-    model, items = _open(a, ChainConfig(**SUITE), ["id"], a.questions or 96)
+def _step_credit(
+    a: argparse.Namespace, suite: Suite, settings: Settings, model: Model, items: list[Item]
+) -> _Page:
+    scorer = open_scorer(a.prm) if a.prm else None
     with Bar("step credit", len(items)) as bar:
         rows, gates = step_credit.collect_rows(
             model,
@@ -96,6 +131,7 @@ def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
             batch=a.batch,
             prompt_tokens=_width(model, items),
             progress=bar.advance,
+            scorer=scorer,
         )
     summary = step_credit.summarise(rows, gates)
     counts, draws = summary["counts"], settings.counterfactual.draws
@@ -107,8 +143,8 @@ def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
         f"scored with the continued effect {_number(summary['reader']['correlation_ir_te'])}"
     )
     return _Page(
-        name="step_credit",
-        title="Step credit against the checker",
+        name=f"{suite.name}step_credit",
+        title=f"Step credit against the checker{suite.about}",
         counts=looked_at,
         tables=step_credit_tables(summary),
         axis="AUC, valid against all other labels",
@@ -117,9 +153,9 @@ def _chain(a: argparse.Namespace, settings: Settings) -> _Page:
     )
 
 
-def _shortcut(a: argparse.Namespace, settings: Settings) -> _Page:
-    config = ChainConfig(**SUITE, shortcut=0.9)
-    model, items = _open(a, config, ["id", "ood_shortcut"], a.questions or 128)
+def _shortcut(
+    a: argparse.Namespace, suite: Suite, settings: Settings, model: Model, items: list[Item]
+) -> _Page:
     with Bar("lucky guess", len(items)) as bar:
         rows = lucky_guess.collect(
             model,
@@ -130,37 +166,58 @@ def _shortcut(a: argparse.Namespace, settings: Settings) -> _Page:
             prompt_tokens=_width(model, items),
             progress=bar.advance,
         )
+    return _guess(a, suite, lucky_guess.GUESS, rows, len(items))
+
+
+def _special_case(
+    a: argparse.Namespace, suite: Suite, settings: Settings, model: Model, items: list[Item]
+) -> _Page:
+    with Bar("lucky guess", len(items)) as bar:
+        rows = code_guess.collect(
+            model, items, settings, group=a.group, batch=a.batch, progress=bar.advance
+        )
+    return _guess(a, suite, code_guess.GUESS, rows, len(items))
+
+
+def _guess(
+    a: argparse.Namespace, suite: Suite, guess: lucky_guess.Guess, rows: dict, asked: int
+) -> _Page:
     if not rows:
         raise UserError(
-            f"no trajectory of {a.model} tells cue and steps apart; train one on the shortcut: "
-            "python -m gccpo_jax.sft --config configs/shortcut_sft.py --workdir runs/shortcut"
+            f"no trajectory of {a.model} tells {' and '.join(guess.kinds)} apart; train one: "
+            f"python -m gccpo_jax.sft --config {suite.trained}"
         )
-    summary = lucky_guess.summarise(rows)
+    summary = lucky_guess.summarise(rows, guess)
     looked_at = (
-        f"{len(items)} held-out questions, {a.group} trajectories each, of which "
+        f"{asked} held-out questions, {a.group} trajectories each, of which "
         f"{_listed(summary['counts'])}"
     )
     return _Page(
-        name="lucky_guess",
-        title="The lucky guess is seen",
+        name=f"{suite.name}lucky_guess",
+        title=f"The lucky guess is seen{suite.about}",
         counts=looked_at,
-        tables=lucky_guess_table(summary),
-        axis="AUC, follows the steps against follows the cue",
+        tables=lucky_guess_table(summary, guess),
+        axis=f"AUC, {guess.kinds[1]} against {guess.kinds[0]}",
         bars={name: x["auc"] for name, x in summary["scores"].items()},
         summary=summary,
     )
 
 
-def _open(
-    a: argparse.Namespace, config: ChainConfig, splits: Sequence[str], count: int
-) -> tuple[Model, list[Item]]:
-    """The model and `count` questions, evenly from the splits."""
-    if a.task != "chain":
-        raise UserError(f"--suite {a.suite} is on the task chain, not {a.task!r}")
-    task = chain(config)
-    each = -(-count // len(splits))
-    items = [item for split in splits for item in task.splits[split][:each]][:count]
-    return open_model(a.model, task), items
+def _open(a: argparse.Namespace, suite: Suite) -> tuple[Model, list[Item]]:
+    """The model and its questions, evenly from the splits."""
+    task, count = suite.task(), a.questions or suite.questions
+    if a.task not in (task.name, "chain"):
+        raise UserError(f"--suite {a.suite} is on the task {task.name}, not {a.task!r}")
+    each = -(-count // len(suite.splits))
+    items = [item for split in suite.splits for item in task.splits[split][:each]][:count]
+    model = open_model(a.model, task)
+    tokenizer, solution = model.solver.tokenizer, items[0].solution or ""
+    if tokenizer.decode(tokenizer.encode(solution)) != solution:
+        raise UserError(
+            f"--model {a.model}: its tokenizer cannot write a solution of task {task.name}; train "
+            f"one: python -m gccpo_jax.sft --config {suite.trained}"
+        )
+    return model, items
 
 
 def _width(model: Model, items: Sequence[Item]) -> int:
@@ -173,3 +230,34 @@ def _listed(counts: dict[str, int]) -> str:
 
 def _number(x: float | None) -> str:
     return "undefined" if x is None else f"{x:.2f}"
+
+
+SUITES = {
+    "chain": Suite(
+        lambda: chain(ChainConfig(**SUITE)),
+        CHAIN,
+        ("id",),
+        96,
+        "configs/tiny_sft.py",
+        (_step_credit,),
+    ),
+    "shortcut": Suite(
+        lambda: chain(ChainConfig(**SUITE, shortcut=0.9)),
+        SHORTCUT,
+        ("id", "ood_shortcut"),
+        128,
+        "configs/shortcut_sft.py --workdir runs/shortcut",
+        (_shortcut,),
+    ),
+    "programs": Suite(
+        lambda: programs(ProgramsConfig(**BODIES)),
+        PROGRAMS,
+        ("id",),
+        64,
+        "configs/programs_sft.py --workdir runs/programs",
+        (_step_credit, _special_case),
+        name="programs_",
+        about=": programs",
+    ),
+}
+"""A new experiment is a row here and the functions of its pages."""

@@ -21,18 +21,19 @@ from gccpo_jax.analysis.step_statistics import (
     probability_outscores,
     stratified_auc,
 )
-from gccpo_jax.analysis.suites.rows import SCORES, Rows, join, rows_of
+from gccpo_jax.analysis.suites.rows import Rows, join, rows_of
 from gccpo_jax.analysis.suites.trajectories import judged
+from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.sampling.opened import Model
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.tasks.chain.check import FLAWS
 
 GAINERS = ("te_d", "credit")
 RIVALS = ("outcome", "te_d", "observational", "logprob")
 KINDS = ("invalid", "filler", "valid")
 GAPS = ("filler - invalid", "valid - filler")
-NEUTRAL = ("filler", "restatement", "copy", "irrelevant")
+NEUTRAL = ("filler", "restatement", "copy", "irrelevant", "unneeded")
 IN_TABLES = ("te_d", "te_phi", "ir_d", "robustness", "selectivity", "outcome", "logprob", "credit")
+IN_TABLES += ("tts", "prm")
 
 
 def collect_rows(
@@ -45,13 +46,20 @@ def collect_rows(
     batch: int,
     prompt_tokens: int,
     progress: Callable[[int], None],
+    scorer: StepScorer | None = None,
 ) -> tuple[Rows, list[float]]:
     """Rows of all questions, and the reader's gate of each batch."""
     parts, gates = [], []
     for first in range(0, len(items), batch):
         chosen = items[first : first + batch]
         found = judged(
-            model, chosen, settings, group=group, injected=injected, prompt_tokens=prompt_tokens
+            model,
+            chosen,
+            settings,
+            group=group,
+            injected=injected,
+            prompt_tokens=prompt_tokens,
+            scorer=scorer,
         )
         parts.append(rows_of(found, settings.seed))
         gates.append(found.analysis.gate)
@@ -66,9 +74,8 @@ def summarise(rows: Rows, gates: Sequence[float]) -> dict:
     it is over.
     """
     valid = rows.label == "valid"
-    wrong = np.isin(rows.label, FLAWS)
     sound = rows.where(rows.sound_before)
-    errors = rows.where(valid | wrong)
+    errors = rows.where(valid | rows.wrong)
     own = rows.where(~rows.injected)
     return {
         "auc": _aucs(rows),
@@ -85,6 +92,10 @@ def summarise(rows: Rows, gates: Sequence[float]) -> dict:
         "reader": {"gate": float(np.mean(gates)), "correlation_ir_te": _correlation(rows)},
         "counts": _counts(rows),
     }
+
+
+def _tabled(rows: Rows) -> list[str]:
+    return [name for name in IN_TABLES if name in rows.scores]
 
 
 def _interval(found) -> dict[str, float | None]:
@@ -107,11 +118,10 @@ def _gain(rows: Rows, name: str, rival: str) -> dict:
 
 def _outscores(rows: Rows) -> dict[str, dict]:
     """Sound steps of trajectories with a wrong answer against wrong steps of right ones."""
-    valid, wrong = rows.label == "valid", np.isin(rows.label, FLAWS)
-    sound_wrong = valid & rows.sound_before & (rows.outcome == 0)
-    flawed_lucky = wrong & (rows.outcome == 1)
+    sound_wrong = (rows.label == "valid") & rows.sound_before & (rows.outcome == 0)
+    flawed_lucky = rows.wrong & (rows.outcome == 1)
     out = {}
-    for name in IN_TABLES:
+    for name in _tabled(rows):
         found = probability_outscores(
             rows.scores[name], sound_wrong, flawed_lucky, rows.question, rows.step
         )
@@ -122,10 +132,10 @@ def _outscores(rows: Rows) -> dict[str, dict]:
 def _means(rows: Rows) -> dict[str, dict]:
     """Mean of each score by kind of step; of steps with a sound prefix."""
     rows = rows.where(rows.sound_before)
-    kind = np.where(np.isin(rows.label, FLAWS), "invalid", rows.label.astype(str))
+    kind = np.where(rows.wrong, "invalid", rows.label.astype(str))
     kind = np.where(np.isin(kind, NEUTRAL), "filler", kind)
     out = {}
-    for name in IN_TABLES:
+    for name in _tabled(rows):
         found = mean_by_label(rows.scores[name], kind, rows.question, KINDS)
         means = {label: _interval(x) for label, x in zip(KINDS, found.means, strict=True)}
         gaps = dict(zip(GAPS, map(_interval, found.gaps), strict=True))
@@ -140,11 +150,11 @@ def _process_bench(rows: Rows) -> dict[str, dict]:
     order = np.lexsort((rows.step, keys))
     cuts = np.flatnonzero(np.diff(keys[order])) + 1
     groups = [group for group in np.split(order, cuts) if group.size]
-    wrong = np.isin(rows.label, FLAWS)
-    truth = [int(np.argmax(wrong[g])) if wrong[g].any() else -1 for g in groups]
+    wrong = [rows.wrong[g] for g in groups]
+    truth = [int(np.argmax(x)) if x.any() else -1 for x in wrong]
     question = np.array([rows.question[g[0]] for g in groups])
     out = {}
-    for name in IN_TABLES:
+    for name in _tabled(rows):
         scores = [rows.scores[name][g] for g in groups]
         found, _ = process_bench(scores, truth, question)
         out[name] = {
@@ -174,5 +184,5 @@ def _counts(rows: Rows) -> dict:
         "trajectories": len(trajectories),
         "steps": len(rows.step),
         "labels": {str(k): int(n) for k, n in zip(labels, counts, strict=True)},
-        "undefined": {name: int(np.isnan(rows.scores[name]).sum()) for name in SCORES},
+        "undefined": {name: int(np.isnan(rows.scores[name]).sum()) for name in rows.scores},
     }

@@ -34,11 +34,15 @@ def step_credit_tables(summary: Mapping) -> str:
         "auc_wrong_only": "valid against wrong",
         "auc_sampled_only": "sampled only",
     }
+    # A score that nothing was read for has no row: it was not asked for, or the task cannot.
+    known = {name for name, auc in summary["auc"].items() if auc["estimate"] is not None}
+    tabled = [name for name in IN_TABLES if name in known]
     aucs = table(
         ["score", "meaning", *parts.values()],
         [
             [f"`{name}`", meaning, *(interval(summary[part][name]) for part in parts)]
             for name, meaning in rows.SCORES.items()
+            if name in known
         ],
     )
     gains = table(
@@ -61,7 +65,7 @@ def step_credit_tables(summary: Mapping) -> str:
         ],
         [
             [f"`{n}`", interval(scores[n]), *(interval(bench[n][k]) for k in parts_of_f1)]
-            for n in IN_TABLES
+            for n in tabled
         ],
     )
     means = table(
@@ -72,7 +76,7 @@ def step_credit_tables(summary: Mapping) -> str:
                 *(interval(summary["means"][n]["means"][kind]) for kind in KINDS),
                 *(interval(summary["means"][n]["gaps"][gap], "+.2f") for gap in GAPS),
             ]
-            for n in IN_TABLES
+            for n in tabled
         ],
     )
     return "\n\n".join(
@@ -90,21 +94,21 @@ def step_credit_tables(summary: Mapping) -> str:
     )
 
 
-def lucky_guess_table(summary: Mapping) -> str:
-    """The numbers of the lucky-guess demonstration."""
-    (cue, steps), lucky = lucky_guess.KINDS, lucky_guess.LUCKY
+def lucky_guess_table(summary: Mapping, guess: lucky_guess.Guess = lucky_guess.GUESS) -> str:
+    """The numbers of a lucky-guess demonstration."""
+    (cue, steps), lucky = guess.kinds, [guess.lucky] if guess.lucky else []
+    kinds = [cue, *lucky, steps]
+    aucs = {"AUC": "auc"} | ({"AUC, lucky only": "auc_lucky"} if lucky else {})
     return table(
-        ["score", "meaning", cue, lucky, steps, "AUC", "AUC, lucky only", "trajectories"],
+        ["score", "meaning", *kinds, *aucs, "trajectories"],
         [
             [
                 f"`{name}`",
                 meaning,
-                *(interval(x[k]) for k in (cue, lucky, steps)),
-                interval(x["auc"]),
-                interval(x["auc_lucky"]),
+                *(interval(x[k]) for k in (*kinds, *aucs.values())),
                 str(x["defined"]),
             ]
-            for name, meaning in lucky_guess.SCORES.items()
+            for name, meaning in guess.scores.items()
             for x in [summary["scores"][name]]
         ],
     )

@@ -1,7 +1,7 @@
-"""Chain trajectories to judge credits on: the policy's own, and ones with an injected step.
+"""Trajectories to judge credits on: the policy's own, and ones with an injected step.
 
-An injected trajectory is the beginning of the worked solution, then a step of a chosen
-label, then whatever the policy writes from there.
+An injected trajectory is the beginning of the worked solution, then a step that is not valid
+(`Task.inject`), then whatever the policy writes from there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gccpo_jax.analysis.engine import Analysis, analyse_traces
 from gccpo_jax.analysis.library import cut_steps, prompts_of
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual.places import boundary_sites
+from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.runtime.timing import Stopwatch
@@ -25,9 +26,6 @@ from gccpo_jax.sampling.opened import Model
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.tasks.chain import text
-from gccpo_jax.tasks.chain.check import LABELS
-from gccpo_jax.tasks.chain.inject import inject
 from gccpo_jax.types import Prompts
 
 _SAMPLED, _GOING_ON, _ANALYSED = 0, 1, 2  # step ids of the noise
@@ -42,7 +40,9 @@ class Judged:
     analysis: Analysis
     texts: list[list[list[str]]]  # [B][G][steps]
     labels: list[list[list[str]]]  # [B][G][steps], of the task's checker
+    flaws: tuple[str, ...]  # the labels that say that a step is wrong
     sampled: int  # how many of each group, the first ones, are the policy's own
+    scored: np.ndarray | None = None  # [B, G, E] of a step scorer
 
 
 def judged(
@@ -53,8 +53,12 @@ def judged(
     group: int,
     injected: int,
     prompt_tokens: int,
+    scorer: StepScorer | None = None,
 ) -> Judged:
-    """`group` sampled and `injected` injected trajectories of each question, analysed."""
+    """`group` sampled and `injected` injected trajectories of each question, analysed.
+
+    `scorer`: a process reward model that scores the steps as well.
+    """
     solver, rule = model.solver, Rule(settings.temperature)
     prompts = prompts_of(solver, items, prompt_tokens)
     own = sample_traces(
@@ -94,7 +98,13 @@ def judged(
         [solver.task.check(item, steps) for steps in rows]
         for item, rows in zip(items, texts, strict=True)
     ]
-    return Judged(items, traces, found, texts, labels, group)
+    scored = None
+    if scorer is not None:
+        scored = np.full(found.mask.shape, np.nan)
+        for b, g in np.argwhere(found.mask.any(-1)):
+            steps = scorer(items[b].question, texts[b][g])
+            scored[b, g, found.mask[b, g]] = steps
+    return Judged(items, traces, found, texts, labels, solver.task.flaws, group, scored)
 
 
 def _step_texts(model: Model, traces: Traces, found: Analysis, b: int, g: int) -> list[str]:
@@ -108,7 +118,7 @@ def with_injections(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens [B, count, T] and lengths of trajectories with one injected step each.
 
-    Where to inject and which label (any but `valid`) is drawn by (seed, question id, n).
+    Where to inject and which flaw is drawn by (seed, question id, n).
     """
     solver = model.solver
     size = settings.max_tokens
@@ -118,7 +128,7 @@ def with_injections(
         for n in range(count):
             rng = np.random.default_rng([settings.seed, item.id, n])
             ids = solver.tokenizer.encode(
-                "".join(f"{line}\n" for line in injected_prefix(item, rng))
+                "".join(f"{line}\n" for line in solver.task.inject(item, rng))
             )
             ids = ids[: size - 1]
             tokens[b, n, : len(ids)] = ids
@@ -158,15 +168,3 @@ def with_injections(
 def _flat(sites):
     """Sites [B, G, E, 1, ...] without the axis of arms."""
     return type(sites)(*(x[:, :, :, 0] for x in vars(sites).values()))
-
-
-def injected_prefix(item: Item, rng: np.random.Generator) -> list[str]:
-    """The first lines of the worked solution and then a line of some label but `valid`."""
-    problem = item.meta["problem"]
-    lines = text.solution_steps(problem)[:-1]
-    wanted = [label for label in LABELS if label != "valid"]
-    while True:
-        prefix = lines[: int(rng.integers(len(lines)))]
-        line = inject(problem, prefix, str(rng.choice(wanted)), rng)
-        if line is not None:
-            return [*prefix, line]

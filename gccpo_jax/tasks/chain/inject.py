@@ -116,6 +116,17 @@ def _candidates(
                 yield text.irrelevant(problem, value, rng)
 
 
+def flawed_start(problem: Problem, rng: np.random.Generator) -> list[str]:
+    """The first lines of the worked solution, then a line of some label but `valid`."""
+    lines = text.solution_steps(problem)[:-1]
+    wanted = [label for label in LABELS if label != "valid"]
+    while True:
+        prefix = lines[: int(rng.integers(len(lines)))]
+        line = inject(problem, prefix, str(rng.choice(wanted)), rng)
+        if line is not None:
+            return [*prefix, line]
+
+
 def _answer(value: int) -> str:
     return f"{text.ANSWER} {value}"
 

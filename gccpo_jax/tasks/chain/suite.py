@@ -29,6 +29,7 @@ from gccpo_jax.tasks.chain.families import (
     large_bounds_of,
     unlabelled,
 )
+from gccpo_jax.tasks.chain.inject import flawed_start
 from gccpo_jax.tasks.chain.problem import Problem
 from gccpo_jax.tasks.rewrites import corrupt
 
@@ -112,6 +113,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         number=functools.partial(_number, config.max_value),
         check=_check,
         flaws=check.FLAWS,
+        inject=lambda item, rng: flawed_start(item.meta["problem"], rng),
         splits_say={f"{cue}_{says}": what for cue in _CUES for says, what in _CUE_SAYS.items()},
     )
 

@@ -9,15 +9,14 @@ it again gives the same tokens.
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from gccpo_jax.tasks.chain import text
+from gccpo_jax.tasks.word_level import SPECIALS, save
 
-SPECIALS = ("<pad>", "<eos>", "<unk>")
 _SIGNS = ("\n", ".", "?", "+", "-", "=", text.ANSWER)
 
 
@@ -60,20 +59,5 @@ def build_tokenizer() -> Tokenizer:
 
 
 def make_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
-    """Saves the tokenizer under `path` in the Hugging Face layout and returns `path`.
-
-    `transformers.AutoTokenizer.from_pretrained(path)` loads it.
-    """
-    path = pathlib.Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    build_tokenizer().save(str(path / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<pad>",
-        "eos_token": "<eos>",
-        "unk_token": "<unk>",
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 512,
-    }
-    (path / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
-    return path
+    """Saves the tokenizer under `path` in the Hugging Face layout and returns `path`."""
+    return save(build_tokenizer(), path)

@@ -73,10 +73,11 @@ def of_calls(function: str, calls: Iterable[tuple[list, object]]) -> Tests:
         def _plain(value):
             return [_plain(one) for one in value] if type(value) in (list, tuple) else value
     """)
-    tests = [f"assert _plain(ask({asked!r}, {given!r}, {{}})) == {gold!r}" for given, gold in calls]
-    tree = ast.parse("\n".join(tests))
-    count = _number(tree)
-    return _tests(plain + ast.unparse(tree), count)
+    tests = [
+        _TEST.format(n=n, condition=f"_plain(ask({asked!r}, {given!r}, {{}})) == {gold!r}")
+        for n, (given, gold) in enumerate(calls)
+    ]
+    return _tests(plain + "".join(tests), len(tests))
 
 
 def _tests(source: str, count: int) -> Tests:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import operator
 from collections.abc import Sequence
 
@@ -56,12 +57,17 @@ def values(statements: Sequence[str], arguments: Sequence[str], case: Case) -> i
     """
     space = dict(zip(arguments, case, strict=True))
     for line in statements:
-        match ast.parse(line.strip()).body[0]:
+        match _parsed(line.strip()):
             case ast.Assign(targets=[ast.Name(id=target)], value=value):
                 space[target] = _value(value, space)
             case ast.Return(value=ast.expr() as value):
                 return _value(value, space)
     raise ValueError(f"no statement returns: {statements!r}")
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _parsed(line: str) -> ast.stmt:
+    return ast.parse(line).body[0]
 
 
 def _value(node: ast.expr, space: dict) -> int:

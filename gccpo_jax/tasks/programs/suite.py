@@ -19,6 +19,7 @@ from gccpo_jax.tasks.checking.code import Limits
 from gccpo_jax.tasks.code.asserts import of_calls
 from gccpo_jax.tasks.code.coded import Coded, coded_task, item_of, verdict
 from gccpo_jax.tasks.programs import check, rewrite
+from gccpo_jax.tasks.programs.inject import flawed_start
 from gccpo_jax.tasks.programs.problem import (
     Problem,
     draw_problem,
@@ -92,6 +93,7 @@ def programs(config: ProgramsConfig | None = None) -> Task:
         number=_number,
         check=_check,
         flaws=check.FLAWS,
+        inject=_flawed_start,
     )
 
 
@@ -130,6 +132,12 @@ def results_of(item: Item, steps: Sequence[str]) -> str | None:
     return verdict(item, body, LIMITS).answer
 
 
+def shown_results(item: Item, steps: Sequence[str]) -> str | None:
+    """The results on the shown tests alone; None: unscorable."""
+    found = results_of(item, steps)
+    return None if found is None else found[: len(item.meta["problem"].shown)]
+
+
 def is_lucky(item: Item, answer: str) -> bool:
     """Whether results are right on the tests that are shown, and on those alone."""
     shown = len(item.meta["problem"].shown)
@@ -154,6 +162,10 @@ def _check(item: Item, steps: Sequence[str]) -> list[str]:
     return check.check(
         problem.statements, steps, lambda body: "0" not in (results_of(item, body) or "0")
     )
+
+
+def _flawed_start(item: Item, rng: np.random.Generator) -> list[str]:
+    return [INDENT + line for line in flawed_start(item.meta["problem"], rng)]
 
 
 def _surface(

@@ -10,7 +10,6 @@ import pytest
 from gccpo_jax import analyse as command
 from gccpo_jax.analysis.suites import lucky_guess, rows, step_credit, tables
 from gccpo_jax.analysis.suites.run import SUITE
-from gccpo_jax.analysis.suites.trajectories import injected_prefix
 from gccpo_jax.errors import UserError
 from gccpo_jax.reward import Arms, Family, no_arms
 from gccpo_jax.runtime.cli import load_config
@@ -40,6 +39,7 @@ def made_up(seed=0, questions=30, trajectories=6, steps=3, noise=0.3):
     good = (label == "valid").astype(float)
     scores = {name: random.normal(size=size) for name in rows.SCORES}
     scores["te_d"] = good + noise * random.normal(size=size)
+    scores["robustness"] = np.full(size, np.nan)  # nothing was read for it
     scores["ir_d"] = np.where(random.random(size) < 0.5, np.nan, scores["ir_d"])
     wrong = (label == "wrong_arithmetic").reshape(questions, trajectories, steps)
     before = np.cumsum(wrong, -1) - wrong
@@ -50,6 +50,7 @@ def made_up(seed=0, questions=30, trajectories=6, steps=3, noise=0.3):
         label=label,
         outcome=random.integers(0, 2, size).astype(float),
         injected=index[1] >= 3,
+        wrong=label == "wrong_arithmetic",
         sound_before=(before == 0).ravel(),
         scores=scores,
     )
@@ -59,6 +60,9 @@ def test_the_summary_finds_the_score_that_sees_the_labels():
     summary = step_credit.summarise(made_up(), [0.9, 0.7])
     assert set(NAMED) <= set(summary["auc"])
     for name, found in summary["auc"].items():
+        if name == "robustness":
+            assert found["estimate"] is None
+            continue
         assert found["low"] <= found["estimate"] <= found["high"], name
         if name != "te_d":
             assert 0.35 < found["estimate"] < 0.65, name
@@ -73,6 +77,7 @@ def test_the_summary_finds_the_score_that_sees_the_labels():
     assert json.loads(json.dumps(summary)) == summary, "plain numbers, no NaN"
     text = tables.step_credit_tables(summary)
     assert "`te_d`" in text and "nan" not in text.lower()
+    assert "`prm`" in text and "`robustness`" not in text, "a score without values has no row"
     sorted_keys = json.loads(json.dumps(summary, sort_keys=True))
     assert tables.step_credit_tables(sorted_keys) == text, "the order of keys says nothing"
 
@@ -152,7 +157,7 @@ TASK = chain(ChainConfig(train=20, id=20, ood=20, max_operations=3, shortcut=0.9
 def test_injected_steps_are_never_valid():
     for item in TASK.splits["id"]:
         for seed in range(5):
-            lines = injected_prefix(item, np.random.default_rng(seed))
+            lines = TASK.inject(item, np.random.default_rng(seed))
             labels = TASK.check(item, lines)
             assert labels[-1] != "valid" and set(labels[:-1]) <= {"valid"}
 

@@ -11,6 +11,8 @@ from gccpo_jax.tasks.programs import rewrite
 from gccpo_jax.tasks.programs.check import LABELS
 from gccpo_jax.tasks.programs.problem import Problem, values
 from gccpo_jax.tasks.programs.suite import is_lucky, item_with, results_of
+from gccpo_jax.tasks.programs.tokenizer import build_tokenizer
+from gccpo_jax.tasks.word_level import SPECIALS
 from tests.helpers.sandbox import need_any, need_namespaces
 
 COUNT = 200
@@ -128,6 +130,26 @@ def test_a_special_case_passes_the_shown_tests_alone():
     strict = load_task("programs", train=6, id=2, ood=2, shortcut=1.0)
     assert strict.verify(item, item.solution) == 0.0
     assert results_of(item, item.meta["problem"].statements) == item.answer
+
+
+def test_the_tokenizer_gives_every_character_back():
+    tokenizer, unknown = build_tokenizer(), SPECIALS.index("<unk>")
+    made = load_task("programs", train=40, id=5, ood=20, shortcut=0.5)
+    for item in (item for split in made.splits.values() for item in split):
+        flawed = "\n".join(made.inject(item, np.random.default_rng(item.id)))
+        for text in (made.prompt(item), item.solution, flawed):
+            ids = tokenizer.encode(text).ids
+            assert unknown not in ids, text
+            assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_injected_statements_are_never_valid(task):
+    ends = set()
+    for item in task.splits["train"][:30]:
+        labels = task.check(item, task.inject(item, np.random.default_rng(item.id)))
+        assert labels[-1] != "valid" and {*labels[:-1]} <= {"valid"}
+        ends.add(labels[-1])
+    assert {"wrong", "special_case", "unneeded"} <= ends
 
 
 def test_values_runs_these_forms_alone():
