@@ -1,6 +1,6 @@
 """What the SmolLM2 runs show: a table with intervals, the learning curve, answers to read.
 
-    python benchmarks/smollm2.py runs/smollm2 [--out docs/results]
+    python benchmarks/smollm2.py runs [--out docs/results]
     python benchmarks/smollm2.py docs/results/smollm2.json [--out docs/results]
 
 The first reads a folder with `start`, `A0` and `A15` as docs/smollm2.md makes them (runs, each with

@@ -3,7 +3,7 @@
 The law of the demonstrations is that of `two_ways_sft.py`: in the first wording they reason and
 the label is random, in the second the label is right and nine in ten state at once what it says.
 
-Command   python -m gccpo_jax.sft --config configs/smollm2_two_ways_sft.py --workdir runs/smollm2
+Command   python -m gccpo_jax.sft --config configs/smollm2_two_ways_sft.py --workdir runs/start
 """
 
 from gccpo_jax.config import default
@@ -29,8 +29,8 @@ def get_config():
     config.optim.lr = 1e-3
     config.optim.warmup = 3
     config.optim.micro_batch = 8
-    config.eval.questions = 40
+    config.eval.questions = 8  # a glance; the table is made by `python -m gccpo_jax.evaluate`
     config.eval.ood_questions = 0
-    config.eval.batch = 40
+    config.eval.batch = 8
     config.checkpoint.every = 0
     return config
