@@ -15,7 +15,7 @@ from gccpo_jax.config import default
 
 def get_config(preset="A15"):
     config = default()
-    config.steps = 16
+    config.steps = 10
     config.batch_size = 8
     config.group_size = 8
     config.policy.path = "runs/start/policy"
