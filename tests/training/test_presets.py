@@ -106,7 +106,9 @@ def test_what_neither_base_nor_preset_reads_is_refused():
         freeze(found)
 
 
-@pytest.mark.parametrize("file", ["qwen2_5_1_5b_gsm8k", "smollm2_gsm8k_cpu", "two_ways"])
+@pytest.mark.parametrize(
+    "file", ["qwen2_5_1_5b_gsm8k", "smollm2_gsm8k_cpu", "two_ways", "smollm2_two_ways"]
+)
 def test_every_preset_can_be_made_of_every_config(file):
     base = str(ROOT / "configs" / f"{file}.py")
     arms = load_config(base)[0].counterfactual

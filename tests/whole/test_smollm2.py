@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gccpo_jax.config import freeze
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.gguf_write import save_gguf
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.policy.tokenizer import check_vocab, load_tokenizer
+from gccpo_jax.runtime.cli import load_config
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.tasks import load_task
 from gccpo_jax.types import Prompts
-from tests.helpers.paths import MISSING
+from tests.helpers.paths import MISSING, ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,3 +78,22 @@ def test_exported_and_loaded_it_gives_the_same_logits(smollm2, tmp_path):
         return policy.logits(params, hidden)
 
     np.testing.assert_array_equal(logits(params), logits(loaded))
+
+
+def test_what_it_learns_and_is_asked_on_two_cores_fits_the_limits_of_its_configs(smollm2):
+    tokenizer, problems = smollm2[2], {}
+    for name in ("smollm2_two_ways_sft.py", "smollm2_two_ways.py:A0", "smollm2_two_ways.py"):
+        config = freeze(load_config(str(ROOT / "configs" / name))[0])
+        task = load_task(config.task.name, **config.task.options)
+        for split in ("train", "label_right", "label_wrong", "label_absent"):
+            for item in task.splits[split][:200]:
+                asked = tokenizer.render(task.prompt(item), task.system, task.chat)
+                assert len(asked) <= config.data.max_prompt_tokens, item.question
+                assert len(tokenizer.encode(item.solution)) < config.sampling.max_tokens
+        split = "train" if "sft" in name else "label_right"
+        problems[name] = {
+            dataclasses.replace(item.meta["problem"], label=None, template=0)
+            for item in task.splits[split]
+        }
+    first, *others = problems.values()
+    assert all(not first & other for other in others)

@@ -28,6 +28,7 @@ class Law:
     shortcut: float  # probability that a label encodes the answer
     hidden: float = 0.0  # probability that the room encodes the answer; 0: no room
     tied: bool = False  # cues tell in the second wording only, which is never without them
+    plain: bool = False  # labels in plain English
 
 
 def bounds_of(max_value: int) -> Range:
@@ -55,6 +56,7 @@ def draw_problem(law: Law, rng: np.random.Generator) -> Problem:
         start=start,
         changes=tuple(changes),
         template=int(rng.integers(len(text.TEMPLATES))),
+        plain=law.plain,
     )
     return relabel(problem, law, rng)
 

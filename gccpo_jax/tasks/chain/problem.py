@@ -43,6 +43,7 @@ class Problem:
     hidden: int | None = None  # the number that the room encodes, a cue that rewrites leave alone
     clause: Clause | None = None
     reverse: bool = False  # the end is given, the start is asked for
+    plain: bool = False  # the label is a sentence with its number in digits
 
     def values(self) -> tuple[int, ...]:
         """The start and the value after each change, in the order of the story."""

@@ -55,6 +55,7 @@ class ChainConfig:
     max_value: int = 20  # running values stay in 0..max_value, except in ood_range
     labelled: float = 0.9  # probability that a question carries a label
     shortcut: float = 0.0  # probability that the label gives the answer away
+    plain: bool = False  # labels in plain English, with digits in place of code words
     hidden: float = 0.0  # the same of a second cue, which no rewrite touches; 0: there is none
     tied: bool = False  # cues tell in the second wording only; direct solutions follow them
     decoration: float = 0.0  # probability of a useless line before a line of a solution
@@ -100,6 +101,7 @@ def chain(config: ChainConfig | None = None) -> Task:
         shortcut=config.shortcut,
         hidden=config.hidden,
         tied=config.tied,
+        plain=config.plain,
     )
     return Task(
         name="chain",

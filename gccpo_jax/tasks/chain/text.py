@@ -85,6 +85,15 @@ def label_sentence(number: int) -> str:
     return f"Label {CODES[number // 10]} {CODES[number % 10]} ."
 
 
+def hint_sentence(number: int) -> str:
+    """The label of a number in plain English, for a policy that has read some.
+
+    >>> hint_sentence(12)
+    'Somebody thinks it is 12 .'
+    """
+    return f"Somebody thinks it is {number} ."
+
+
 def hidden_sentence(number: int) -> str:
     """The room of a number below 100, the cue that no rewrite touches.
 
@@ -100,7 +109,8 @@ def question(problem: Problem) -> str:
     >>> question(Problem("Ana", "pens", ("puts",), 3, (4,), label=12))
     'Label fox lima . Ana has 3 pens . Ana puts in 4 pens . How many pens does Ana have ?'
     """
-    cues = [] if problem.label is None else [label_sentence(problem.label)]
+    label = hint_sentence if problem.plain else label_sentence
+    cues = [] if problem.label is None else [label(problem.label)]
     if problem.hidden is not None:
         cues.append(hidden_sentence(problem.hidden))
     start, ask = _first_and_last(problem)

@@ -108,6 +108,22 @@ def test_a_label_encodes_its_number_digit_by_digit():
     assert len({text.label_sentence(n) for n in range(100)}) == 100
 
 
+def test_a_plain_label_says_its_number_in_every_split_and_rewrite():
+    sizes = {"train": 40, "id": 8, "ood": 8, "labelled": 1.0, "shortcut": 0.9}
+    coded, plain = (chain(ChainConfig(**sizes, plain=plain)) for plain in (False, True))
+    for split, items in plain.splits.items():
+        for item, other in zip(items, coded.splits[split], strict=True):
+            problem = item.meta["problem"]
+            assert dataclasses.replace(problem, plain=False) == other.meta["problem"]
+            said = re.match(r"Somebody thinks it is (\d+) \. ", item.question)
+            assert (int(said[1]) if said else None) == problem.label
+    item = plain.splits["label_wrong"][0]
+    words = [plain.surface(item, [], np.random.default_rng(n))[0] for n in range(9)]
+    told = {w.meta["problem"].label for w in words}
+    assert len(told) > 3 and None in told and all("Label" not in w.question for w in words)
+    assert plain.number(item, [], np.random.default_rng(0))[0].question[:25] == item.question[:25]
+
+
 @pytest.mark.parametrize("family", ["surface", "template", "clause", "shortcut", "nolabel"])
 def test_a_family_changes_one_thing_of_its_held_out_pair(family):
     changed = {
