@@ -30,6 +30,7 @@ NAMES = {START: "warm start", "A0": "GRPO (`A0`)", "A15": "over several wordings
 CURVES = {"accuracy": "right, sampled, %", "direct": "answered at once, %"}
 KEPT = ("step", *CURVES, "length", "entropy", "step_seconds")
 """Metrics of an update that the file keeps."""
+SPLITS = ("label_right", "label_wrong", "label_absent")
 SHOWN = 3
 """Questions whose answers the file keeps."""
 
@@ -95,8 +96,8 @@ def accuracies(found: dict[str, dict[str, dict[str, list[int]]]]) -> str:
     """Right of each split in %, Wilson's intervals; beside the start, exact McNemar's p."""
     lines = ["| split | wording | " + " | ".join(NAMES.values()) + " |"]
     lines.append("| --- | --- |" + " ---: |" * len(NAMES))
-    for split, wordings in found[START].items():
-        for wording in ("both", *wordings):
+    for split in SPLITS:
+        for wording in ("both", "first", "second"):
             first = picked(found[START][split], wording)
             cells = []
             for name in NAMES:

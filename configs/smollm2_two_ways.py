@@ -6,7 +6,8 @@ all parameters. What came of it, and how its table is made: docs/smollm2.md.
 Command   python -m gccpo_jax.sft --config configs/smollm2_two_ways_sft.py --workdir runs/start
           python -m gccpo_jax.train --config configs/smollm2_two_ways.py
           python -m gccpo_jax.train --config configs/smollm2_two_ways.py:A0      (GRPO)
-Hardware  two CPU cores, under an hour
+Hardware  two CPU cores, under an hour, 5 GB
+Result    label wrong 25.5 -> 56.5 %, absent 28.5 -> 59.5, right 72.5 -> 61.5; GRPO 0, 8 and 100
 """
 
 from gccpo_jax import presets
