@@ -32,6 +32,19 @@ def test_a_risk_difference_covers_the_truth():
     assert 0.92 <= np.mean(covered) <= 0.985
 
 
+@pytest.mark.parametrize(("first", "second", "total"), [(8, 2, 20), (0, 0, 7), (30, 1, 200)])
+def test_a_risk_difference_has_the_interval_of_a_mean(first, second, total):
+    """Of the items' differences, with half an item more in each discordant cell."""
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    weights = [first + 0.5, second + 0.5, total - first - second + 1]
+    d = weightstats.DescrStatsW([1, -1, 0], weights)
+    low, high = stats.norm.interval(0.95, d.mean, np.sqrt(d.var / d.sum_weights))
+    one = np.repeat([1, 0, 0], [first, second, total - first - second])
+    other = np.repeat([0, 1, 0], [first, second, total - first - second])
+    found = mcnemar(one, other)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
 def test_mcnemar_is_a_sign_test_of_the_items_that_differ():
     first = np.array([1] * 8 + [0] * 2 + [1] * 5 + [0] * 5)
     second = np.array([0] * 8 + [1] * 2 + [1] * 5 + [0] * 5)
