@@ -58,7 +58,8 @@ def test_a_reading_branches_where_the_coin_says_and_foretells_elsewhere(monkeypa
         rollout=SimpleNamespace(segment=None),
     )
     tokenizer = SimpleNamespace(decode=lambda ids, skip_special: "abcd"[ids[0]])
-    seen = SimpleNamespace(traces=traces, solver=SimpleNamespace(tokenizer=tokenizer))
+    solver = SimpleNamespace(tokenizer=tokenizer)
+    seen = SimpleNamespace(traces=traces, solver=solver, cache=(None, None))
     words = {"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.9}
     scorer = SimpleNamespace(many=lambda rows: [np.array([words[x] for x in r]) for _, r in rows])
     asked = []

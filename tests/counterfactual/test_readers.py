@@ -17,6 +17,7 @@ def test_a_branch_reserves_no_more_than_its_response_may_have(monkeypatch, asked
     one = jnp.zeros((1, 1, 1, 1), jnp.int32)
     sites = Sites(keep=one, tokens=one[..., None], length=one, tape=one, exists=one > 0)
     solver, traces = SimpleNamespace(policy=None, stop=None), SimpleNamespace(rule=None)
-    of = SimpleNamespace(solver=solver, traces=traces, params=None, cache=())
+    held = SimpleNamespace(mask=one[0, 0])
+    of = SimpleNamespace(solver=solver, traces=traces, params=None, cache=(None, held))
     readers.begin_branches(of, None, sites, max_tokens=asked, limit=9)
     assert seen["max_tokens"] == reserved

@@ -69,7 +69,7 @@ def test_the_greedy_answers_are_those_of_pytorch_and_the_card_says_how_it_was_ma
         "| seed | 0 |",
         "| split | mean@8 |",
         "config `quickstart-A0`: credit `gated_gae`, objective `ppo`",
-        "| id | 4 | 0.0 [0.0, 56.1] | 75.0 [30.1, 95.4] |",
+        "| id | 4 | 0.0 [0.0, 56.1] (25.0% unscorable) | 75.0 [30.1, 95.4] |",
         "python -m gccpo_jax.train --config quickstart.py\npython -m gccpo_jax.export ",
     ):
         assert part in card, card
