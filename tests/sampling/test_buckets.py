@@ -142,7 +142,8 @@ def test_a_limit_that_nothing_reaches_changes_no_experience(least, monkeypatch):
     assert train.update_batch(wanted, None, None).tokens.shape[-1] == 160
     least(32)
     short, drawn = gathered(), []
-    monkeypatch.setattr(readers.buckets, "fitting", lambda limit, _: longest + 1)
+    outgrown = lambda seen, sites, limit: int(readers._begun(sites).max()) + 1  # noqa: E731
+    monkeypatch.setattr(readers, "_first_buffer", outgrown)
     draw_queue = readers.queue_branches
 
     def count(*given, **how):
@@ -151,7 +152,8 @@ def test_a_limit_that_nothing_reaches_changes_no_experience(least, monkeypatch):
 
     monkeypatch.setattr(readers, "queue_branches", count)
     again = gathered()
-    assert [how["limit"] for how in drawn] == [longest + 1, 160]
+    first, second = (how["limit"] for how in drawn)
+    assert first <= longest + 1 and second == 160
     for found in (short, again):
         np.testing.assert_array_equal(found.rollout.tokens, wanted.rollout.tokens)
         np.testing.assert_array_equal(found.texts, wanted.texts)
