@@ -158,13 +158,8 @@ def _searched(model: Model, batch: Batch, asked: Asked, scores: Scores | None) -
     task, found = model.solver.task, []
     for n, (item, prefix) in enumerate(zip(batch.questions.items, best, strict=True)):
         text = asking.text(prefix)
-        response = {
-            "text": text,
-            "answer": task.answer_of(item, text),
-            "outcome": verified(task, item, text),
-            "tokens": len(prefix.tokens),
-            "logp": round(prefix.logp, 4),
-        }
+        outcome = verified(task, item, text)
+        response = _response(task, item, text, outcome, len(prefix.tokens), prefix.logp)
         cost = {"spent": int(spent.tokens[n]), "again": int(spent.again[n])}
         found.append(response | cost)
     return found
@@ -172,20 +167,28 @@ def _searched(model: Model, batch: Batch, asked: Asked, scores: Scores | None) -
 
 def _responses(task: Task, found: Sequence[Written]) -> list[list[dict]]:
     return [
-        [_response(task, part, n, draw) for draw in range(part.texts.shape[1])]
+        [_drawn(task, part, n, draw) for draw in range(part.texts.shape[1])]
         for part in found
         for n in range(len(part.items))
     ]
 
 
-def _response(task: Task, part: Written, n: int, draw: int) -> dict[str, Any]:
-    outcome = float(part.outcome[n, draw])
+def _drawn(task: Task, part: Written, n: int, draw: int) -> dict[str, Any]:
+    outcome, size = float(part.outcome[n, draw]), int(part.lengths[n, draw])
+    known = None if np.isnan(outcome) else outcome
+    text, logp = part.texts[n, draw], float(part.logp[n, draw])
+    return _response(task, part.items[n], text, known, size, logp)
+
+
+def _response(
+    task: Task, item: Item, text: str, outcome: float | None, tokens: int, logp: float
+) -> dict[str, Any]:
     return {
-        "text": part.texts[n, draw],
-        "answer": task.answer_of(part.items[n], part.texts[n, draw]),
-        "outcome": None if np.isnan(outcome) else outcome,
-        "tokens": int(part.lengths[n, draw]),
-        "logp": round(float(part.logp[n, draw]), 4),
+        "text": text,
+        "answer": task.answer_of(item, text),
+        "outcome": outcome,
+        "tokens": tokens,
+        "logp": round(logp, 4),
     }
 
 
