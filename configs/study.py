@@ -5,8 +5,9 @@
     tokens     the same seeds at equal forward tokens, for the method and what it is measured by
     wordings   fresh seeds once more, for GRPO over several wordings (A15), the best of `confirm`;
                tokens equal within a fifth: what 40 updates of A15 cost is 88 of GRPO's, 42 of A2's
-               and 33 of A8's, so A0 alone needs a second run
-    rivals     the same seeds and policies for other step credit, beside A15, at equal updates;
+               and 33 of A8's, so A0 alone needs a second run; five seeds at first, then five
+               more because ten take under six hours, not because of what five had shown
+    rivals     the first five seeds and policies for other step credit beside A15, equal updates;
                in the `--workdir` of `wordings`, whose cells are not run again
     branches   the same for `branch_train`, which updates on nine times as many sequences
     placebos   the same for A7 and its credit on other steps (A9, A10)
@@ -63,7 +64,7 @@ def get_config(phase="search"):
         "placebos": ("A7", "A9", "A10"),
     }
     if phase == "wordings" or phase in beside:
-        study.seeds = (201, 202, 203, 204, 205)
+        study.seeds = tuple(range(201, 211 if phase == "wordings" else 206))
         study.updates, study.matched = 40, phase == "wordings"
         study.method, study.rivals = "A15", beside.get(phase, ("A0", "A2", "A8"))
         study.arms = {arm: arm for arm in ("A15", *study.rivals)}
