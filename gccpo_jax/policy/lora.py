@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.config import LoraConfig
+from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.types import Array, Params
 
@@ -44,12 +45,23 @@ def adapted(times: Any, w: Params, name: str, x: Array) -> Array:
 
 
 def shapes(section: LoraConfig, layers: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the adapters of `layers`, a tree of arrays or shapes [L, *I, *O]."""
-    found = {}
+    """Shapes of the adapters of `layers`, a tree of arrays or shapes [L, *I, *O].
+
+    Raises:
+      UserError: the rank is one that no product of these shapes can have.
+    """
+    found, most = {}, 0
     for name in section.targets.split():
         depth, *whole = layers[name].shape
-        for half, size in halves(name, tuple(whole), section.rank).items():
-            found[half] = jax.ShapeDtypeStruct((depth, *size), jnp.float32)
+        a, b = halves(name, tuple(whole), section.rank).items()
+        most = max(most, min(math.prod(a[1][:-1]), math.prod(b[1][1:])))
+        found |= {half: jax.ShapeDtypeStruct((depth, *size), jnp.float32) for half, size in (a, b)}
+    if section.rank > most:
+        raise UserError(
+            f"config.policy.lora.rank {section.rank}: a change of these matrices "
+            f"({section.targets}) has at most rank {most}; lower it, or set it to 0 to train "
+            "the whole model"
+        )
     return found
 
 

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from gccpo_jax.config import LoraConfig
 from gccpo_jax.config.sections import MATRICES
+from gccpo_jax.errors import UserError
 from gccpo_jax.objective.losses import Loss
 from gccpo_jax.objective.update import make_optimizer, make_update
 from gccpo_jax.policy import lora, model, weights
@@ -61,6 +62,14 @@ def test_one_update_of_a_small_matrix_is_that_of_its_low_rank_directions():
         step = LEARNING_RATE * g / (np.abs(g) + 1e-8)
         np.testing.assert_allclose(moved.ravel(), -step.ravel(), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(base["layers"]["q"], w)
+
+
+def test_a_rank_that_no_product_has_is_refused():
+    """W of q is [5, 2 x 2], of the narrower k [5, 2 x 1]: at most 4."""
+    layers = {"q": jnp.zeros((1, 5, 2, 2)), "k": jnp.zeros((1, 5, 2, 1))}
+    assert lora.shapes(LoraConfig(rank=4, targets="q k"), layers)["k_a"].shape == (1, 5, 4)
+    with pytest.raises(UserError, match="rank 5: .* has at most rank 4"):
+        lora.shapes(LoraConfig(rank=5, targets="q k"), layers)
 
 
 def test_the_adapted_decoder_is_the_merged_one_in_value_and_gradient():
