@@ -134,7 +134,7 @@ def analyse_batch(
     if all(given):
         traces, spans = encode_solutions(loaded, queries, prompts, settings, response_tokens)
         texts_of = np.concatenate([traces.texts, sampled.texts], axis=1)
-        limit = traces.tokens.shape[-1] + settings.max_tokens
+        limit = traces.limit + settings.max_tokens
     else:
         traces, texts_of, limit = sampled, sampled.texts, settings.max_tokens
         spans = cut_steps(solver, traces, settings)

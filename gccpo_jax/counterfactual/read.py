@@ -247,7 +247,7 @@ def ask(
 ) -> Asked:
     """Reads the factual laws, and with them those under latent noise: what arms start from.
 
-    `limit`: tokens that a response may have; 0: as many as the trajectories' arrays.
+    `limit`: tokens that a response may have; 0: as many as those that were read.
     """
     solver = reader.solver
     factual, latent = latent_laws(
@@ -262,7 +262,7 @@ def ask(
         arms=section.latent_arms,
         blocks=solver.shards,
     )
-    limit = limit or writer.traces.tokens.shape[-1]
+    limit = limit or writer.traces.limit
     return Asked(writer, reader, places, candidates, section, segmentation, limit, factual, latent)
 
 
@@ -315,7 +315,7 @@ def begin_values(
         tapes = fresh_tapes(traces.keys, group, section.draws)
     else:
         tapes = independent_tapes(traces.keys, group, sites, section.draws)
-    limit = traces.tokens.shape[-1]
+    limit = traces.limit
     read_endings = readers.begin_branches(
         writer,
         noise.keyed(tapes, writer.solver.policy.vocab_size),

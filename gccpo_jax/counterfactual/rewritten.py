@@ -22,6 +22,7 @@ from gccpo_jax.counterfactual.readout import read_scored
 from gccpo_jax.policy.cache import extend, restrict
 from gccpo_jax.policy.logprobs import read_prompt
 from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.sampling.buckets import fitting
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.traces import Seen
@@ -39,7 +40,7 @@ class Rewritten:
     items: Sequence[Item]  # Q: the questions, each with its gold answer; row b P + p
     prompts: np.ndarray  # [Q, S] int32
     prompt_mask: np.ndarray  # [Q, S] bool
-    tokens: np.ndarray  # [Q, G, T] int32
+    tokens: np.ndarray  # [Q, G, T] int32  T: of `buckets.sizes` of the trajectories' limit
     length: np.ndarray  # [Q, G] int32
     ends: np.ndarray  # [Q, G, E] int32  where each macro-step ends, before the answer field
     read: np.ndarray  # [Q, G, E] bool   the macro-steps that exist, of rewrites that exist
@@ -62,7 +63,7 @@ def rewritten(
     """
     solver, traces = seen.solver, seen.traces
     task, tokenizer = solver.task, solver.tokenizer
-    batch, group, size = traces.tokens.shape
+    (batch, group), size = traces.lengths.shape, traces.limit
     ways = [(how, p) for how in hows for p in range(arms)]
     exists = to_host(places.spans.mask)
     pieces_of = _pieces(seen, places, whole)
@@ -108,7 +109,7 @@ def rewritten(
             out.length[q, g] = len(ids)
             out.ends[q, g] = np.where(exists[b, g], cuts[last[b, g]], 0)
             out.read[q, g] = exists[b, g]
-    return out
+    return dataclasses.replace(out, tokens=out.tokens[..., : fitting(size, int(out.length.max()))])
 
 
 def _pieces(

@@ -78,6 +78,7 @@ def transport(writer: Seen, places: Places, section: CounterfactualConfig) -> Tr
         texts=np.full(found.length.shape, "", object),
         outcome=np.full(found.length.shape, np.nan, np.float32),
         rule=traces.rule,
+        limit=traces.limit,
         keyed=False,
     )
     return Transported(
@@ -99,7 +100,7 @@ def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[
     """Starts the branches and returns what waits for them: Phi^do, o^do."""
     seen = moved.seen
     traces = seen.traces
-    rows, group, size = traces.tokens.shape
+    rows, group = traces.lengths.shape
     read = to_host(moved.spans.mask)
     ends = jnp.asarray(moved.ends)
     needed = to_host(differs(ends)) & read  # a place that is the one before it has its value
@@ -109,8 +110,8 @@ def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[
     )
     each = read.shape[-1] * section.draws
     slots = readers.branch_slots(rows * group, each, seen.solver.shards)
-    limit = section.branch_tokens or size
-    endings = readers.begin_branches(seen, tapes, sites, max_tokens=limit, limit=size, slots=slots)
+    most = {"max_tokens": section.branch_tokens or traces.limit, "limit": traces.limit}
+    endings = readers.begin_branches(seen, tapes, sites, **most, slots=slots)
 
     def values() -> readers.Values:
         golds = [[item.answer or ""] for item in traces.items]

@@ -172,7 +172,7 @@ def continue_branches(
         mapped = over_sites(partial(of_draws, t), (0, Tape(0, None), 0), 0, cache=0)
         return mapped(*cached, sites, tapes, rows)
 
-    result = run(step, rows, max_tokens)
+    result = run(step, rows, max_tokens).rollout
     return Branches(result.tokens, result.logp, result.length)
 
 

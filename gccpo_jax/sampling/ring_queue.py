@@ -29,7 +29,14 @@ from gccpo_jax.policy.cache import decoder_of, join, restrict, room, split
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling.branches import Branches, over_sites
 from gccpo_jax.sampling.noise import Tape, keyed
-from gccpo_jax.sampling.rollouts import SEGMENT_AXES, Draw, begin, draw_token, sample
+from gccpo_jax.sampling.rollouts import (
+    SEGMENT_AXES,
+    Draw,
+    as_long_as_needed,
+    begin,
+    draw_token,
+    sample,
+)
 from gccpo_jax.sampling.sites import Sites, enter, last_hidden, position_after
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout, Segment, record
 
@@ -129,8 +136,13 @@ def _write(
 
 
 def sampler(slots: int) -> Callable[..., tuple[Segment, Rollout]]:
-    """`sample` for 0 slots, else `sample_queue` with `slots` of them."""
-    return partial(sample_queue, slots=slots) if slots else sample
+    """`sample` for 0 slots; else the same by `sample_queue` with `slots` of them."""
+    return partial(_sample_queued, slots=slots) if slots else sample
+
+
+def _sample_queued(*given: Any, max_tokens: int, **how: Any) -> tuple[Segment, Rollout]:
+    prompt, rollout = sample_queue(*given, max_tokens=max_tokens, **how)
+    return prompt, as_long_as_needed(rollout, max_tokens)
 
 
 @partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens", "slots"))
@@ -147,7 +159,7 @@ def sample_queue(
     slots: int,
     draw: int | Array = 0,
 ) -> tuple[Segment, Rollout]:
-    """`rollouts.sample`, the same arguments and result, with `slots` rows at a time."""
+    """`rollouts.sample_whole`, the same arguments and result, with `slots` rows at a time."""
     prompt, hidden, start, tapes = begin(policy, params, prompts, question_keys, group, draw)
     count, layers = len(start) * group, split(prompt)
 

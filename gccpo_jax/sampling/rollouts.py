@@ -6,6 +6,9 @@ with pi the tempered, masked law of `token_law.py` and U the keyed tape of `nois
 The prompt is read once per question; the G rows of its group attend to that one
 segment. A row's loop state is written for one row; `vmap` adds the group and the
 batch *inside* the loop, so that the loop ends as soon as every row has stopped.
+
+Nothing is laid out for the limit: `sample` begins in a short buffer and asks, where that is full,
+whether a row still goes on; the next program takes over what is written, in a longer one.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import jax.numpy as jnp
 from gccpo_jax.policy.cache import decoder_of, join, split
 from gccpo_jax.policy.logprobs import read_prompt
 from gccpo_jax.policy.token_law import Rule, entropy, first_best, log_law
+from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.buckets import sizes
+from gccpo_jax.sampling.buckets import fitting, sizes
 from gccpo_jax.sampling.noise import Tape
 from gccpo_jax.types import Array, Context, Params, Policy, Prompts, Rollout, Segment, record
 
@@ -42,6 +46,9 @@ class Row:
     left: Array | None = None  # [] int32
     since: Array | None = None  # [] int32
 
+
+GROWTH = 4
+"""How much longer each buffer is that decoding goes on in."""
 
 ROW_AXES = Row(0, ROLLOUT_AXES)  # type: ignore[arg-type]
 """`vmap` axes of rows before the loop; inside, layers are apart and every axis is 0."""
@@ -152,15 +159,17 @@ def write_token(
     return dataclasses.replace(row, hidden=hidden, rollout=rollout)
 
 
-def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollout:
+def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int, written: int = 0) -> Row:
     """Applies a batched `step(t, rows)` until every row has stopped or holds `max_tokens`.
 
     Inside, the layers of the rows' segments are split (`policy/cache.py`), and buffers grow
     fourfold from about `buckets.LEAST` tokens, so that early tokens attend to short ones.
+    `written`: tokens that the rows which go on hold already.
     """
 
-    def with_segment(rollout: Rollout, segment: Segment) -> Rollout:
-        return Rollout(**{**vars(rollout), "segment": segment})
+    def with_segment(row: Row, segment: Segment) -> Row:
+        rollout = Rollout(**{**vars(row.rollout), "segment": segment})
+        return dataclasses.replace(row, rollout=rollout)
 
     def going(size: int, state: tuple[Array, Row]) -> Array:
         t, rows = state
@@ -170,18 +179,19 @@ def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int) -> Rollou
         t, rows = state
         return t + 1, step(t, rows)
 
-    rollout = with_segment(rows.rollout, split(rows.rollout.segment))
-    state = jnp.int32(0), dataclasses.replace(rows, rollout=rollout)
-    for size in sizes(max_tokens, 4):
+    state = jnp.int32(written), with_segment(rows, split(rows.rollout.segment))
+    for size in (size for size in sizes(max_tokens, GROWTH) if size > written):
         t, rows = state
         rows = dataclasses.replace(rows, rollout=resized(rows.rollout, size))
         state = jax.lax.while_loop(partial(going, size), body, (t, rows))
-    rollout = resized(state[1].rollout, max_tokens)
-    return with_segment(rollout, join(rollout.segment))
+    rows = state[1]
+    rows = dataclasses.replace(rows, rollout=resized(rows.rollout, max_tokens))
+    return with_segment(rows, join(rows.rollout.segment))
 
 
+@partial(jax.jit, static_argnames="size")
 def resized(rollout: Rollout, size: int) -> Rollout:
-    """Rollouts [..., T] with split layers, as such of `size` tokens: cut, or empty behind T."""
+    """Rollouts [..., T] as such of `size` tokens: cut, or empty behind T; layers split or not."""
     more = size - rollout.tokens.shape[-1]
 
     def fit(x: Array, axis: int) -> Array:
@@ -222,12 +232,16 @@ def begin(
     hidden, segment, length = jax.vmap(read, out_axes=(0, SEGMENT_AXES, 0))(
         prompts.tokens, prompts.mask
     )
+    return segment, hidden, length, tapes_of(policy, question_keys, group, draw)
+
+
+def tapes_of(policy: Policy, question_keys: Array, group: int, draw: int | Array) -> Tape:
+    """The tapes [B, G] of one draw of each trajectory."""
     trajectory_keys = jax.vmap(lambda key: noise.stream_keys(key, noise.TAPE, group))(question_keys)
     keys = jax.vmap(jax.vmap(lambda key: noise.tape(key, draw)))(trajectory_keys)
-    return segment, hidden, length, noise.keyed(keys, policy.vocab_size)
+    return noise.keyed(keys, policy.vocab_size)
 
 
-@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
 def sample(
     policy: Policy,
     params: Params,
@@ -247,15 +261,64 @@ def sample(
       question_keys: keys [B]; trajectory i of a question draws from `tape(key_i, draw)`.
       stop: token ids that end a response (the stop token itself is part of it).
       group: G. rule: the law sampled; temperature 0 is greedy decoding.
-      max_tokens: T, the token limit. draw: which tape; 0 is the factual one.
+      max_tokens: the token limit. draw: which tape; 0 is the factual one.
     Returns:
       The prompts' segments [L, B, K, S, D] and the rollouts [B, G, T] with the cache
-      that sampling left, segments [L, B, G, K, T, D].
+      that sampling left, segments [L, B, G, K, T, D]. T is the shortest of
+      `buckets.sizes(max_tokens)` that holds every response.
     """
+    first, *later = sizes(max_tokens, GROWTH)
+    given = (policy, params, prompts, question_keys, stop)
+    prompt, rows = _begun(*given, group=group, rule=rule, max_tokens=first, draw=draw)
+    for size in later:
+        if to_host(rows.rollout.stopped).all():
+            break
+        rows = _longer(*given, prompt, rows, rule=rule, max_tokens=size, draw=draw)
+    return prompt, as_long_as_needed(rows.rollout, max_tokens)
 
-    prompt_segment, hidden, length, tapes = begin(
-        policy, params, prompts, question_keys, group, draw
-    )
+
+def as_long_as_needed(rollout: Rollout, limit: int) -> Rollout:
+    """The rollouts [..., T] in the shortest of `buckets.sizes(limit)` that holds them all."""
+    if len(sizes(limit)) == 1:
+        return rollout
+    size = fitting(limit, int(to_host(rollout.length).max()))
+    return rollout if size == rollout.tokens.shape[-1] else resized(rollout, size)
+
+
+@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
+def sample_whole(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,  # [B] keys
+    stop: Array,  # [V] bool
+    *,
+    group: int,
+    rule: Rule,
+    max_tokens: int,
+    draw: int | Array = 0,
+) -> tuple[Segment, Rollout]:
+    """`sample` as one program, with what it returns laid out for the limit: T is `max_tokens`."""
+    given = (policy, params, prompts, question_keys, stop)
+    prompt, rows = _begun(*given, group=group, rule=rule, max_tokens=max_tokens, draw=draw)
+    return prompt, rows.rollout
+
+
+@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
+def _begun(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,  # [B] keys
+    stop: Array,  # [V] bool
+    *,
+    group: int,
+    rule: Rule,
+    max_tokens: int,
+    draw: int | Array,
+) -> tuple[Segment, Row]:
+    """The prompts' segments, and rows [B, G] that have stopped or hold `max_tokens`."""
+    segment, hidden, length, tapes = begin(policy, params, prompts, question_keys, group, draw)
 
     def start_row(segment: Segment, hidden: Array, _: Array) -> Row:
         nothing = Segment(segment.k[:, :, :0], segment.v[:, :, :0], segment.mask[:0])
@@ -263,9 +326,44 @@ def sample(
 
     of_group = jax.vmap(start_row, in_axes=(None, None, 0), out_axes=ROW_AXES)
     of_batch = jax.vmap(of_group, in_axes=(SEGMENT_AXES, 0, None), out_axes=ROW_AXES)
-    rows = of_batch(prompt_segment, hidden, jnp.arange(group))
+    rows = of_batch(segment, hidden, jnp.arange(group))
+    step = _step(policy, params, rule, stop, segment, length, tapes)
+    return segment, run(step, rows, max_tokens)
 
-    weights, layers = decoder_of(policy).unroll(params), split(prompt_segment)
+
+@partial(jax.jit, static_argnames=("policy", "rule", "max_tokens"))
+def _longer(
+    policy: Policy,
+    params: Params,
+    prompts: Prompts,
+    question_keys: Array,  # [B] keys
+    stop: Array,  # [V] bool
+    segment: Segment,  # [L, B, K, S, D] of the prompts
+    rows: Row,  # [B, G] with T tokens
+    *,
+    rule: Rule,
+    max_tokens: int,
+    draw: int | Array,
+) -> Row:
+    """Rows that have stopped or hold T tokens as such that have stopped or hold `max_tokens`."""
+    group, written = rows.rollout.tokens.shape[1:]
+    length = jnp.sum(prompts.mask, axis=-1, dtype=jnp.int32)
+    tapes = tapes_of(policy, question_keys, group, draw)
+    step = _step(policy, params, rule, stop, segment, length, tapes)
+    return run(step, rows, max_tokens, written)
+
+
+def _step(
+    policy: Policy,
+    params: Params,
+    rule: Rule,
+    stop: Array,  # [V] bool
+    prompt: Segment,  # [L, B, K, S, D]
+    length: Array,  # [B]  of the prompts
+    tapes: Tape,  # [B, G]
+) -> Callable[[Array, Row], Row]:
+    """One more token of every row [B, G], for `run`."""
+    weights, layers = decoder_of(policy).unroll(params), split(prompt)
 
     def one(t: Array, segment: Segment, start: Array, tape: Tape, row: Row) -> Row:
         zero = jnp.int32(0)
@@ -273,5 +371,4 @@ def sample(
 
     of_group = jax.vmap(one, in_axes=(None, None, None, 0, 0))
     of_batch = jax.vmap(of_group, in_axes=(None, 0, 0, 0, 0))
-    rollout = run(lambda t, rows: of_batch(t, layers, length, tapes, rows), rows, max_tokens)
-    return prompt_segment, rollout
+    return lambda t, rows: of_batch(t, layers, length, tapes, rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -36,23 +36,19 @@ class Traces:
     seed: tuple[int, int]  # root seed and step: with the ids, what every draw is keyed by
     keys: Array  # [B] question keys
     prompt: Segment  # [L, B, K, S, D]
-    rollout: Rollout  # [B, G, T]
+    rollout: Rollout  # [B, G, T]  T: the shortest of `buckets.sizes(limit)` that holds them all
     tokens: np.ndarray  # [B, G, T] int32, `rollout.tokens` on the host
     lengths: np.ndarray  # [B, G]
     texts: np.ndarray  # [B, G] object
     outcome: np.ndarray  # [B, G] f32, NaN where unscorable
     rule: Rule  # the law that `rollout.logp` is of
+    limit: int  # tokens that a response may have
     keyed: bool  # tape 0 of `keys` wrote them; False: given text, whose noise is not known
 
     @property
     def scorable(self) -> np.ndarray:
         """[B, G] bool"""
         return ~np.isnan(self.outcome)
-
-    @property
-    def held(self) -> int:
-        """The shortest buffer, of `buckets.sizes` of the limit, that holds every response."""
-        return fitting(self.tokens.shape[-1], int(self.lengths.max()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,41 +59,26 @@ class Seen:
     params: Params
     traces: Traces
 
-    @cached_property
+    @property
     def cache(self) -> tuple[Segment, Segment]:
-        """Segments of the prompts [L, B, K, S, D] and of the responses [L, B, G, K, T, D].
-
-        T is the shortest of `buckets.sizes` that holds every response.
-        """
-        return self.traces.prompt, first_tokens(self.traces.rollout.segment, self.traces.held)
+        """Segments of the prompts [L, B, K, S, D] and of the responses [L, B, G, K, T, D]."""
+        return self.traces.prompt, self.traces.rollout.segment
 
     def read_by(self, params: Params) -> Seen:
         """The same trajectories in the cache of another reader (reference, average)."""
-        traces, size = self.traces, self.traces.held
-        rollout = traces.rollout
-        prompt, read = encode_responses(
+        traces = self.traces
+        prompt, rollout = encode_responses(
             self.solver.policy,
             params,
             traces.prompts,
-            rollout.tokens[..., :size],
-            rollout.length,
+            traces.rollout.tokens,
+            traces.rollout.length,
             self.solver.stop,
             rule=traces.rule,
         )
-        empty = [(0, 0), (0, 0), (0, rollout.tokens.shape[-1] - size)]
-        logp, nats = (jnp.pad(x, empty) for x in (read.logp, read.entropy))
-        rollout = dataclasses.replace(read, tokens=rollout.tokens, logp=logp, entropy=nats)
         return Seen(
             self.solver, params, dataclasses.replace(traces, prompt=prompt, rollout=rollout)
         )
-
-
-def first_tokens(segment: Segment, size: int) -> Segment:
-    """The first `size` tokens of a segment [..., K, T, D]."""
-    if size == segment.mask.shape[-1]:
-        return segment
-    k, v = (x[..., :size, :] for x in (segment.k, segment.v))
-    return Segment(k, v, segment.mask[..., :size])
 
 
 def sample_traces(
@@ -135,7 +116,8 @@ def sample_traces(
         )
         jax.block_until_ready(rollout.tokens)
     with watch("verify"):
-        return _verified(solver, items, prompts, seed, keys, prompt, rollout, rule, keyed=True)
+        given = (solver, items, prompts, seed, keys, prompt, rollout, rule, max_tokens)
+        return _verified(*given, keyed=True)
 
 
 def encode_traces(
@@ -151,20 +133,22 @@ def encode_traces(
 ) -> Traces:
     """The same record for given responses: the policy reads what it did not write.
 
-    Its log-probabilities are those of `rule`'s law; there is no factual tape (see
-    `abduction.py` for its posterior).
+    The limit is the T given. Log-probabilities are those of `rule`'s law; there is no factual
+    tape (see `abduction.py` for its posterior).
     """
     keys = noise.question_keys(jax.random.key(seed[0]), seed[1], prompts.ids)
+    limit = tokens.shape[-1]
     prompt, rollout = encode_responses(
         solver.policy,
         params,
         prompts,
-        jnp.asarray(tokens),
+        jnp.asarray(tokens[..., : fitting(limit, int(lengths.max()))]),
         jnp.asarray(lengths),
         solver.stop,
         rule=rule,
     )
-    return _verified(solver, items, prompts, seed, keys, prompt, rollout, rule, keyed=False)
+    given = (solver, items, prompts, seed, keys, prompt, rollout, rule, limit)
+    return _verified(*given, keyed=False)
 
 
 @partial(jax.jit, static_argnames=("policy", "rule"))
@@ -221,6 +205,7 @@ def _verified(
     prompt: Segment,
     rollout: Rollout,
     rule: Rule,
+    limit: int,
     *,
     keyed: bool,
 ) -> Traces:
@@ -239,5 +224,6 @@ def _verified(
         texts=answers,
         outcome=outcome,
         rule=rule,
+        limit=limit,
         keyed=keyed,
     )

@@ -13,13 +13,15 @@ import jax.numpy as jnp
 
 from gccpo_jax.advantage.baselines import leave_one_out
 from gccpo_jax.counterfactual.readers import Written
+from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.sampling import buckets
 from gccpo_jax.sampling.branches import Branches
 from gccpo_jax.training.intervened import Trained
 from gccpo_jax.types import Array, Spans
 
 
 def branch_update(
-    asked: Trained, spans: Spans, written: Written
+    asked: Trained, spans: Spans, written: Written, limit: int
 ) -> tuple[Trained, dict[str, float]]:
     """The batch with its branches as further rows: G + G K' N per question.
 
@@ -32,13 +34,15 @@ def branch_update(
     Args:
       spans: macro-steps [B, G, K' + 1]; the branches are those from the ends of all but the last.
       written: branches [B, G, K', N, T'].
+      limit: tokens that a trajectory and its branch hold together at most.
     Returns:
       The batch, and metrics: branches that train per trajectory, the share of them whose
       boundary has both outcomes, and the tokens that the update reads of them.
     """
-    rows = branch_rows(
-        asked.tokens, spans.end[..., :-1], written.branches, jnp.asarray(written.score)
-    )
+    end = spans.end[..., :-1]
+    longest = int(to_host(end[..., None] + written.branches.length).max())
+    asked = asked.with_room(buckets.fitting(limit, longest))
+    rows = branch_rows(asked.tokens, end, written.branches, jnp.asarray(written.score))
     count = asked.tokens.shape[1]
     trains = jnp.any(rows.mask, axis=-1)
     moved = jnp.any(rows.advantage != 0, axis=-1)

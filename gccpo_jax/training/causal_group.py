@@ -29,6 +29,7 @@ from gccpo_jax.policy.logprobs import in_chunks, response_states
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.buckets import padded
 from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
@@ -55,14 +56,13 @@ def causal_group(
 
     Args: `params` that sampled; budget n' >= 1; alpha of the factor.
     """
-    policy, rule, size = solver.policy, sampled.rule, sampled.tokens.shape[-1]
+    policy, rule = solver.policy, sampled.rule
     group = sampled.lengths.shape[1]
     asked = [to_host(x) for x in (sampled.prompts.tokens, sampled.prompts.mask)]
     keys = jax.vmap(lambda key: jax.random.fold_in(key, noise.CAUSAL))(sampled.keys)
     of_rows = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))
-    write = partial(
-        sample, policy, params, stop=solver.stop, group=budget, rule=rule, max_tokens=size
-    )
+    how = {"stop": solver.stop, "group": budget, "rule": rule, "max_tokens": sampled.limit}
+    write = partial(sample, policy, params, **how)
 
     whole = in_view(*asked, sampled.tokens, sampled.lengths)
     _, integrated = write(_prompts(*whole), keys)
@@ -71,17 +71,20 @@ def causal_group(
     rows = of_rows(keys, 1 + jnp.arange(group * budget)).reshape(-1)
     _, again = write(seen, rows)
     own = dataclasses.replace(sampled.rollout, segment=None)
-    given = (sampled.prompts, own, seen, again.tokens, again.length)
-    found = read_group(policy, params, *given, rule=rule, alpha=alpha)
+    size = own.tokens.shape[-1]
+    wide = max(size, again.tokens.shape[-1])
+    alike = dataclasses.replace(own, tokens=padded(own.tokens, wide))
+    given = (sampled.prompts, alike, seen, padded(again.tokens, wide), again.length)
+    factor, anchor = read_group(policy, params, *given, rule=rule, alpha=alpha)
     contexts = float(whole[1].sum() + 2 * to_host(seen.mask).sum())
     written = float(others[1].sum() + 2 * to_host(again.length).sum())
     read = contexts + written + budget * float(sampled.lengths.sum())
     metrics = {
         "causal_tokens": read,
-        "causal_factor": float(found[0].mean()),
-        "causal_flips": float((found[0] < 0).mean()),
+        "causal_factor": float(factor.mean()),
+        "causal_flips": float((factor < 0).mean()),
     }
-    return Causal(*found, metrics)
+    return Causal(factor, anchor[..., :size], metrics)
 
 
 def in_view(
@@ -109,9 +112,11 @@ def without(
 ) -> tuple[np.ndarray, np.ndarray]:
     """[B G n', 2 S + G T] and its mask: x_i,l, the group with y_n,l in the place of y_i.
 
-    Args: as `in_view`; integrated [B, n', T]; sizes [B, n'].
+    Args: as `in_view`; integrated [B, n', T']; sizes [B, n']. The longer of
+    T and T' takes the place of T above.
     """
-    batch, group, size = tokens.shape
+    batch, group, _ = tokens.shape
+    size = max(tokens.shape[-1], integrated.shape[-1])
     found = []
     for b, i, own in np.ndindex(batch, group, integrated.shape[1]):
         question = prompt[b, asked[b]]

@@ -19,7 +19,8 @@ import numpy as np
 from gccpo_jax.advantage.baselines import has_contrast
 from gccpo_jax.errors import UserError
 from gccpo_jax.runtime.distributed import to_host
-from gccpo_jax.sampling.rollouts import ROLLOUT_AXES, SEGMENT_AXES
+from gccpo_jax.sampling.buckets import padded
+from gccpo_jax.sampling.rollouts import ROLLOUT_AXES, SEGMENT_AXES, resized
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.types import Array
 
@@ -76,8 +77,10 @@ def contrast(traces: Traces) -> np.ndarray:
 def replace_rows(old: Traces, new: Traces, source: np.ndarray) -> Traces:
     """`old` with row b taken from row source[b] of `new` where that is not negative.
 
-    Both are of one step and of the same shapes; source: [B] int.
+    Both are of one step; the shorter T becomes the longer. source: [B] int.
     """
+    size = max(old.tokens.shape[-1], new.tokens.shape[-1])
+    old, new = (_as_long(traces, size) for traces in (old, new))
     takes = source >= 0
     index = np.where(takes, source, 0)
 
@@ -108,6 +111,14 @@ def replace_rows(old: Traces, new: Traces, source: np.ndarray) -> Traces:
         texts=host(old.texts, new.texts),
         outcome=host(old.outcome, new.outcome),
     )
+
+
+def _as_long(traces: Traces, size: int) -> Traces:
+    """The same with room for `size` tokens in each trajectory."""
+    if traces.tokens.shape[-1] == size:
+        return traces
+    rollout, tokens = resized(traces.rollout, size), padded(traces.tokens, size)
+    return dataclasses.replace(traces, rollout=rollout, tokens=tokens)
 
 
 @jax.jit

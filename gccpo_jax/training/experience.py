@@ -198,7 +198,9 @@ def collect(
         )
         metrics |= found
     if config.optim.train_branches:
-        trained, found = branch_update(trained, spans, read_batch.evidence.written)
+        trained, found = branch_update(
+            trained, spans, read_batch.evidence.written, config.sampling.max_tokens
+        )
         metrics |= found
     metrics["forward_tokens"] = forward_tokens(config, sampled, spans, metrics)
     return Experience(

@@ -7,6 +7,7 @@ other words: the off-policy policy gradient of the questions that were intervene
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from gccpo_jax.counterfactual.transport import Transported, token_weights
 from gccpo_jax.masked import length_mask
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.buckets import padded
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.types import Array, Prompts, Rollout, Spans, record
@@ -77,7 +79,10 @@ def ungroup(tree: Any, count: int) -> Any:
 
 @record
 class Trained:
-    """What the update reads of a batch; G rows per question, more where branches train."""
+    """What the update reads of a batch; G rows per question, more where branches train.
+
+    T is one of `buckets.sizes` of the limit that holds every row.
+    """
 
     prompts: Prompts  # [B, S]
     tokens: Array  # [B, G, T]
@@ -85,6 +90,12 @@ class Trained:
     advantage: Array  # [B, G, T]
     mask: Array  # [B, G, T] bool  tokens that train
     context: Array | None = None  # [B, G, T] bool  that are read and do not; None: there are none
+
+    def with_room(self, size: int) -> Trained:
+        """The same rows with T at least `size`."""
+        size = max(size, self.tokens.shape[-1])
+        names = ("tokens", "logp", "advantage", "mask")
+        return dataclasses.replace(self, **{k: padded(getattr(self, k), size) for k in names})
 
 
 def do_update(
@@ -109,19 +120,21 @@ def do_update(
     arm = jax.vmap(lambda k: jax.random.randint(k, (), 0, moved.arms))(coins)
     drawn = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 1)))(coins) < share
     row = jnp.arange(len(arm)) * moved.arms + arm
+    size = max(rollout.tokens.shape[-1], moved.seen.traces.tokens.shape[-1])
+    asked = asked.with_room(size)
     exists = jnp.asarray(moved.exists)[row]  # [B, G]
     chosen = drawn & jnp.any(exists, axis=-1)
     there, traces = moved.seen.traces.rollout, moved.seen.traces
     spans_there = jax.tree.map(lambda x: x[row], moved.spans)
     written = Rollout(
-        tokens=jnp.asarray(traces.tokens)[row],
-        logp=there.logp[row],
-        entropy=there.entropy[row],
+        tokens=padded(jnp.asarray(traces.tokens)[row], size),
+        logp=padded(there.logp[row], size),
+        entropy=padded(there.entropy[row], size),
         length=there.length[row],
         stopped=there.stopped[row],
         segment=rollout.segment,
     )
-    weight = token_weights(rollout.logp, spans, written.logp, spans_there)
+    weight = token_weights(padded(rollout.logp, size), spans, written.logp, spans_there)
     spread = jax.vmap(lambda a, s, r: spread_all(a, s, r, rule))
     advantage = spread(step_advantage, spans_there, written) * weight
     inside = length_mask(written.length, written.tokens.shape[-1])

@@ -157,4 +157,4 @@ def test_the_loop_ends_when_every_row_has_stopped(stop_at, steps):
         fields = {**vars(rows.rollout), "length": rows.rollout.length + 1, "stopped": stopped}
         return Row(rows.hidden, type(rows.rollout)(**fields))
 
-    np.testing.assert_array_equal(run(count, rows, T).length, [steps, steps])
+    np.testing.assert_array_equal(run(count, rows, T).rollout.length, [steps, steps])

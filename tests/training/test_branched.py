@@ -14,6 +14,7 @@ from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import Rule, behaviour_rule
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling.branches import Branches
+from gccpo_jax.sampling.buckets import padded
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.train import next_questions, update_batch
 from gccpo_jax.training.branched import branch_update
@@ -27,7 +28,7 @@ from tests.helpers.runs import small
 B, G, E, N, T, H = 2, 2, 2, 3, 7, 5
 
 
-def batch(vocabulary=9):
+def batch(vocabulary=9, most=3):
     """Trajectories of T tokens, and three branches from the ends of two of their steps."""
     rng = np.random.default_rng(0)
     ids = lambda *shape: jnp.asarray(rng.integers(1, vocabulary, shape), jnp.int32)  # noqa: E731
@@ -41,7 +42,7 @@ def batch(vocabulary=9):
     )
     end = jnp.broadcast_to(jnp.array([2, 4, T]), (B, G, E + 1))
     spans = Spans(jnp.roll(end, 1, -1) % T, end, jnp.ones(end.shape, bool))
-    length = jnp.asarray(rng.integers(1, 4, (B, G, E, N)), jnp.int32)
+    length = jnp.asarray(rng.integers(1, most + 1, (B, G, E, N)), jnp.int32)
     score = rng.integers(0, 2, (B, G, E, N)).astype(np.float32)
     score[0, 0, 0] = 1, 0, np.nan  # one could not be scored
     score[0, 0, 1] = 1, np.nan, np.nan  # the other is alone
@@ -51,12 +52,14 @@ def batch(vocabulary=9):
     return asked, spans, Written(branches, score)
 
 
-def test_a_branch_trains_what_it_decoded_against_the_others_of_its_boundary():
-    asked, spans, written = batch()
-    found, told = branch_update(asked, spans, written)
-    assert found.tokens.shape == (B, G + G * E * N, T)
+@pytest.mark.parametrize("limit, size, most", [(T, T, 3), (64, 32, H)], ids=["held", "longer"])
+def test_a_branch_trains_what_it_decoded_against_the_others_of_its_boundary(limit, size, most):
+    asked, spans, written = batch(most=most)
+    found, told = branch_update(asked, spans, written, limit)
+    assert found.tokens.shape == (B, G + G * E * N, size)
     for name in ("tokens", "logp", "advantage", "mask"):
-        np.testing.assert_array_equal(getattr(found, name)[:, :G], getattr(asked, name))
+        wanted = padded(getattr(asked, name), size)
+        np.testing.assert_array_equal(getattr(found, name)[:, :G], wanted)
     assert not found.context[:, :G].any()
     trained = moved = read = 0
     for row, (b, g, e, n) in enumerate(itertools.product(range(B), range(G), range(E), range(N))):
@@ -70,8 +73,8 @@ def test_a_branch_trains_what_it_decoded_against_the_others_of_its_boundary():
         begin = int(spans.end[b, g, e])
         until = begin + int(written.branches.length[b, g, e, n])
         tokens = [*asked.tokens[b, g, :begin], *written.branches.tokens[b, g, e, n]][:until]
-        np.testing.assert_array_equal(got["tokens"], np.pad(tokens, (0, T - until)))
-        own = np.arange(T)
+        np.testing.assert_array_equal(got["tokens"], np.pad(tokens, (0, size - until)))
+        own = np.arange(size)
         np.testing.assert_array_equal(got["context"], own < begin)
         np.testing.assert_array_equal(got["mask"], (own >= begin) & (own < until))
         advantage = written.score[b, g, e, n] - others.mean()
@@ -94,7 +97,7 @@ def test_the_tokens_that_a_branch_went_on_from_have_no_gradient():
     )
     spans = dataclasses.replace(spans, end=spans.end.at[..., 0].set(3).at[..., 1].set(3))
     trained, _ = branch_update(
-        dataclasses.replace(asked, tokens=prefix), spans, Written(branches, written.score)
+        dataclasses.replace(asked, tokens=prefix), spans, Written(branches, written.score), T
     )
     given = update_batch(Kept(trained), None, None)
     loss = rl_loss(bigram.POLICY, rule=Rule(), reduction="token_mean", beta=0.0)

@@ -1,5 +1,6 @@
 """Dynamic sampling: which groups stay, what takes their place, and that runs resume exactly."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -11,6 +12,8 @@ from gccpo_jax import train
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.buckets import padded
+from gccpo_jax.sampling.rollouts import resized
 from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.training.dynamic_sampling import contrast, refill, replace_rows
 from gccpo_jax.training.run import Run
@@ -49,6 +52,7 @@ def traces(ids, outcomes):
         rule=Rule(),
         texts=np.array([[str(i)] * G for i in ids], object),
         outcome=np.array(outcomes, np.float32),
+        limit=T,
         keyed=True,
     )
 
@@ -74,6 +78,22 @@ def test_rows_are_replaced_in_every_array():
     old, new = traces([1, 2, 3], [MIXED] * B), traces([4, 5, 6], [MIXED] * B)
     assert_of(replace_rows(old, new, np.array([-1, 2, 0])), [1, 6, 4])
     assert_of(old, [1, 2, 3])
+
+
+def test_a_longer_row_makes_room_for_itself():
+    old, new = traces([1, 2, 3], [MIXED] * B), traces([4, 5, 6], [MIXED] * B)
+    longer = dataclasses.replace(
+        new, rollout=resized(new.rollout, T + 3), tokens=padded(new.tokens, T + 3)
+    )
+    for found in (
+        replace_rows(old, longer, np.array([-1, 2, 0])),
+        replace_rows(longer, old, np.array([0, -1, 1])),
+    ):
+        rollout = found.rollout
+        assert {x.shape[-1] for x in (found.tokens, rollout.logp, rollout.segment.mask)} == {T + 3}
+        cut = dataclasses.replace(found, rollout=resized(rollout, T), tokens=found.tokens[..., :T])
+        assert_of(cut, [item.id for item in found.items])
+        assert not np.any(found.tokens[..., T:]) and not np.any(rollout.segment.k[..., T:, :])
 
 
 def test_groups_without_contrast_are_refilled_in_order():

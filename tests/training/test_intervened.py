@@ -13,13 +13,15 @@ from gccpo_jax import train
 from gccpo_jax.advantage.credit import spread_all
 from gccpo_jax.config import CreditConfig
 from gccpo_jax.sampling import noise
+from gccpo_jax.sampling.rollouts import resized
 from gccpo_jax.training import intervened
 from gccpo_jax.training.intervened import Trained, do_update, regroup, ungroup
-from gccpo_jax.types import Prompts, Rollout, Spans
+from gccpo_jax.types import Prompts, Rollout, Segment, Spans
 from tests.helpers.runs import metrics, small
 
 B, G, E, T, S, P = 3, 2, 2, 6, 4, 2
 RULE = CreditConfig(gate=False)
+NOTHING = Segment((), (), jnp.zeros((B * P, G, T), bool))  # no layers
 
 
 def test_groups_over_wordings_are_whole_and_come_apart_again():
@@ -101,6 +103,24 @@ def test_a_do_update_trains_the_rewritten_tokens_under_their_own_law():
     for name in ("tokens", "logp", "advantage", "mask"):  # no rewrite: as asked
         np.testing.assert_array_equal(getattr(found, name)[2], getattr(trained, name)[2])
     assert told["do_share"] == pytest.approx(2 / 3)
+
+
+def test_a_rewrite_may_have_a_longer_or_shorter_buffer():
+    trained, asked, spans, steps, moved = batch()
+    keys = jax.random.split(jax.random.key(1), B)
+    wanted, _ = do_update(trained, asked, spans, steps, moved, keys, share=1.0, rule=RULE)
+    traces = moved.seen.traces
+    for size in (T - 1, T + 2):
+        there = resized(dataclasses.replace(traces.rollout, segment=NOTHING), size)
+        other = SimpleNamespace(**vars(traces) | {"rollout": there, "tokens": there.tokens})
+        moved.seen = SimpleNamespace(traces=other)
+        found, _ = do_update(trained, asked, spans, steps, moved, keys, share=1.0, rule=RULE)
+        assert found.tokens.shape[-1] == max(size, T)
+        for name in ("tokens", "logp", "advantage", "mask"):
+            x, y = (np.asarray(getattr(one, name)) for one in (found, wanted))
+            same = T if name in ("mask", "advantage") else T - 1  # the rest is anything
+            np.testing.assert_array_equal(x[..., :same], y[..., :same])
+            assert not x[..., T:].any()
 
 
 def test_without_a_share_nothing_is_intervened_on():

@@ -22,6 +22,7 @@ from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
+from gccpo_jax.sampling.buckets import padded
 from gccpo_jax.sampling.opened import Model
 from gccpo_jax.sampling.outcomes import step_texts
 from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
@@ -75,7 +76,7 @@ def judged(
     tokens, lengths = own.tokens, own.lengths
     if injected:
         more = with_injections(model, items, prompts, settings, injected)
-        tokens = np.concatenate([tokens, more[0]], axis=1)
+        tokens = np.concatenate([padded(tokens, settings.max_tokens), more[0]], axis=1)
         lengths = np.concatenate([lengths, more[1]], axis=1)
     traces = encode_traces(
         solver,

@@ -28,8 +28,8 @@ from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.sampling.branches import continue_branches
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.ring_queue import queue_branches, sampler
-from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.sampling.ring_queue import queue_branches, sample_queue
+from gccpo_jax.sampling.rollouts import sample_whole
 from gccpo_jax.sampling.sites import Sites, step_log_likelihood
 from gccpo_jax.sampling.traces import encode_responses
 from gccpo_jax.training.adapters import join_of, shapes
@@ -175,7 +175,8 @@ def evaluation(share: Share) -> Stage:
 
 def _sampler(share: Share, *, group: int, max_tokens: int, slots: int = 0) -> Callable[..., Any]:
     rule = behaviour_rule(share.config.sampling)
-    return partial(sampler(slots), share.policy, group=group, rule=rule, max_tokens=max_tokens)
+    run = partial(sample_queue, slots=slots) if slots else sample_whole
+    return partial(run, share.policy, group=group, rule=rule, max_tokens=max_tokens)
 
 
 def _questions(share: Share, count: int, width: int) -> tuple[Prompts, Shape, Shape]:
@@ -266,7 +267,7 @@ def second_looks(share: Share, rollout: Rollout) -> Iterator[Stage]:
     if c.credit.kind == "gcpo":
         budget = c.credit.causal_budget
         seen, *drawn = _questions(share, batch * group * budget, asked + group * size)
-        run = partial(sample, policy, group=budget, rule=rule, max_tokens=size)
+        run = partial(sample_whole, policy, group=budget, rule=rule, max_tokens=size)
         yield Stage("re-generations", run, (share.params, seen, *drawn))
         again = (batch * group * budget, budget)
         texts = (prompts, own, seen, ints(*again, size), ints(*again))
