@@ -6,6 +6,7 @@ Functions of ids and texts only, so a resumed run repeats them.
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from gccpo_jax.policy.tokenizer import Tokenizer
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Candidates
+
+_GUESSES = 5
+"""Prefixes that are tried by the lengths of pieces, two as a rule; then halving."""
 
 
 def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str) -> int:
@@ -23,14 +27,19 @@ def answer_start(task: Task, tokenizer: Tokenizer, tokens: np.ndarray, text: str
     place = task.field_start(text)
     if place >= len(text):
         return len(tokens)
-    low, high = 0, len(tokens)
-    while low < high:  # first prefix whose text reaches beyond the place
-        middle = (low + high) // 2
-        if len(tokenizer.decode(tokens[: middle + 1], skip_special=True)) > place:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    known = tokens < tokenizer.vocab_size
+    ends = np.cumsum(np.where(known, tokenizer.characters[np.where(known, tokens, 0)], 0))
+    low, high, more = 0, len(tokens), 0  # characters that a text has more than its pieces
+    for tried in itertools.count():  # the first prefix whose text reaches beyond the place
+        if low == high:
+            return low
+        guess = (
+            np.searchsorted(ends, place - more, "right") if tried < _GUESSES else high + low >> 1
+        )
+        middle = min(max(int(guess), low), high - 1)
+        size = len(tokenizer.decode(tokens[: middle + 1], skip_special=True))
+        low, high = (low, middle) if size > place else (middle + 1, high)
+        more = size - ends[middle]
 
 
 def answer_starts(

@@ -225,10 +225,11 @@ def _endings(
         rows[0] = UNSCORABLE
         known: dict[bytes, tuple[int, float]] = {}
         for g, e in zip(*np.nonzero(host.exists[b]), strict=True):
-            begun = host.tokens[b, g, e][: host.length[b, g, e]] if host.keep[b, g, e] >= 0 else []
-            prefix = [*traces.tokens[b, g, : max(host.keep[b, g, e], 0)], *begun]
+            keep = host.keep[b, g, e]
+            own = host.tokens[b, g, e, : host.length[b, g, e] if keep >= 0 else 0]
             for n in range(lengths.shape[-1]):
-                ids = np.array([*prefix, *tokens[b, g, e, n, : lengths[b, g, e, n]]], np.int32)
+                written = tokens[b, g, e, n, : lengths[b, g, e, n]]
+                ids = np.concatenate([traces.tokens[b, g, : max(keep, 0)], own, written])
                 key = ids.tobytes()
                 if key not in known:
                     known[key] = _ending(solver, traces.items[b], answers[b], count, ids)

@@ -66,7 +66,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`, every space as it is. Ids outside the vocabulary vanish."""
-        ids = [int(i) for i in ids]
+        ids = ids.tolist() if isinstance(ids, np.ndarray) else [int(i) for i in ids]
         return self._continuing.decode(ids, skip_special_tokens=skip_special)
 
     @functools.cached_property
@@ -125,6 +125,16 @@ class Tokenizer:
         size = max(self.backend.get_vocab().values()) + 1
         singles = [[i] for i in range(size)]
         return self._continuing.decode_batch(singles, skip_special_tokens=False)
+
+    @functools.cached_property
+    def characters(self) -> np.ndarray:
+        """Characters [vocab_size] of each id's text alone, 0 of special ones.
+
+        About what it adds to a text: a letter of several ids has more, a cleaned space less.
+        """
+        singles = [[i] for i in range(self.vocab_size)]
+        pieces = self._continuing.decode_batch(singles, skip_special_tokens=True)
+        return np.array([len(piece) for piece in pieces])
 
     def special_ids(self) -> dict[str, Any]:
         """The token ids that `config.json` and `generation_config.json` name."""

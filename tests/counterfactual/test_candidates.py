@@ -1,13 +1,14 @@
 """Where arrays meet text: answer fields, candidates, rewritten trajectories."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gccpo_jax.counterfactual import candidates
 from gccpo_jax.counterfactual.candidates import candidates_of
-from gccpo_jax.policy.tokenizer import load_tokenizer
+from gccpo_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from gccpo_jax.sampling import outcomes
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
@@ -53,6 +54,26 @@ def test_without_a_cue_the_field_begins_at_the_last_mention_of_the_answer(tokeni
     text = "Leo has 5 pens\nLeo 2 + 3 = 5 pens"
     start = candidates.answer_start(bare, tokenizer, ids(tokenizer, text), text)
     assert start == len(tokenizer.encode("Leo has 5 pens\nLeo 2 + 3 ="))
+
+
+def test_wherever_a_field_begins_lengths_of_pieces_find_what_halving_finds(tokenizer, monkeypatch):
+    rng = np.random.default_rng(0)
+    cases = []
+    for size in rng.integers(0, 60, 100):
+        tokens = rng.integers(0, tokenizer.vocab_size + 3, size)  # some have no text
+        text = tokenizer.decode(tokens, skip_special=True)
+        place = int(rng.integers(0, len(text) + 1))
+        cases.append((SimpleNamespace(field_start=lambda _, at=place: at), tokenizer, tokens, text))
+    decoded = []
+    decode = Tokenizer.decode
+    monkeypatch.setattr(
+        Tokenizer, "decode", lambda *given, **how: decoded.append(1) or decode(*given, **how)
+    )
+    found = [candidates.answer_start(*case) for case in cases]
+    guessed = len(decoded)
+    monkeypatch.setattr(candidates, "_GUESSES", 0)
+    assert found == [candidates.answer_start(*case) for case in cases]
+    assert guessed < 0.8 * (len(decoded) - guessed)
 
 
 def test_candidates_are_the_gold_then_the_most_frequent_answers(tokenizer):
