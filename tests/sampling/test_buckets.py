@@ -1,5 +1,7 @@
 """Buffers of a bounded number of lengths change nothing but what they cost."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from gccpo_jax.sampling.branches import Branches
 from gccpo_jax.sampling.questions import TrainBatches
 from gccpo_jax.sampling.ring_queue import sampler
 from gccpo_jax.sampling.rollouts import open_row, resized, run, sample_whole
+from gccpo_jax.sampling.traces import encode_traces
 from gccpo_jax.training.experience import collect
 from gccpo_jax.training.session import open_session
 from gccpo_jax.types import Segment, UpdateBatch
@@ -132,6 +135,22 @@ def test_nothing_is_laid_out_for_a_limit_that_nothing_reaches(least, monkeypatch
             (x.tokens, x.length, x.stopped, x.segment.mask) for _, x in (found, wanted)
         )
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_given_responses_are_held_in_the_shortest_buffer_and_keep_their_limit():
+    solver = SimpleNamespace(
+        policy=toy.POLICY,
+        stop=toy.IS_STOP,
+        tokenizer=SimpleNamespace(decode=lambda ids, skip_special: f"{len(ids)}"),
+        task=SimpleNamespace(verify=lambda item, text: float(text), needs_gold=False),
+    )
+    prompts, lengths = toy.prompts(ROWS[:1], 4), np.array([[3, 20]])
+    tokens = np.where(np.arange(128) < lengths[..., None], 1, 0).astype(np.int32)
+    given = (solver, toy.PARAMS, [SimpleNamespace(answer=None)], prompts, tokens, lengths)
+    found = encode_traces(*given, rule=PLAIN, seed=(0, 1))
+    assert found.limit == 128 and found.outcome.tolist() == lengths.tolist()
+    np.testing.assert_array_equal(found.tokens, tokens[..., :32])
+    np.testing.assert_array_equal(found.rollout.segment.mask.sum(-1), lengths)
 
 
 def test_early_tokens_have_short_buffers(least):
