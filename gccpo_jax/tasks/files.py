@@ -250,6 +250,23 @@ def file_splits(
     }
 
 
+def published_splits(
+    path: str,
+    eval_path: str,
+    read: Callable[[str, str], Sequence[Any]],
+    to_item: Callable[[Any, int], Item],
+) -> dict[str, list[Item]]:
+    """The splits "train" (of `path`) and "id" (of `eval_path`); one of the two is enough."""
+    if not (path or eval_path):
+        raise UserError("this task reads files: set data.path or data.eval_path to a .jsonl file")
+    train = read(path, "train") if path else []
+    held = read(eval_path, "test") if eval_path else []
+    return {
+        "train": [to_item(row, n) for n, row in enumerate(train)],
+        "id": [to_item(row, held_out_id(n)) for n, row in enumerate(held)],
+    }
+
+
 def held_out_id(number: int, file: int = 0) -> int:
     """The id of a held-out question by its place: apart from those of training and other files."""
     return ((file + 1) << 24) + number

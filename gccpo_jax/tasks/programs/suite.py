@@ -76,16 +76,9 @@ def programs(config: ProgramsConfig | None = None) -> Task:
     splits = {
         name: _items(config, split, name, *size) for split, (name, size) in enumerate(sizes.items())
     }
-    base = coded_task(
-        "programs",
-        splits,
-        _prompt,
-        chat=False,
-        share=False,
-        seconds=LIMITS.seconds,
-    )
+    of_splits = coded_task("programs", lambda item, chat: _prompt(item))
     return dataclasses.replace(
-        base,
+        of_splits(splits, chat=False),
         answer=lambda item, response: verdict(item, response, LIMITS).answer,
         verify=partial(_verify, config.graded == "shown"),
         surface=_surface,
