@@ -18,13 +18,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis.library import prompts_of
+from gccpo_jax.analysis.library import own_traces
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites.lucky_guess import Guess
-from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling.opened import Model
-from gccpo_jax.sampling.traces import sample_traces
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.programs.problem import Problem
 from gccpo_jax.tasks.programs.suite import is_lucky, shown_results
@@ -55,17 +52,7 @@ def collect(
     solver, parts = model.solver, []
     for first in range(0, len(items), batch):
         chosen = items[first : first + batch]
-        traces = sample_traces(
-            solver,
-            model.params,
-            chosen,
-            prompts_of(solver, chosen),
-            group=group,
-            rule=Rule(settings.temperature),
-            max_tokens=settings.max_tokens,
-            seed=(settings.seed, 0),
-            watch=Stopwatch(),
-        )
+        traces = own_traces(model, chosen, settings, group=group)
         logp = np.asarray(traces.rollout.logp, np.float64)
         for b, g in np.ndindex(*traces.lengths.shape):
             size = traces.lengths[b, g]
