@@ -20,7 +20,7 @@ import numpy as np
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
 from gccpo_jax.analysis.report import TrajectoryReport, candidates_at, law_over, steps_of
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.places import find_all_steps
+from gccpo_jax.counterfactual.places import cut_steps
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.timing import Stopwatch
@@ -124,7 +124,7 @@ def analyse_batch(
         limit = traces.tokens.shape[-1] + settings.max_tokens
     else:
         traces, texts_of, limit = sampled, sampled.texts, settings.max_tokens
-        spans = cut_steps(solver, traces, settings)
+        spans = cut_steps(solver, traces, settings.segmentation)
     _check_context(loaded, sampled.prompts, limit)
     seen = Seen(solver, loaded.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=texts_of, limit=limit)
@@ -165,16 +165,6 @@ def given_traces(
         lengths,
         rule=own.rule,
         seed=(own.seed[0], step),
-    )
-
-
-def cut_steps(solver: Solver, traces: Traces, settings: Settings) -> Spans:
-    """The steps [B, G, E] of trajectories, cut where the task cuts."""
-    return find_all_steps(
-        solver.boundary,
-        traces.rollout.tokens,
-        traces.rollout.length,
-        **dataclasses.asdict(settings.segmentation),
     )
 
 

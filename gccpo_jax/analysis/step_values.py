@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from gccpo_jax.analysis.engine import trim_steps
-from gccpo_jax.analysis.library import cut_steps, own_traces
+from gccpo_jax.analysis.library import own_traces
 from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.counterfactual.places import cut_steps
 from gccpo_jax.counterfactual.read import begin_values
 from gccpo_jax.sampling.opened import Model
 from gccpo_jax.sampling.outcomes import step_texts
@@ -46,7 +47,7 @@ def solutions(
     """
     solver = model.solver
     traces = own_traces(model, items, settings, group=group)
-    spans = trim_steps(cut_steps(solver, traces, settings))
+    spans = trim_steps(cut_steps(solver, traces, settings.segmentation))
     values = begin_values(Seen(solver, model.params, traces), spans, settings.counterfactual)()
     start, end, mask = (np.asarray(x) for x in jax.tree.leaves(spans))
     logp = np.asarray(traces.rollout.logp, np.float64)

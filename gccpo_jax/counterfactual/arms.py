@@ -19,7 +19,7 @@ import numpy as np
 
 from gccpo_jax.counterfactual import text_edits
 from gccpo_jax.counterfactual.answer_laws import site_laws
-from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.places import Asked
 from gccpo_jax.counterfactual.rewritten import Rewritten, read_rewritten, rewritten
 from gccpo_jax.counterfactual.step_edits import own_steps, sites_of
 from gccpo_jax.reward.arms import Arms, Edits, Family

@@ -14,7 +14,7 @@ import numpy as np
 
 from gccpo_jax.counterfactual import step_edits
 from gccpo_jax.counterfactual.answer_laws import site_laws
-from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.places import Asked
 from gccpo_jax.counterfactual.readers import on_device
 from gccpo_jax.counterfactual.text_edits import from_lists
 from gccpo_jax.reward.arms import Edits, Family

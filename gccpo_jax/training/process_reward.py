@@ -30,6 +30,7 @@ from gccpo_jax.advantage.process_supervision import (
 )
 from gccpo_jax.advantage.step_advantages import to_tokens
 from gccpo_jax.config import Config, RewardConfig, SegmentationConfig
+from gccpo_jax.counterfactual.places import cut_steps
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import StepScorer, open_scorer
 from gccpo_jax.runtime.distributed import divided, to_host
@@ -37,7 +38,6 @@ from gccpo_jax.sampling.critic import Critic, open_critic
 from gccpo_jax.sampling.outcomes import asked_of, step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.steps import find_steps
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.checking.user import load_process
 from gccpo_jax.types import Array, Spans
@@ -88,14 +88,7 @@ def judge_steps(
     solver: Solver, segmentation: SegmentationConfig, traces: Traces, judge: Judge
 ) -> Judged:
     """Asks the judge about every trajectory that could be scored."""
-    spans = _steps(
-        solver.boundary,
-        traces.rollout.tokens,
-        traces.rollout.length,
-        max_steps=segmentation.max_steps,
-        min_tokens=segmentation.min_tokens,
-        max_tokens=segmentation.max_tokens,
-    )
+    spans = cut_steps(solver, traces, segmentation)
     return Judged(*judged(solver, traces, spans, judge), spans)
 
 
@@ -209,14 +202,6 @@ def _checked(found: Sequence[float], count: int, where: str) -> np.ndarray:
     if scores.shape != (count,) or not np.isfinite(scores).all():
         raise UserError(f"{where} it returned {found!r}; expected a finite number per step")
     return scores
-
-
-@partial(jax.jit, static_argnames=("max_steps", "min_tokens", "max_tokens"))
-def _steps(boundary: Array, tokens: Array, length: Array, **limits: int) -> Spans:
-    def one(tokens: Array, length: Array) -> Spans:
-        return find_steps(boundary[tokens], length, **limits)
-
-    return jax.vmap(jax.vmap(one))(tokens, length)
 
 
 @partial(jax.jit, static_argnames=("size", "least"))

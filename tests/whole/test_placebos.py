@@ -151,11 +151,10 @@ def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
     task = dataclasses.replace(model.solver.task, corrupt=lambda step, rng: step)
-    nothing = text_edits.corrupt(
-        task, model.solver.tokenizer, traces.items, traces.tokens, spans,
-        arms=1, seed=(0, 0), max_tokens=T,
-    )  # fmt: skip
-    arms = scored_arms(seen_by(model, traces), spans, nothing, found)
+    seen = seen_by(model, traces)
+    idle = dataclasses.replace(seen, solver=dataclasses.replace(model.solver, task=task))
+    nothing = text_edits.corrupt(idle, spans, arms=1, max_tokens=T)
+    arms = scored_arms(seen, spans, nothing, found)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(S, 0.0)
 

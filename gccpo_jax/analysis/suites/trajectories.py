@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
-from gccpo_jax.analysis.library import cut_steps, given_traces, own_traces, texts_of_steps
+from gccpo_jax.analysis.library import given_traces, own_traces, texts_of_steps
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.places import boundary_sites
+from gccpo_jax.counterfactual.places import boundary_sites, cut_steps
 from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
@@ -62,7 +62,7 @@ def judged(
         tokens = np.concatenate([tokens, more[0]], axis=1)
         lengths = np.concatenate([lengths, more[1]], axis=1)
     traces = given_traces(model, own, tokens, lengths, step=2)
-    spans = cut_steps(solver, traces, settings)
+    spans = cut_steps(solver, traces, settings.segmentation)
     seen = Seen(solver, model.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=own.texts, limit=settings.max_tokens)
     texts = [
