@@ -129,7 +129,7 @@ def analyse_traces(
         sensitivity=_defined(found.sensitivity),
         sensitivity_arms=_each_arm(laws.content, 0.0),
         selectivity=_defined(found.selectivity),
-        deletion=_deletion(laws, mask),
+        deletion=np.where(mask, to_host(_deleted(laws.before, laws.factual, laws.mask)), np.nan),
         **audit(seen, places, go_on, answers, settings, limit),
         true_thinking=(
             true_thinking_scores(asked, before)
@@ -221,10 +221,6 @@ def _each_arm(arms: Arms, zero: float) -> np.ndarray:
 def _deleted(before: Array, factual: Array, mask: Array) -> Array:
     arms = jax.vmap(jax.vmap(delete))(before, factual, mask)
     return reward.jsd(arms.factual, arms.laws)[..., 0]
-
-
-def _deletion(laws: reward.Laws, mask: np.ndarray) -> np.ndarray:
-    return np.where(mask, to_host(_deleted(laws.before, laws.factual, laws.mask)), np.nan)
 
 
 def _step_mean(per_token: Array, spans: Spans) -> np.ndarray:

@@ -183,8 +183,7 @@ def _earliest_errors(reports: Sequence[dict], rows: Sequence[LabelledRow]) -> di
             [np.nan if (x := _value(s, name)) is None else x for s in r["steps"]] for r, _ in judged
         ]
         found, _ = process_bench(scores, [e for _, e in judged], [int(r["id"]) for r, _ in judged])
-        f1 = found.f1
-        out[name] = {k: None if np.isnan(v) else v for k, v in vars(f1).items()}
+        out[name] = found.f1.plain()
     return out
 
 

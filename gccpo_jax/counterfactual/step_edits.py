@@ -189,7 +189,8 @@ def swapped(asked: Asked, arms: int) -> Edits:
         sites_of(spans, both),
         rule=traces.rule,
     )
-    return plausible_of(drawn, found[..., 1:], found[..., 0], asked.section.swap_delta)
+    keep = partial(plausible, delta=asked.section.swap_delta)
+    return jax.vmap(jax.vmap(keep))(drawn, found[..., 1:], found[..., 0])
 
 
 def equivalents(asked: Asked, arms: int) -> Edits:
@@ -213,12 +214,6 @@ def corrupted(asked: Asked, arms: int) -> Edits:
     """One number of each step replaced by another plausible one (family: content)."""
     spans = asked.places.read_spans
     return text_edits.corrupt(asked.reader, spans, arms=arms, max_tokens=asked.limit)
-
-
-def plausible_of(edits: Edits, found: Array, factual: Array, delta: float) -> Edits:
-    """`interventions.plausible` over batch and group."""
-    one = partial(plausible, delta=delta)
-    return jax.vmap(jax.vmap(one))(edits, found, factual)
 
 
 @partial(jax.jit, static_argnames=("width", "arms"))

@@ -14,7 +14,7 @@ A special case keeps pointing at the old results, and its results follow no stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -41,17 +41,14 @@ _TRIES = 4  # rewrites with other numbers of a body, and changes of a statement
 
 def collect(
     model: Model,
-    items: Sequence[Item],
+    batches: Iterable[Sequence[Item]],
     settings: Settings,
     *,
     group: int,
-    batch: int,
-    progress: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """Columns [N], one row per sampled body that passes the shown tests."""
     solver, parts = model.solver, []
-    for first in range(0, len(items), batch):
-        chosen = items[first : first + batch]
+    for chosen in batches:
         traces = own_traces(model, chosen, settings, group=group)
         logp = np.asarray(traces.rollout.logp, np.float64)
         for b, g in np.ndindex(*traces.lengths.shape):
@@ -59,7 +56,6 @@ def collect(
             found = measured(solver.task, chosen[b], traces.texts[b, g], settings.seed, g)
             if found is not None:
                 parts.append(found | {"logprob": logp[b, g, :size].mean(), "length": float(size)})
-        progress(len(chosen))
     return {name: np.array([row[name] for row in parts]) for name in (parts[0] if parts else {})}
 
 
