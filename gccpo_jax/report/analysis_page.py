@@ -12,13 +12,7 @@ from gccpo_jax.analysis.report import Estimate, StepReport, TrajectoryReport
 from gccpo_jax.counterfactual.shown import Law
 from gccpo_jax.report import charts
 from gccpo_jax.report.analysed import Analysed
-from gccpo_jax.report.document import (
-    MOST_BYTES,
-    document,
-    environment,
-    fitting,
-    short,
-)
+from gccpo_jax.report.document import MOST_BYTES, document, environment, fitting, short
 from gccpo_jax.runtime.completions import verdict
 from gccpo_jax.runtime.shades import shade, signed
 
