@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item, Rewriting, Task
 from gccpo_jax.tasks.checking.code import Limits
 from gccpo_jax.tasks.code.asserts import of_calls
 from gccpo_jax.tasks.code.coded import Coded, coded_task, item_of, verdict
@@ -161,16 +161,12 @@ def _flawed_start(item: Item, rng: np.random.Generator) -> list[str]:
     return [INDENT + line for line in flawed_start(item.meta["problem"], rng)]
 
 
-def _surface(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def _surface(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     problem, lines = rewrite.rename(item.meta["problem"], steps, rng)
     return item_with(problem, item.id, problem.statements, item.meta), lines
 
 
-def _number(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def _number(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     found = rewrite.number(item.meta["problem"], steps, rng)
     if found is None:
         return None
