@@ -89,8 +89,8 @@ def typed(kind: Any, value: Any) -> Any:
     Branch(text='so 7', answer='7', score=None)
     """
     if dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{name: typed(hints.get(name), x) for name, x in value.items()})
+        found = {name: typed(hint, value[name]) for name, hint in _hints(kind).items()}
+        return kind(**{**value, **found})
     inner = typing.get_args(kind)
     if value is None or not inner:
         return value
