@@ -16,6 +16,7 @@ import numpy as np
 from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.places import Places
+from gccpo_jax.counterfactual.readers import mean_of_known
 from gccpo_jax.counterfactual.rewritten import Rewritten, laws_of_rewritten, rewritten
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.solver import Solver
@@ -40,8 +41,7 @@ def equivariance(reader: Seen, places: Places, section: CounterfactualConfig) ->
     laws = laws_of_rewritten(reader, at_last, candidates)
     follows = np.moveaxis(to_host(laws)[:, :, 0, 0].reshape(shape[0], arms, shape[1]), 1, -1)
     known = np.moveaxis(found.exists.reshape(shape[0], arms, shape[1]), 1, -1)
-    total = np.where(known, follows, 0.0).sum(-1)
-    return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
+    return mean_of_known(np.where(known, follows, np.nan))
 
 
 def _candidates(

@@ -72,12 +72,10 @@ def read_records(path: str, split: str) -> list[Record]:
     return records
 
 
-def has_split(path: str, split: str) -> bool:
-    """Whether `path` names a source with splits of its own, and this one is there."""
-    if path.startswith(TFDS):
-        return True
+def has_test_split(path: str) -> bool:
+    """Whether `path` names a source with splits of its own, and one to test on."""
     folder = pathlib.Path(path).expanduser()
-    return folder.is_dir() and bool(_candidates(folder, split))
+    return path.startswith(TFDS) or folder.is_dir() and bool(_candidates(folder, "test"))
 
 
 def _candidates(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
@@ -238,10 +236,8 @@ def file_splits(
     if not path:
         raise UserError("this task reads files: set data.path to a .jsonl file or a directory")
     train = read_records(path, "train")
-    if eval_path:
-        held = read_records(eval_path, "test")
-    elif has_split(path, "test"):
-        held = read_records(path, "test")
+    if eval_path or has_test_split(path):
+        held = read_records(eval_path or path, "test")
     else:
         train, held = _tail(train, held_out, path)
     return {

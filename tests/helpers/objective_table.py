@@ -12,8 +12,8 @@ import numpy as np
 
 from gccpo_jax.advantage import baselines, paper, shaping
 from gccpo_jax.advantage import process_supervision as process
+from gccpo_jax.config.sections import REDUCTIONS
 from gccpo_jax.objective import losses, ratios
-from gccpo_jax.objective.reductions import REDUCTIONS
 
 G, E, T, D = 5, 3, 6, 7
 UNSCORABLE = 2
