@@ -90,7 +90,6 @@ def auc_gain(
     step: Rows,
     *,
     resamples: int = 2000,
-    seed: int = 0,
 ) -> Interval:
     """AUC of `score` minus AUC of `rival` on the rows where both exist, same resamples."""
     score, rival = np.asarray(score, np.float64), np.asarray(rival, np.float64)
@@ -101,12 +100,8 @@ def auc_gain(
         for one in (score, rival)
     ]
     mine, theirs = (ratio(one.concordant, one.pairs) for one in counts)
-    return bootstrap(
-        lambda weights: mine(weights) - theirs(weights),
-        counts[0].pairs.size,
-        resamples=resamples,
-        seed=seed,
-    )
+    gain = lambda weights: mine(weights) - theirs(weights)  # noqa: E731
+    return bootstrap(gain, counts[0].pairs.size, resamples=resamples)
 
 
 def probability_outscores(
@@ -117,7 +112,6 @@ def probability_outscores(
     step: Rows,
     *,
     resamples: int = 2000,
-    seed: int = 0,
 ) -> Outscores:
     """P(step of a sound-but-wrong trajectory outscores a flawed step of a lucky one).
 
@@ -158,7 +152,7 @@ def probability_outscores(
         return divide(inside + other, all_inside + all_other)
 
     def interval(statistic) -> Interval:
-        return bootstrap(statistic, questions, resamples=resamples, seed=seed)
+        return bootstrap(statistic, questions, resamples=resamples)
 
     return Outscores(
         interval(pooled),
@@ -172,13 +166,7 @@ def probability_outscores(
 
 
 def mean_by_label(
-    score: Rows,
-    label: Sequence[Hashable],
-    question: Rows,
-    order: Sequence[Hashable],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    score: Rows, label: Sequence[Hashable], question: Rows, order: Sequence[Hashable]
 ) -> Means:
     """Mean score by label; the order holds where every gap's interval is above 0.
 
@@ -203,14 +191,11 @@ def mean_by_label(
         total = np.bincount(code[rows], score[rows], questions)
         statistics.append(ratio(total, np.bincount(code[rows], minlength=questions)))
 
-    def interval(statistic) -> Interval:
-        return bootstrap(statistic, questions, resamples=resamples, seed=seed)
-
     def gap(lower, upper) -> Interval:
-        return interval(lambda weights: upper(weights) - lower(weights))
+        return bootstrap(lambda weights: upper(weights) - lower(weights), questions)
 
     return Means(
-        tuple(interval(one) for one in statistics),
+        tuple(bootstrap(one, questions) for one in statistics),
         tuple(gap(a, b) for a, b in zip(statistics, statistics[1:], strict=False)),
         tuple(int((rows & finite).sum()) for rows in where),
         int(sum((rows & ~finite).sum() for rows in where)),

@@ -19,8 +19,8 @@ from gccpo_jax.tasks.checking.code import Limits
 from gccpo_jax.tasks.code.asserts import of_calls
 from gccpo_jax.tasks.code.coded import Coded, coded_task, item_of, verdict
 from gccpo_jax.tasks.programs import check, rewrite
-from gccpo_jax.tasks.programs.inject import flawed_start
 from gccpo_jax.tasks.programs.problem import (
+    LOCALS,
     Problem,
     draw_problem,
     header,
@@ -158,7 +158,23 @@ def _check(item: Item, steps: Sequence[str]) -> list[str]:
 
 
 def _flawed_start(item: Item, rng: np.random.Generator) -> list[str]:
-    return [INDENT + line for line in flawed_start(item.meta["problem"], rng)]
+    """The first statements of the reference, then a flawed one: what judges of steps are asked.
+
+    One in three each: the next statement with one change (`mutate`), the shown tests' special case,
+    a variable that nothing needs.
+    """
+    problem: Problem = item.meta["problem"]
+    count = int(rng.integers(len(problem.statements)))
+    match int(rng.integers(3)):
+        case 0:
+            flaw = rewrite.mutate(problem.statements[count], rng) or "pass"
+        case 1:
+            flaw = special_cases(problem)[0]
+        case _:
+            used = " ".join(problem.statements).split()
+            name = rng.choice([one for one in LOCALS if one not in used])
+            flaw = f"{name} = {problem.arguments[1]} {rng.choice(['+', '-', '*'])} 1"
+    return [INDENT + line for line in (*problem.statements[:count], flaw)]
 
 
 def _surface(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
