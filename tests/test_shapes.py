@@ -11,7 +11,7 @@ from gccpo_jax import advantage, objective, reward
 from gccpo_jax.advantage import baselines, controls, paper, shaping
 from gccpo_jax.advantage import process_supervision as process
 from gccpo_jax.advantage.outcome import shaped_outcome
-from gccpo_jax.config import CreditConfig
+from gccpo_jax.config import CreditConfig, RewardConfig
 from gccpo_jax.objective import ratios, reductions
 from gccpo_jax.objective.losses import gvpo_loss, negative_log_likelihood, policy_loss
 from gccpo_jax.reward import Arms, Family, Laws
@@ -123,7 +123,7 @@ CASES = {
     ),
     "outcome.shaped_outcome": (
         shaped_outcome, [READING.outcome, READING.scorable, ROLLOUT],
-        {"limit": 9, "overlong": 2, "length_penalty": 0.1},
+        {"limit": 9, "rule": RewardConfig(overlong=2, length_penalty=0.1)},
     ),
     "controls.with_outcome": (
         controls.with_outcome, [f(G, E), f(G), yes(G), yes(G, E)], {},

@@ -314,18 +314,10 @@ def shaped_reward(
     config: Config, sampled: Traces, rollout: Rollout
 ) -> tuple[Array, dict[str, float]]:
     """Rewards [B, G], and their mean for the log where they are not the outcomes."""
-    r = config.reward
     outcome = jnp.asarray(np.nan_to_num(sampled.outcome))
-    if not r.by_length:
+    if not config.reward.by_length:
         return outcome, {}
     scorable = jnp.asarray(sampled.scorable)
-    shape = partial(
-        shaped_outcome,
-        limit=config.sampling.max_tokens,
-        overlong=r.overlong,
-        length_penalty=r.length_penalty,
-        cosine=r.cosine,
-        exploration=r.exploration,
-    )
+    shape = partial(shaped_outcome, limit=config.sampling.max_tokens, rule=config.reward)
     reward = jax.vmap(shape)(outcome, scorable, rollout)
     return reward, {"reward": float(to_host(masked_mean(reward, scorable)))}
