@@ -26,7 +26,7 @@ class Row:
     files: bool = False  # its first arguments are training and held-out files; `to_item` reads
     named: bool = False  # its first argument is what comes after the colon of its name
     bare: bool = True  # it can read questions from elsewhere
-    tokenizer: str = ""  # its module that makes one, for policies from random weights; "": none
+    tokenizer: str = ""  # its module that builds one, for policies from random weights; "": none
 
 
 TASKS = {
@@ -103,8 +103,10 @@ def make_tokenizer(name: str, path: str) -> str:
             f"config.policy.init = 'scratch' with task {name!r}: only {names} bring a tokenizer of "
             "their own; load a model (policy.init 'load') instead"
         )
+    from gccpo_jax.tasks.word_level import save
+
     module = importlib.import_module(f"{__name__}.{row.tokenizer}")
-    return str(module.make_tokenizer(path))
+    return str(save(module.build_tokenizer(), path))
 
 
 def bare_task(name: str) -> Task:
