@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -90,7 +91,7 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
     return make(*first, **options)
 
 
-def make_tokenizer(name: str, path: str) -> str:
+def make_tokenizer(name: str, path: str | pathlib.Path) -> str:
     """Saves a task's own tokenizer under `path` in the Hugging Face layout and returns `path`.
 
     Raises:
