@@ -145,8 +145,11 @@ def judged(
     """
     start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
     mask = exists & traces.scorable[..., None]
-    if isinstance(judge, StepScorer | Critic):
-        score = _scored(solver, traces, start, end, mask, judge)
+    if isinstance(judge, StepScorer | Critic):  # a model reads all solutions of the batch
+        score = np.zeros(mask.shape, np.float32)
+        places, asked = asked_of(solver.tokenizer, traces.items, traces.tokens, start, end, mask)
+        for (b, g), found in zip(places, judge.many(asked), strict=True):
+            score[b, g, mask[b, g]] = found
         return np.nan_to_num(score), mask & ~np.isnan(score)
 
     def of_question(b: int) -> np.ndarray:
@@ -161,22 +164,6 @@ def judged(
 
     score = divided(of_question, len(mask))
     return np.nan_to_num(score), mask & ~np.isnan(score)
-
-
-def _scored(
-    solver: Solver,
-    traces: Traces,
-    start: np.ndarray,
-    end: np.ndarray,
-    mask: np.ndarray,
-    judge: StepScorer | Critic,
-) -> np.ndarray:
-    """Scores [B, G, E] of a model, which reads all solutions of the batch; 0 outside the mask."""
-    places, asked = asked_of(solver.tokenizer, traces.items, traces.tokens, start, end, mask)
-    score = np.zeros(mask.shape, np.float32)
-    for (b, g), found in zip(places, judge.many(asked), strict=True):
-        score[b, g, mask[b, g]] = found
-    return score
 
 
 def _asked(judge: Judge, item: Item, steps: Sequence[str]) -> np.ndarray:
