@@ -1,8 +1,6 @@
-"""Both readers behind one signature: from sites to answer laws and values.
+"""Both readers: from sites to answer laws and values.
 
-    Reader: Sites [B, G, E, P] -> Readout
-
-`scored` asks for the answer at once (IR), `continued` lets the policy go on and
+`laws_at` asks for the answer at once (IR), `continued` lets the policy go on and
 looks at where it ends (TE). Candidate answers are fixed before anything is read. The
 reader is an argument: trajectories as it holds them (`Seen`).
 """
@@ -65,20 +63,6 @@ class Values:
 Reader = Callable[[Sites], Readout]
 CandidateTexts = Sequence[Sequence[str]]
 """Candidate answers [B][C] as `candidates.candidates_of` returns them."""
-
-
-def scored(seen: Seen, candidates: Candidates) -> Reader:
-    """The immediate reader: deterministic, no branches (N is 0)."""
-
-    def read(sites: Sites) -> Readout:
-        laws = laws_at(seen, sites, candidates)
-        exists = to_host(sites.exists)
-        has_gold = to_host(candidates.exists)[:, 0][:, None, None, None]
-        value = np.where(exists & has_gold, to_host(laws)[..., 0], np.nan)
-        answers = np.zeros((*exists.shape, 0), np.int32)
-        return Readout(to_host(laws), value.astype(np.float32), answers, 0)
-
-    return read
 
 
 def continued(
