@@ -37,13 +37,9 @@ class Auc:
 class Outscores:
     """P(a sound step of a failed trajectory outscores a flawed step of a lucky one)."""
 
-    interval: Interval  # over all pairs, within and across
-    within: Interval  # over pairs inside one question
-    across: Interval  # over pairs of two questions that lack a partner of their own
-    pairs_within: int
-    pairs_across: int
-    questions_within: int
-    questions_across: int
+    interval: Interval  # over all pairs
+    pairs_within: int  # inside one question
+    pairs_across: int  # of two questions that lack a partner of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,27 +138,13 @@ def probability_outscores(
     lonely = used & (all_own == 0)[code]
     rows, columns, won, tried = _across(score, first & lonely, second & lonely, code, place)
 
-    def sums(weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    def pooled(weights: np.ndarray) -> np.ndarray:
         left, right = weights[:, rows], weights[:, columns]
         other, all_other = ((left @ counts * right).sum(-1) for counts in (won, tried))
-        return weights @ own, weights @ all_own, other, all_other
+        return divide(weights @ own + other, weights @ all_own + all_other)
 
-    def pooled(weights: np.ndarray) -> np.ndarray:
-        inside, all_inside, other, all_other = sums(weights)
-        return divide(inside + other, all_inside + all_other)
-
-    def interval(statistic) -> Interval:
-        return bootstrap(statistic, questions, resamples=resamples)
-
-    return Outscores(
-        interval(pooled),
-        interval(ratio(own, all_own)),
-        interval(lambda weights: divide(*sums(weights)[2:])),
-        int(all_own.sum()),
-        int(tried.sum()),
-        int((all_own > 0).sum()),
-        int((tried.sum(1) > 0).sum() + (tried.sum(0) > 0).sum()),
-    )
+    found = bootstrap(pooled, questions, resamples=resamples)
+    return Outscores(found, int(all_own.sum()), int(tried.sum()))
 
 
 def mean_by_label(
