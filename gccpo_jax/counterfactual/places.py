@@ -124,7 +124,7 @@ def find_all_steps(
 
 
 def cut_steps(solver: Solver, traces: Traces, segmentation: SegmentationConfig) -> Spans:
-    """The same, cut where the task cuts."""
+    """Every step [B, G, E] of trajectories, cut where the task cuts."""
     rollout, sizes = traces.rollout, dataclasses.asdict(segmentation)
     return find_all_steps(solver.boundary, rollout.tokens, rollout.length, **sizes)
 

@@ -55,7 +55,7 @@ def padded(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Token ids of some texts as an array [N, width] int32, right padded, and its mask."""
     tokens = np.full((len(rows), width), pad_id, np.int32)
-    mask = np.arange(width) < np.array([[len(row)] for row in rows])
+    mask = np.arange(width) < np.array([len(row) for row in rows], int)[:, None]
     for index, row in enumerate(rows):
         tokens[index, : len(row)] = row
     return tokens, mask
