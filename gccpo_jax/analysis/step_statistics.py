@@ -9,8 +9,8 @@ question nor the position of a step can make the score look good.
     AUC = sum over strata of #{(i, j): y_i = 1, y_j = 0, s_i > s_j} + #{ties} / 2
           divided by the number of such pairs
 
-Plain NumPy on the host. A NaN score means that a step has none: it is left out
-and counted. Intervals resample questions, see `bootstrap.py`.
+Plain NumPy on the host. A NaN score means that a step has none: it is left out.
+Intervals resample questions, see `bootstrap.py`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,6 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from gccpo_jax.statistics.bootstrap import Interval, bootstrap, codes, divide, ratio
-
-
-@dataclasses.dataclass(frozen=True)
-class Auc:
-    """Area under the ROC curve, stratified; all NaN in `interval` if there is no pair."""
-
-    interval: Interval
-    pairs: int
-    questions: int  # with at least one pair
-    left_out: int  # rows without a score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +38,6 @@ class Means:
 
     means: tuple[Interval, ...]  # [L]
     gaps: tuple[Interval, ...]  # [L - 1] paired: both means from the same resamples
-    counts: tuple[int, ...]  # [L] rows with a score
-    left_out: int  # rows of these labels without a finite score
 
 
 def stratified_auc(
@@ -60,22 +48,17 @@ def stratified_auc(
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> Auc:
-    """AUC of the score against a binary label over pairs inside strata.
+) -> Interval:
+    """AUC of the score against a binary label over pairs inside strata; NaN without a pair.
 
     Arguments as in `pair_counts`; the 95 % interval is `bootstrap`'s.
 
-    >>> stratified_auc([3, 2, 2, 9], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]).interval.estimate
+    >>> stratified_auc([3, 2, 2, 9], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]).estimate
     0.75
     """
     counts = pair_counts(score, positive, question, step)
     statistic = ratio(counts.concordant, counts.pairs)
-    return Auc(
-        bootstrap(statistic, counts.pairs.size, resamples=resamples, seed=seed),
-        int(counts.pairs.sum()),
-        int((counts.pairs > 0).sum()),
-        counts.left_out,
-    )
+    return bootstrap(statistic, counts.pairs.size, resamples=resamples, seed=seed)
 
 
 def auc_gain(
@@ -179,8 +162,6 @@ def mean_by_label(
     return Means(
         tuple(bootstrap(one, questions) for one in statistics),
         tuple(gap(a, b) for a, b in zip(statistics, statistics[1:], strict=False)),
-        tuple(int((rows & finite).sum()) for rows in where),
-        int(sum((rows & ~finite).sum() for rows in where)),
     )
 
 
@@ -214,7 +195,6 @@ class PairCounts:
 
     concordant: np.ndarray  # [Q] float64: positive scored higher, plus half of the ties
     pairs: np.ndarray  # [Q] float64: all of them
-    left_out: int  # rows without a score
 
 
 def pair_counts(score: Rows, positive: Rows, question: Rows, step: Rows) -> PairCounts:
@@ -232,8 +212,7 @@ def pair_counts(score: Rows, positive: Rows, question: Rows, step: Rows) -> Pair
     same_length(score=score, positive=positive, question=code, step=place)
     kept = ~np.isnan(score)
     stratum = code * (place.max(initial=0) + 1) + place
-    counts = count(score[kept], positive[kept], stratum[kept], code[kept], questions)
-    return PairCounts(*counts, int((~kept).sum()))
+    return PairCounts(*count(score[kept], positive[kept], stratum[kept], code[kept], questions))
 
 
 def count(

@@ -96,7 +96,7 @@ def _tabled(rows: Rows) -> list[str]:
 def _aucs(rows: Rows) -> dict[str, dict]:
     valid = rows.label == "valid"
     return {
-        name: stratified_auc(x, valid, rows.question, rows.step).interval.plain()
+        name: stratified_auc(x, valid, rows.question, rows.step).plain()
         for name, x in rows.scores.items()
     }
 
