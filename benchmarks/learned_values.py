@@ -14,13 +14,13 @@ import dataclasses
 
 import numpy as np
 
-from gccpo_jax.analysis.library import cut_steps, prompts_of
+from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites.run import SUITE
 from gccpo_jax.analysis.suites.tables import table
 from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.counterfactual.learned import coins, foretold, learned_values
-from gccpo_jax.counterfactual.places import Places, starts_of
+from gccpo_jax.counterfactual.places import Places, cut_steps, starts_of
 from gccpo_jax.counterfactual.read import begin_values
 from gccpo_jax.policy.step_scorer import open_scorer
 from gccpo_jax.policy.token_law import Rule
@@ -41,7 +41,10 @@ def read(model, scorer, items, settings, share):
     given = dict(group=GROUP, rule=Rule(), max_tokens=settings.max_tokens, seed=(0, 0))
     prompts = prompts_of(solver, items, 0)
     traces = sample_traces(solver, model.params, items, prompts, watch=Stopwatch(), **given)
-    seen, spans = Seen(solver, model.params, traces), cut_steps(solver, traces, settings)
+    seen, spans = (
+        Seen(solver, model.params, traces),
+        cut_steps(solver, traces, settings.segmentation),
+    )
     mask = to_host(spans.mask)
     drawn = coins(traces.keys, GROUP, mask.shape[-1] - 1, share)
     full = begin_values(seen, spans, section)()

@@ -4,9 +4,7 @@
                              [--devices N]
 
 The model need not be there: `policy.path` may be a directory with nothing but a `config.json`.
-Kept are parameters, moments and whatever else the config asks for; key/value caches live from
-sampling to the last readout; each stage adds what it needs at its peak (`stages.py` traces the
-functions that train, `liveness.py` adds up what is alive). The largest sum is the peak.
+What is added up, and how, is in `training/planning/memory.py`.
 
 Divided: parameters, gradients and moments over `fsdp` x `tensor`, where an axis of theirs is in
 `sharding.RULES`; caches, branches and activations over `data` x `fsdp` with the questions, and

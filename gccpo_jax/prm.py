@@ -196,7 +196,7 @@ def measured(
         "logprob": np.concatenate([s.logp for s in unseen]),
     }
     for name, x in columns.items():
-        auc = stratified_auc(x, labels, question, step).interval
+        auc = stratified_auc(x, labels, question, step)
         found[f"auc_{name}"] = {"estimate": auc.estimate, "interval": [auc.low, auc.high]}
     return found
 

@@ -20,7 +20,7 @@ from gccpo_jax.objective.update import sft_loss
 from gccpo_jax.runtime import cli, sharding, trackers
 from gccpo_jax.runtime.distributed import held_by_first
 from gccpo_jax.runtime.workdir import claim_workdir
-from gccpo_jax.sampling.questions import Questions, TrainBatches
+from gccpo_jax.sampling.questions import Questions, TrainBatches, token_rows
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.training.loop import run_steps
@@ -97,12 +97,8 @@ def demonstrations(
     items: Sequence[Item], prompts: Prompts, solver: Solver, max_tokens: int
 ) -> UpdateBatch:
     """Prompts and their worked solutions as a batch with groups of one, NumPy arrays."""
-    tokens = np.zeros((len(items), 1, max_tokens), np.int32)
-    mask = np.zeros(tokens.shape, bool)
-    for row, item in enumerate(items):
-        ids = response_ids(item, solver)
-        tokens[row, 0, : len(ids)] = ids
-        mask[row, 0, : len(ids)] = True
+    found = token_rows([response_ids(item, solver) for item in items], max_tokens)
+    tokens, mask = (x[:, None] for x in found)
     zeros = np.zeros(tokens.shape, np.float32)
     return UpdateBatch(prompts.tokens, prompts.mask, tokens, mask, zeros, zeros, zeros)
 

@@ -11,7 +11,7 @@ from gccpo_jax import advantage, objective, reward
 from gccpo_jax.advantage import baselines, controls, paper, shaping
 from gccpo_jax.advantage import process_supervision as process
 from gccpo_jax.advantage.outcome import shaped_outcome
-from gccpo_jax.config import CreditConfig
+from gccpo_jax.config import CreditConfig, RewardConfig
 from gccpo_jax.objective import ratios, reductions
 from gccpo_jax.objective.losses import gvpo_loss, negative_log_likelihood, policy_loss
 from gccpo_jax.reward import Arms, Family, Laws
@@ -123,7 +123,7 @@ CASES = {
     ),
     "outcome.shaped_outcome": (
         shaped_outcome, [READING.outcome, READING.scorable, ROLLOUT],
-        {"limit": 9, "overlong": 2, "length_penalty": 0.1},
+        {"limit": 9, "rule": RewardConfig(overlong=2, length_penalty=0.1)},
     ),
     "controls.with_outcome": (
         controls.with_outcome, [f(G, E), f(G), yes(G), yes(G, E)], {},
@@ -144,14 +144,9 @@ CASES = {
     "paper.truncated_mean": (paper.truncated_mean, [f(T), yes(T)], {"truncation": 0.1}),
     "paper.back_map": (paper.back_map, [f(), f(T), f(), yes(T)], {"floor": 0.1, "clip": 5.0}),
     "process.process_supervision": (process.process_supervision, [f(G, E), yes(G, E)], {}),
-    "process.progress": (process.progress, [f(E + 1), yes(E)], {}),
-    "process.progress_reward": (
-        process.progress_reward, [f(), f(E + 1), yes(E)], {"alpha": 0.5},
-    ),
     "process.over_terminating": (
         process.over_terminating, [f(G), f(N), yes(G), yes(N)], {},
     ),
-    "process.dense_reward": (process.dense_reward, [f(E + 1), f(E), yes(E)], {"beta": 0.6}),
     "process.consistency": (process.consistency, [f(E), yes(E), yes(), f()], {}),
     "process.curate": (process.curate, [f(G), yes(G), yes(G)], {"remove": 1}),
     "objective.policy_loss": (policy_loss, [f(N, T)] * 4 + [yes(N, T), f(N, T), f(N, T)], {}),
@@ -176,7 +171,7 @@ CASES = {
     ),
 }  # fmt: skip
 ELEMENTWISE = {
-    *("branch_values", "equivariance", "gold_probability", "no_arms", "normalise_law"),
+    *("equivariance", "gold_probability", "no_arms", "normalise_law"),
     *("readable", "soft_overlong", "estimate", "safe_ratio"),
 }
 """Any leading axes by design; `no_arms` takes no array."""

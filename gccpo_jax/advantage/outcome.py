@@ -7,44 +7,36 @@ import jax.numpy as jnp
 from gccpo_jax.advantage import shaping
 from gccpo_jax.advantage.baselines import RIGHT
 from gccpo_jax.advantage.kinds import outcome_only
-from gccpo_jax.config import CreditConfig
+from gccpo_jax.config import CreditConfig, RewardConfig
 from gccpo_jax.masked import length_mask
 from gccpo_jax.shapes import check, fields
 from gccpo_jax.types import Array, Rollout
 
 
 def shaped_outcome(
-    outcome: Array,
-    scorable: Array,
-    rollout: Rollout,
-    *,
-    limit: int,
-    overlong: int,
-    length_penalty: float = 0.0,
-    cosine: bool = False,
-    exploration: float = 0.0,
+    outcome: Array, scorable: Array, rollout: Rollout, *, limit: int, rule: RewardConfig
 ) -> Array:
     """Rewards [G] of one group: outcome, shaped by length, less what is overlong.
 
     Args:
       outcome: [G] in [0, 1]. scorable: [G] bool. rollout: [G, T]; its length and stop.
-      limit: most tokens of a response. overlong: buffer of `shaping.soft_overlong`, 0: off.
-      length_penalty: alpha of `shaping.length_penalised`, 0: off. cosine: the reward of
-      `shaping.cosine_length` instead. exploration: share of `shaping.explored`, 0: off.
+      limit: most tokens of a response.
+      rule: `overlong`, buffer of `shaping.soft_overlong`, 0: off; `length_penalty`, alpha of
+      `shaping.length_penalised`, 0: off; `cosine`, the reward of `shaping.cosine_length` instead;
+      `exploration`, share of `shaping.explored`, 0: off.
     """
     named = {"outcome": (outcome, "G"), "scorable": (scorable, "G")}
     check(**named, **fields("rollout", rollout, length="G"))
     reward = outcome
-    if length_penalty:
-        reward = shaping.length_penalised(
-            outcome, rollout.length, rollout.stopped, scorable, alpha=length_penalty
-        )
-    if cosine:
-        reward = shaping.cosine_length(outcome, rollout.length, rollout.stopped, limit=limit)
-    if exploration:
-        reward = shaping.explored(reward, rollout.length, limit=limit, share=exploration)
-    if overlong:
-        reward = reward + shaping.soft_overlong(rollout.length, limit=limit, buffer=overlong)
+    length, ended = rollout.length, rollout.stopped
+    if alpha := rule.length_penalty:
+        reward = shaping.length_penalised(outcome, length, ended, scorable, alpha=alpha)
+    if rule.cosine:
+        reward = shaping.cosine_length(outcome, length, ended, limit=limit)
+    if rule.exploration:
+        reward = shaping.explored(reward, length, limit=limit, share=rule.exploration)
+    if rule.overlong:
+        reward = reward + shaping.soft_overlong(length, limit=limit, buffer=rule.overlong)
     return jnp.where(scorable, reward, 0.0)
 
 

@@ -152,7 +152,7 @@ def token_advantages(
     mask: Array, *, alpha: float, truncation: float, ddof: int, epsilon: float, floor: float,
     clip: float,
 ) -> Array:  # fmt: skip
-    """The token half for a group, [G, T]: L2T's too, with `dense_reward` for r_k.
+    """The token half for a group, [G, T]: L2T's too, with D_k - beta C_k for r_k.
 
     Token rewards, their truncated mean rt, its z-score over the group, and the map back.
 

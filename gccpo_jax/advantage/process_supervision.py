@@ -1,7 +1,7 @@
 """Advantages and curation from scores of steps that a judge outside the policy has given.
 
-GRPO with process supervision (arXiv 2402.03300, section 4.1.3), the progress of MRT
-(2503.07572) and of L2T (2505.10425), and the filter of PROF (2509.03403).
+GRPO with process supervision (arXiv 2402.03300, section 4.1.3), the baseline of MRT
+(2503.07572), the penalty of L2T (2505.10425), and the filter of PROF (2509.03403).
 """
 
 from __future__ import annotations
@@ -89,24 +89,6 @@ def token_gain(score: Array, tokens: Array, mask: Array) -> Array:
     return masked_sum(gain, follows)
 
 
-@shaped(value="E+1", mask="E")
-def progress(value: Array, mask: Array) -> Array:
-    """MRT's progress [E] of each episode: success after it less success before it.
-
-    Args:
-      value: [E + 1] probability of success of the policy that is made to answer, before
-        the first episode and after each. mask: [E] bool; existing episodes come first.
-    Sums to the last value less the first. Example: (.1, .3, .25, .9): (.2, -.05, .65).
-    """
-    return jnp.where(mask, value[1:] - value[:-1], 0.0)
-
-
-@shaped(outcome="", value="E+1", mask="E")
-def progress_reward(outcome: Array, value: Array, mask: Array, *, alpha: float) -> Array:
-    """MRT's reward [] of one trajectory: outcome + alpha times the sum of its progress."""
-    return outcome + alpha * masked_sum(progress(value, mask), mask)
-
-
 @shaped(reward="G", terminated="H", where="G", ends="H")
 def over_terminating(reward: Array, terminated: Array, where: Array, ends: Array) -> Array:
     """MRT's advantage [G] against answering at once: A = R - mean reward of those that did.
@@ -134,16 +116,6 @@ def compression(logp: Callable[[Params], Array], params: Params, change: Params)
     """
     along = jax.jvp(logp, (params,), (change,))[1]
     return along**2
-
-
-@shaped(value="E+1", penalty="E", mask="E")
-def dense_reward(value: Array, penalty: Array, mask: Array, *, beta: float) -> Array:
-    """L2T's dense reward [E]: `progress` less beta C_k; `paper.token_rewards` takes it on.
-
-    Args: value [E + 1]; penalty [E] C_k, 0 where it is not computed; mask [E]; beta >= 0
-    (.6 in the paper, with alpha .8 of `paper.token_rewards`).
-    """
-    return jnp.where(mask, progress(value, mask) - beta * penalty, 0.0)
 
 
 @shaped(score="E", mask="E", right="", centre="")

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax import reward
+from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual import readers, step_edits, text_edits
 from gccpo_jax.counterfactual.places import Places
 from gccpo_jax.policy.token_law import Rule
@@ -37,38 +38,28 @@ def audit(
     places: Places,
     go_on: readers.Reader,
     answers: Sequence[Sequence[str]],
-    *,
-    arms: int,
-    candidates: int,
+    settings: Settings,
     limit: int,
-    max_tokens: int,
-    min_step_tokens: int,
 ) -> dict[str, np.ndarray]:
     """`counterfactual` (D^cf), `agreement` and `but_for`, each [B, G, E]; NaN where undefined.
 
     Args:
       places: steps; corruption acts on them without the answer field.
       go_on: the continued reader, with the draws and tapes that Phi was read with.
-      answers: candidates as strings. arms: P; 0 measures nothing.
+      answers: candidates as strings.
+      settings: `audit_arms` is P; 0 measures nothing.
+      limit: tokens that prefix and branch hold together.
     """
     traces, spans, read_spans = seen.traces, places.spans, places.read_spans
     names = ("counterfactual", "agreement", "but_for")
+    arms, most = settings.audit_arms, settings.max_tokens
     if not arms:
         return {name: np.full(spans.mask.shape, np.nan, np.float32) for name in names}
-    fresh = step_edits.resample(seen, spans, arms=arms, min_tokens=min_step_tokens, limit=limit)
-    changed = text_edits.corrupt(
-        seen.solver.task,
-        seen.solver.tokenizer,
-        traces.items,
-        traces.tokens,
-        read_spans,
-        arms=arms,
-        seed=traces.seed,
-        max_tokens=limit,
-    )
-    own_noise = readers.continued(
-        seen, answers, candidates, factual_tapes(seen), max_tokens=max_tokens, limit=limit
-    )
+    shortest = settings.segmentation.min_tokens
+    fresh = step_edits.resample(seen, spans, arms=arms, min_tokens=shortest, limit=limit)
+    changed = text_edits.corrupt(seen, read_spans, arms=arms, max_tokens=limit)
+    count, tapes = settings.counterfactual.max_candidates, factual_tapes(seen)
+    own_noise = readers.continued(seen, answers, count, tapes, max_tokens=most, limit=limit)
     agreement = _agreement(go_on, traces, read_spans, changed)
     return {
         "counterfactual": _gain(go_on, traces, spans, fresh),

@@ -19,11 +19,10 @@ from gccpo_jax.analysis.audit import audit
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.counterfactual import readers
 from gccpo_jax.counterfactual.arms import Intervened
-from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.gate import reader_metrics
-from gccpo_jax.counterfactual.places import Places, boundary_sites, starts_of
+from gccpo_jax.counterfactual.places import Asked, Places, boundary_sites, starts_of
 from gccpo_jax.counterfactual.read import arms_of, ask, law_before
 from gccpo_jax.counterfactual.shown import on_host
 from gccpo_jax.counterfactual.step_edits import delete
@@ -115,17 +114,6 @@ def analyse_traces(
     laws, intervened = _laws(asked, before)
     found = jax.tree.map(to_host, reward.score_batch(laws, max_other=c.max_other))
     mask = to_host(spans.mask)
-    checked = audit(
-        seen,
-        places,
-        go_on,
-        answers,
-        arms=settings.audit_arms,
-        candidates=c.max_candidates,
-        limit=limit,
-        max_tokens=settings.max_tokens,
-        min_step_tokens=settings.segmentation.min_tokens,
-    )
     return Analysis(
         spans=jax.tree.map(to_host, spans),
         labels=_padded(answers, c.max_candidates),
@@ -141,19 +129,14 @@ def analyse_traces(
         sensitivity=_defined(found.sensitivity),
         sensitivity_arms=_each_arm(laws.content, 0.0),
         selectivity=_defined(found.selectivity),
-        deletion=_deletion(laws, mask),
-        **checked,
+        deletion=np.where(mask, to_host(_deleted(laws.before, laws.factual, laws.mask)), np.nan),
+        **audit(seen, places, go_on, answers, settings, limit),
         true_thinking=(
             true_thinking_scores(asked, before)
             if settings.true_thinking and solver.task.corrupt
             else np.full(mask.shape, np.nan)
         ),
-        equivariance=equivariance(
-            seen,
-            places,
-            arms=c.equivariance_arms,
-            max_answer_tokens=c.max_answer_tokens,
-        ),
+        equivariance=equivariance(seen, places, c),
         logp=_step_mean(traces.rollout.logp, spans),
         entropy=_step_mean(traces.rollout.entropy, spans),
         gate=reader_metrics(solver.task, traces, spans, laws.factual, candidates, answers)[
@@ -238,10 +221,6 @@ def _each_arm(arms: Arms, zero: float) -> np.ndarray:
 def _deleted(before: Array, factual: Array, mask: Array) -> Array:
     arms = jax.vmap(jax.vmap(delete))(before, factual, mask)
     return reward.jsd(arms.factual, arms.laws)[..., 0]
-
-
-def _deletion(laws: reward.Laws, mask: np.ndarray) -> np.ndarray:
-    return np.where(mask, to_host(_deleted(laws.before, laws.factual, laws.mask)), np.nan)
 
 
 def _step_mean(per_token: Array, spans: Spans) -> np.ndarray:

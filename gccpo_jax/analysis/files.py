@@ -183,17 +183,21 @@ def _earliest_errors(reports: Sequence[dict], rows: Sequence[LabelledRow]) -> di
             [np.nan if (x := _value(s, name)) is None else x for s in r["steps"]] for r, _ in judged
         ]
         found, _ = process_bench(scores, [e for _, e in judged], [int(r["id"]) for r, _ in judged])
-        f1 = found.f1
-        out[name] = {k: None if np.isnan(v) else v for k, v in vars(f1).items()}
+        out[name] = found.f1.plain()
     return out
+
+
+def columns(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Means of every score by outcome and by label, as `summarise` made them."""
+    parts = {"all steps": "scores", "right answers": "right", "wrong answers": "wrong"}
+    found = {title: summary[key] for title, key in parts.items()}
+    return found | {f"label {name}": x for name, x in summary.get("by_label", {}).items()}
 
 
 def _page(summary: dict[str, Any]) -> str:
     """The summary as Markdown."""
-    parts = {"all steps": "scores", "right answers": "right", "wrong answers": "wrong"}
-    columns = {title: summary[key] for title, key in parts.items()}
-    columns |= {f"label {name}": x for name, x in summary.get("by_label", {}).items()}
-    lines = [[name, *(_cell(column[name]) for column in columns.values())] for name in _FIELDS]
+    shown = columns(summary)
+    lines = [[name, *(_cell(column[name]) for column in shown.values())] for name in _FIELDS]
     accuracy, lost = summary["accuracy"], summary["unscorable"]
     text = [
         f"{summary['trajectories']} trajectories of {summary['questions']} questions, "
@@ -204,7 +208,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Mean of each score, and the number of steps where it is defined. R, S and Q are not "
         "where the scored law has more than .2 outside the candidates (`other`), nor S where a "
         "step has no number:",
-        table(["score", *columns], lines),
+        table(["score", *shown], lines),
     ]
     if summary["reader_gate"] is not None and summary["reader_gate"] < _TRUSTED:
         text.append(

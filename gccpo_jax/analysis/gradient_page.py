@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from gccpo_jax.analysis import gradients
-from gccpo_jax.analysis.gradients import Dots, Measured, dots_of, jackknife
+from gccpo_jax.analysis.gradients import Dots, Measured, divided, dots_of, jackknife
 from gccpo_jax.analysis.suites.tables import interval, table
 from gccpo_jax.statistics.bootstrap import Interval
 
@@ -30,7 +30,7 @@ def summarise(measured: dict[str, Measured]) -> dict[str, Any]:
             "ratio": ratio,
             "norm": _root(jackknife(lambda d: d.signal, dots)),
             "variance": _positive(jackknife(lambda d: d.variance, dots)),
-            "questions": jackknife(_share_of_questions, dots),
+            "questions": jackknife(_of_questions, dots),
             "agreement": jackknife(
                 gradients.expected_cosine,
                 own[first],
@@ -42,18 +42,15 @@ def summarise(measured: dict[str, Measured]) -> dict[str, Any]:
         for part, rows_of in zip(PARTS, parts, strict=True):
             inside = dots_of(rows_of, rows_of)
             numbers[f"{part}_ratio"] = jackknife(lambda d: d.ratio, inside)
-            numbers[f"{part}_share"] = jackknife(_share_of, inside, dots)
-        rows[name] = {"tokens": found.tokens, **{k: _plain(x) for k, x in numbers.items()}}
+            share = jackknife(lambda d, whole: divided(d.variance, whole.variance), inside, dots)
+            numbers[f"{part}_share"] = share
+        rows[name] = {"tokens": found.tokens, **{k: x.plain() for k, x in numbers.items()}}
     return {"presets": rows, "matched_tokens": matched, "first": first}
 
 
-def _share_of_questions(dots: Dots) -> float:
+def _of_questions(dots: Dots) -> float:
     """Of the variance, what the questions add; the rest is the tapes'. NaN with one tape."""
-    return (dots.same - dots.signal) / dots.variance if dots.variance > 0 else math.nan
-
-
-def _share_of(part: Dots, whole: Dots) -> float:
-    return part.variance / whole.variance if whole.variance > 0 else math.nan
+    return divided(dots.same - dots.signal, dots.variance)
 
 
 def _root(squared: Interval) -> Interval:
@@ -64,12 +61,6 @@ def _root(squared: Interval) -> Interval:
 def _positive(found: Interval) -> Interval:
     """Of what is not below 0: 0 where a number is."""
     return Interval(*(max(x, 0.0) for x in dataclasses.astuple(found)))
-
-
-def _plain(found: Interval) -> dict[str, float | None]:
-    """For JSON, which knows no infinity and no NaN."""
-    values = dataclasses.asdict(found).items()
-    return {name: x if math.isfinite(x) else None for name, x in values}
 
 
 def tables(summary: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ class Dots:
     @property
     def ratio(self) -> float:
         """Signal to noise of one batch: S / (Q - S)."""
-        return _divided(self.signal, self.variance)
+        return divided(self.signal, self.variance)
 
     @property
     def cosine(self) -> float:
@@ -153,5 +153,6 @@ def expected_cosine(first: Dots, second: Dots, cross: Dots) -> float:
     return cross.signal / math.sqrt(first.signal * second.signal)
 
 
-def _divided(a: float, b: float) -> float:
+def divided(a: float, b: float) -> float:
+    """a / b; NaN unless b is positive."""
     return a / b if b > 0 else math.nan

@@ -20,7 +20,7 @@ import numpy as np
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
 from gccpo_jax.analysis.report import TrajectoryReport, candidates_at, law_over, steps_of
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.places import find_all_steps
+from gccpo_jax.counterfactual.places import cut_steps
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.timing import Stopwatch
@@ -31,8 +31,6 @@ from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Prompts, Spans
-
-_SAMPLING, _GIVEN = 0, 1  # step ids of the noise: fresh rollouts, and branches of given text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +83,7 @@ def analyse(
 def split_steps(task: Task, text: str) -> list[str]:
     """Text cut behind every boundary of the task.
 
-    >>>     >>> split_steps(bare_task("gsm8k"), "1. 2 + 3 = 5\\n#### 5")
+    >>> split_steps(bare_task("gsm8k"), "1. 2 + 3 = 5\\n#### 5")
     ['1. 2 + 3 = 5\\n', '#### 5']
     """
     pieces = [piece + task.boundary for piece in text.split(task.boundary)]
@@ -115,30 +113,19 @@ def analyse_batch(
       UserError: the batch mixes both kinds, or a text is longer than the model's context.
     """
     solver = loaded.solver
-    prompts = prompts_of(solver, [query.item for query in queries], prompt_tokens)
     items = [query.item for query in queries]
-    sampled = sample_traces(
-        solver,
-        loaded.params,
-        items,
-        prompts,
-        group=group,
-        rule=Rule(settings.temperature),
-        max_tokens=settings.max_tokens,
-        seed=(settings.seed, _SAMPLING),
-        watch=Stopwatch(),
-    )
+    sampled = own_traces(loaded, items, settings, group=group, width=prompt_tokens)
     given = [query.steps is not None for query in queries]
     if any(given) and not all(given):
         raise UserError("a batch holds either questions or solutions, not both")
     if all(given):
-        traces, spans = encode_solutions(loaded, queries, prompts, settings, response_tokens)
+        traces, spans = encode_solutions(loaded, queries, sampled, settings, response_tokens)
         texts_of = np.concatenate([traces.texts, sampled.texts], axis=1)
         limit = traces.limit + settings.max_tokens
     else:
         traces, texts_of, limit = sampled, sampled.texts, settings.max_tokens
-        spans = cut_steps(solver, traces, settings)
-    _check_context(loaded, prompts, limit)
+        spans = cut_steps(solver, traces, settings.segmentation)
+    _check_context(loaded, sampled.prompts, limit)
     seen = Seen(solver, loaded.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=texts_of, limit=limit)
     reports = [
@@ -148,13 +135,36 @@ def analyse_batch(
     return reports, found
 
 
-def cut_steps(solver: Solver, traces: Traces, settings: Settings) -> Spans:
-    """The steps [B, G, E] of trajectories, cut where the task cuts."""
-    return find_all_steps(
-        solver.boundary,
-        traces.rollout.tokens,
-        traces.rollout.length,
-        **dataclasses.asdict(settings.segmentation),
+def own_traces(
+    loaded: Model, items: Sequence[Item], settings: Settings, *, group: int, width: int = 0
+) -> Traces:
+    """`group` solutions of each question that the model samples; `width`: see `prompts_of`."""
+    return sample_traces(
+        loaded.solver,
+        loaded.params,
+        items,
+        prompts_of(loaded.solver, items, width),
+        group=group,
+        rule=Rule(settings.temperature),
+        max_tokens=settings.max_tokens,
+        seed=(settings.seed, 0),
+        watch=Stopwatch(),
+    )
+
+
+def given_traces(
+    loaded: Model, own: Traces, tokens: np.ndarray, lengths: np.ndarray, step: int
+) -> Traces:
+    """Other solutions, tokens [B, G, T], of the same questions; `step`: in their noise's keys."""
+    return encode_traces(
+        loaded.solver,
+        loaded.params,
+        own.items,
+        own.prompts,
+        tokens,
+        lengths,
+        rule=own.rule,
+        seed=(own.seed[0], step),
     )
 
 
@@ -201,7 +211,7 @@ def merge_to(pieces: list[list[int]], most: int) -> list[list[int]]:
 
 
 def encode_solutions(
-    loaded: Model, queries: Sequence[Query], prompts: Prompts, settings: Settings, width: int = 0
+    loaded: Model, queries: Sequence[Query], own: Traces, settings: Settings, width: int = 0
 ) -> tuple[Traces, Spans]:
     """Given solutions as traces [B, 1, T] with their own steps as spans."""
     solver, most = loaded.solver, settings.segmentation.max_steps
@@ -222,25 +232,14 @@ def encode_solutions(
         start[b, 0], end[b, 0] = len(flat), len(flat)
         start[b, 0, : len(row)], end[b, 0, : len(row)] = cuts[:-1], cuts[1:]
         mask[b, 0, : len(row)] = True
-    traces = encode_traces(
-        solver,
-        loaded.params,
-        [query.item for query in queries],
-        prompts,
-        tokens,
-        lengths,
-        rule=Rule(settings.temperature),
-        seed=(settings.seed, _GIVEN),
-    )
+    traces = given_traces(loaded, own, tokens, lengths, step=1)
     return traces, Spans(*map(jax.numpy.asarray, (start, end, mask)))
 
 
 def _report(
     solver: Solver, query: Query, traces: Traces, found: Analysis, b: int, g: int
 ) -> TrajectoryReport:
-    kept = found.mask[b, g]
-    starts, ends = found.spans.start[b, g][kept], found.spans.end[b, g][kept]
-    pieces = outcomes.step_texts(solver.tokenizer, traces.tokens[b, g], starts, ends)
+    pieces = texts_of_steps(solver, traces, found, b, g)
     labels = query.labels if query.labels and len(query.labels) == len(pieces) else None
     outcome = float(traces.outcome[b, g])
     name = query.name or str(query.item.id)
@@ -255,6 +254,13 @@ def _report(
         law_before=law_over(known, np.asarray(found.laws.before[b, g])),
         steps=steps_of(found, b, g, pieces, labels, solver.tokenizer),
     )
+
+
+def texts_of_steps(solver: Solver, traces: Traces, found: Analysis, b: int, g: int) -> list[str]:
+    """The text of each analysed step of one trajectory."""
+    kept = found.mask[b, g]
+    starts, ends = found.spans.start[b, g][kept], found.spans.end[b, g][kept]
+    return outcomes.step_texts(solver.tokenizer, traces.tokens[b, g], starts, ends)
 
 
 def _check_context(loaded: Model, prompts: Prompts, limit: int) -> None:

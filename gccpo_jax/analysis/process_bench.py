@@ -43,9 +43,7 @@ def earliest_error(scores: Sequence[float] | np.ndarray, threshold: float) -> in
     return int(flagged[0]) if flagged.size else -1
 
 
-def judge(
-    predicted: Rows, label: Rows, question: Rows, *, resamples: int = 2000, seed: int = 0
-) -> ProcessBench:
+def judge(predicted: Rows, label: Rows, question: Rows, *, resamples: int = 2000) -> ProcessBench:
     """Accuracies and F1 of predicted earliest errors, intervals over questions.
 
     F1 = 2 a b / (a + b), and 0 where a = b = 0.
@@ -66,7 +64,7 @@ def judge(
     parts = ratio(*sums[:2]), ratio(*sums[2:])
 
     def interval(statistic: Statistic) -> Interval:
-        return bootstrap(statistic, questions, resamples=resamples, seed=seed)
+        return bootstrap(statistic, questions, resamples=resamples)
 
     return ProcessBench(
         interval(lambda weights: _f1(*(part(weights) for part in parts))),
@@ -82,7 +80,6 @@ def process_bench(
     question: Rows,
     *,
     resamples: int = 2000,
-    seed: int = 0,
 ) -> tuple[ProcessBench, tuple[float, float]]:
     """ProcessBench's measure of step scores, thresholds crossed between two halves.
 
@@ -118,7 +115,7 @@ def process_bench(
         nothing = Interval(np.nan, np.nan, np.nan)
         erroneous = int((label != -1).sum())
         return ProcessBench(*[nothing] * 3, erroneous, len(label) - erroneous), thresholds
-    return judge(predicted, label, question, resamples=resamples, seed=seed), thresholds
+    return judge(predicted, label, question, resamples=resamples), thresholds
 
 
 def best_threshold(scores: Sequence[Sequence[float]], label: Rows) -> float:

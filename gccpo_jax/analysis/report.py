@@ -13,6 +13,8 @@ from scipy import stats
 from gccpo_jax.analysis.engine import Analysis
 from gccpo_jax.counterfactual.shown import Arm, Law, arms_at, numbers
 from gccpo_jax.policy.tokenizer import Tokenizer
+from gccpo_jax.statistics.bootstrap import Interval
+from gccpo_jax.statistics.shares import wilson
 
 LEVEL = 0.95
 
@@ -69,18 +71,12 @@ class TrajectoryReport:
         return dataclasses.asdict(self)
 
 
-def wilson(hits: int, tried: int) -> tuple[float, float]:
-    """The Wilson score interval of a proportion."""
-    interval = stats.binomtest(int(hits), int(tried)).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def phi_estimate(value: float, hits: int, tried: int) -> Estimate | None:
     """Phi with the Wilson interval of its branches; a point where nothing was drawn (outcome)."""
     if math.isnan(value):
         return None
-    low, high = wilson(hits, tried) if tried else (value, value)
-    return Estimate(float(value), min(low, float(value)), max(high, float(value)))
+    found = wilson(hits, tried, LEVEL) if tried else Interval(value, value, value)
+    return Estimate(float(value), min(found.low, float(value)), max(found.high, float(value)))
 
 
 def difference(before: Estimate | None, after: Estimate | None) -> Estimate | None:

@@ -9,8 +9,8 @@ question nor the position of a step can make the score look good.
     AUC = sum over strata of #{(i, j): y_i = 1, y_j = 0, s_i > s_j} + #{ties} / 2
           divided by the number of such pairs
 
-Plain NumPy on the host. A NaN score means that a step has none: it is left out
-and counted. Intervals resample questions, see `bootstrap.py`.
+Plain NumPy on the host. A NaN score means that a step has none: it is left out.
+Intervals resample questions, see `bootstrap.py`.
 """
 
 from __future__ import annotations
@@ -24,26 +24,12 @@ from gccpo_jax.statistics.bootstrap import Interval, bootstrap, codes, divide, r
 
 
 @dataclasses.dataclass(frozen=True)
-class Auc:
-    """Area under the ROC curve, stratified; all NaN in `interval` if there is no pair."""
-
-    interval: Interval
-    pairs: int
-    questions: int  # with at least one pair
-    left_out: int  # rows without a score
-
-
-@dataclasses.dataclass(frozen=True)
 class Outscores:
     """P(a sound step of a failed trajectory outscores a flawed step of a lucky one)."""
 
-    interval: Interval  # over all pairs, within and across
-    within: Interval  # over pairs inside one question
-    across: Interval  # over pairs of two questions that lack a partner of their own
-    pairs_within: int
-    pairs_across: int
-    questions_within: int
-    questions_across: int
+    interval: Interval  # over all pairs
+    pairs_within: int  # inside one question
+    pairs_across: int  # of two questions that lack a partner of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +38,6 @@ class Means:
 
     means: tuple[Interval, ...]  # [L]
     gaps: tuple[Interval, ...]  # [L - 1] paired: both means from the same resamples
-    counts: tuple[int, ...]  # [L] rows with a score
-    left_out: int  # rows of these labels without a finite score
 
 
 def stratified_auc(
@@ -64,22 +48,17 @@ def stratified_auc(
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> Auc:
-    """AUC of the score against a binary label over pairs inside strata.
+) -> Interval:
+    """AUC of the score against a binary label over pairs inside strata; NaN without a pair.
 
     Arguments as in `pair_counts`; the 95 % interval is `bootstrap`'s.
 
-    >>> stratified_auc([3, 2, 2, 9], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]).interval.estimate
+    >>> stratified_auc([3, 2, 2, 9], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]).estimate
     0.75
     """
     counts = pair_counts(score, positive, question, step)
     statistic = ratio(counts.concordant, counts.pairs)
-    return Auc(
-        bootstrap(statistic, counts.pairs.size, resamples=resamples, seed=seed),
-        int(counts.pairs.sum()),
-        int((counts.pairs > 0).sum()),
-        counts.left_out,
-    )
+    return bootstrap(statistic, counts.pairs.size, resamples=resamples, seed=seed)
 
 
 def auc_gain(
@@ -90,7 +69,6 @@ def auc_gain(
     step: Rows,
     *,
     resamples: int = 2000,
-    seed: int = 0,
 ) -> Interval:
     """AUC of `score` minus AUC of `rival` on the rows where both exist, same resamples."""
     score, rival = np.asarray(score, np.float64), np.asarray(rival, np.float64)
@@ -101,12 +79,8 @@ def auc_gain(
         for one in (score, rival)
     ]
     mine, theirs = (ratio(one.concordant, one.pairs) for one in counts)
-    return bootstrap(
-        lambda weights: mine(weights) - theirs(weights),
-        counts[0].pairs.size,
-        resamples=resamples,
-        seed=seed,
-    )
+    gain = lambda weights: mine(weights) - theirs(weights)  # noqa: E731
+    return bootstrap(gain, counts[0].pairs.size, resamples=resamples)
 
 
 def probability_outscores(
@@ -117,7 +91,6 @@ def probability_outscores(
     step: Rows,
     *,
     resamples: int = 2000,
-    seed: int = 0,
 ) -> Outscores:
     """P(step of a sound-but-wrong trajectory outscores a flawed step of a lucky one).
 
@@ -148,37 +121,17 @@ def probability_outscores(
     lonely = used & (all_own == 0)[code]
     rows, columns, won, tried = _across(score, first & lonely, second & lonely, code, place)
 
-    def sums(weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    def pooled(weights: np.ndarray) -> np.ndarray:
         left, right = weights[:, rows], weights[:, columns]
         other, all_other = ((left @ counts * right).sum(-1) for counts in (won, tried))
-        return weights @ own, weights @ all_own, other, all_other
+        return divide(weights @ own + other, weights @ all_own + all_other)
 
-    def pooled(weights: np.ndarray) -> np.ndarray:
-        inside, all_inside, other, all_other = sums(weights)
-        return divide(inside + other, all_inside + all_other)
-
-    def interval(statistic) -> Interval:
-        return bootstrap(statistic, questions, resamples=resamples, seed=seed)
-
-    return Outscores(
-        interval(pooled),
-        interval(ratio(own, all_own)),
-        interval(lambda weights: divide(*sums(weights)[2:])),
-        int(all_own.sum()),
-        int(tried.sum()),
-        int((all_own > 0).sum()),
-        int((tried.sum(1) > 0).sum() + (tried.sum(0) > 0).sum()),
-    )
+    found = bootstrap(pooled, questions, resamples=resamples)
+    return Outscores(found, int(all_own.sum()), int(tried.sum()))
 
 
 def mean_by_label(
-    score: Rows,
-    label: Sequence[Hashable],
-    question: Rows,
-    order: Sequence[Hashable],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
+    score: Rows, label: Sequence[Hashable], question: Rows, order: Sequence[Hashable]
 ) -> Means:
     """Mean score by label; the order holds where every gap's interval is above 0.
 
@@ -203,17 +156,12 @@ def mean_by_label(
         total = np.bincount(code[rows], score[rows], questions)
         statistics.append(ratio(total, np.bincount(code[rows], minlength=questions)))
 
-    def interval(statistic) -> Interval:
-        return bootstrap(statistic, questions, resamples=resamples, seed=seed)
-
     def gap(lower, upper) -> Interval:
-        return interval(lambda weights: upper(weights) - lower(weights))
+        return bootstrap(lambda weights: upper(weights) - lower(weights), questions)
 
     return Means(
-        tuple(interval(one) for one in statistics),
+        tuple(bootstrap(one, questions) for one in statistics),
         tuple(gap(a, b) for a, b in zip(statistics, statistics[1:], strict=False)),
-        tuple(int((rows & finite).sum()) for rows in where),
-        int(sum((rows & ~finite).sum() for rows in where)),
     )
 
 
@@ -247,7 +195,6 @@ class PairCounts:
 
     concordant: np.ndarray  # [Q] float64: positive scored higher, plus half of the ties
     pairs: np.ndarray  # [Q] float64: all of them
-    left_out: int  # rows without a score
 
 
 def pair_counts(score: Rows, positive: Rows, question: Rows, step: Rows) -> PairCounts:
@@ -265,8 +212,7 @@ def pair_counts(score: Rows, positive: Rows, question: Rows, step: Rows) -> Pair
     same_length(score=score, positive=positive, question=code, step=place)
     kept = ~np.isnan(score)
     stratum = code * (place.max(initial=0) + 1) + place
-    counts = count(score[kept], positive[kept], stratum[kept], code[kept], questions)
-    return PairCounts(*counts, int((~kept).sum()))
+    return PairCounts(*count(score[kept], positive[kept], stratum[kept], code[kept], questions))
 
 
 def count(

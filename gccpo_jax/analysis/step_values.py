@@ -14,14 +14,13 @@ import jax
 import numpy as np
 
 from gccpo_jax.analysis.engine import trim_steps
-from gccpo_jax.analysis.library import cut_steps, prompts_of
+from gccpo_jax.analysis.library import own_traces
 from gccpo_jax.analysis.settings import Settings
+from gccpo_jax.counterfactual.places import cut_steps
 from gccpo_jax.counterfactual.read import begin_values
-from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling.opened import Model
 from gccpo_jax.sampling.outcomes import step_texts
-from gccpo_jax.sampling.traces import Seen, sample_traces
+from gccpo_jax.sampling.traces import Seen
 from gccpo_jax.tasks.base import Item
 
 GOOD = 0.5
@@ -47,18 +46,8 @@ def solutions(
     `settings.counterfactual.draws` is N.
     """
     solver = model.solver
-    traces = sample_traces(
-        solver,
-        model.params,
-        items,
-        prompts_of(solver, items, 0),
-        group=group,
-        rule=Rule(settings.temperature),
-        max_tokens=settings.max_tokens,
-        seed=(settings.seed, 0),
-        watch=Stopwatch(),
-    )
-    spans = trim_steps(cut_steps(solver, traces, settings))
+    traces = own_traces(model, items, settings, group=group)
+    spans = trim_steps(cut_steps(solver, traces, settings.segmentation))
     values = begin_values(Seen(solver, model.params, traces), spans, settings.counterfactual)()
     start, end, mask = (np.asarray(x) for x in jax.tree.leaves(spans))
     logp = np.asarray(traces.rollout.logp, np.float64)

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.counterfactual import text_edits
-from gccpo_jax.counterfactual.answer_laws import site_laws
-from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.places import Asked
+from gccpo_jax.counterfactual.readers import laws_at
 from gccpo_jax.counterfactual.rewritten import Rewritten, read_rewritten, rewritten
 from gccpo_jax.counterfactual.step_edits import own_steps, sites_of
 from gccpo_jax.reward.arms import Arms, Edits, Family
@@ -65,8 +65,7 @@ def replaced_arms(edit: Callable[[Asked, int], Edits], asked: Asked, arms: int) 
 
 def scored_arms(reader: Seen, spans: Spans, edits: Edits, candidates: Candidates) -> Arms:
     """Answer laws right after replaced steps, beside those after the steps as they were."""
-    solver, traces = reader.solver, reader.traces
-    own = own_steps(traces, spans)
+    own = own_steps(reader.traces, spans)
     width = max(own.tokens.shape[-1], edits.tokens.shape[-1])
 
     def wide(x: Edits) -> Edits:
@@ -77,7 +76,7 @@ def scored_arms(reader: Seen, spans: Spans, edits: Edits, candidates: Candidates
 
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=3), wide(own), wide(edits))
     sites = sites_of(spans, both)
-    laws = site_laws(solver.policy, reader.params, *reader.cache, sites, solver.field, candidates)
+    laws = laws_at(reader, sites, candidates)
     factual = jnp.broadcast_to(laws[..., :1, :], laws[..., 1:, :].shape)
     usable = jnp.asarray(edits.usable) & jnp.asarray(own.usable)
     return Arms(laws[..., 1:, :], usable, edits.family, factual)

@@ -5,8 +5,6 @@ Pure functions of a key, for one trajectory; no token is read again.
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
@@ -15,19 +13,11 @@ from gccpo_jax.masked import masked_mean
 from gccpo_jax.types import Array, Segment
 
 
-def latent_noise(key: Array, like: Segment) -> Array:
-    """Standard normal noise [2, L, K, T, D] for the keys and values of a segment.
-
-    Noise at token t depends on (key, t) alone, not on padding: one draw serves all
-    steps of a trajectory, since steps are disjoint.
-    """
-    layers, heads, size, head_dim = like.k.shape
-    at = partial(latent_noise_at, key, shape=(2, layers, heads, head_dim))
-    return jax.vmap(at, out_axes=3)(jnp.arange(size))
-
-
 def latent_noise_at(key: Array, t: Array, shape: tuple[int, ...]) -> Array:
-    """`latent_noise` of one token: [2, L, K, D]."""
+    """Standard normal noise [2, L, K, D] for the keys and values of token t, by (key, t) alone.
+
+    So padding has no say, and one draw serves all steps of a trajectory: they are disjoint.
+    """
     return jax.random.normal(jax.random.fold_in(key, t), shape)
 
 
@@ -53,7 +43,7 @@ def latent(segment: Segment, span: Array, sigma: Array, noise: Array) -> Segment
     Args:
       segment: [L, K, T, D]. span: [T] bool, the step's tokens.
       sigma: [] >= 0; 0 returns keys and values bitwise unchanged (the placebo).
-      noise: [2, L, K, T, D] from `latent_noise`.
+      noise: [2, L, K, T, D], `latent_noise_at` of each token.
     Returns:
       A segment whose mask is `span` restricted to existing tokens.
     Raises:

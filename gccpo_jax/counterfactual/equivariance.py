@@ -10,45 +10,38 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
+from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.places import Places
-from gccpo_jax.counterfactual.rewritten import Rewritten, Variant, rewritten, variant_laws
+from gccpo_jax.counterfactual.readers import mean_of_known
+from gccpo_jax.counterfactual.rewritten import Rewritten, laws_of_rewritten, rewritten
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen
 from gccpo_jax.types import Candidates
 
 
-def equivariance(reader: Seen, places: Places, *, arms: int, max_answer_tokens: int) -> np.ndarray:
+def equivariance(reader: Seen, places: Places, section: CounterfactualConfig) -> np.ndarray:
     """Eq [B, G] of each trajectory, the mean over its rewrites; NaN without one.
 
     The candidates of a rewrite are its new answer and the old one.
     """
-    solver, traces = reader.solver, reader.traces
+    solver, traces, arms = reader.solver, reader.traces, section.equivariance_arms
     shape = traces.tokens.shape[:2]
     if solver.task.number is None or arms == 0:
         return np.full(shape, np.nan)
     found = rewritten(reader, places, ["number"], arms)
     golds = [item.answer for item in traces.items for _ in range(arms)]
     last = np.take_along_axis(found.ends, found.read.sum(-1, keepdims=True) - 1, axis=-1)
-    mask = np.arange(found.tokens.shape[-1]) < found.length[..., None]
-    laws = variant_laws(
-        solver.policy,
-        reader.params,
-        jnp.asarray(found.prompts),
-        jnp.asarray(found.prompt_mask),
-        Variant(jnp.asarray(found.tokens), jnp.asarray(mask), jnp.asarray(last)),
-        jnp.asarray(found.exists)[..., None],
-        solver.field,
-        _candidates(solver, found, golds, max_answer_tokens),
-    )
+    at_last = dataclasses.replace(found, ends=last, read=found.exists[..., None])
+    candidates = _candidates(solver, found, golds, section.max_answer_tokens)
+    laws = laws_of_rewritten(reader, at_last, candidates)
     follows = np.moveaxis(to_host(laws)[:, :, 0, 0].reshape(shape[0], arms, shape[1]), 1, -1)
     known = np.moveaxis(found.exists.reshape(shape[0], arms, shape[1]), 1, -1)
-    total = np.where(known, follows, 0.0).sum(-1)
-    return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
+    return mean_of_known(np.where(known, follows, np.nan))
 
 
 def _candidates(
@@ -67,5 +60,4 @@ def _candidates(
             max_tokens=max_tokens,
         )
         rows.append(candidates)
-    fields = [f.name for f in dataclasses.fields(Candidates)]
-    return Candidates(*(np.concatenate([getattr(c, name) for c in rows]) for name in fields))
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *rows)

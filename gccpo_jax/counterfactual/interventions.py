@@ -33,7 +33,7 @@ from functools import partial
 
 from gccpo_jax.config import CounterfactualConfig
 from gccpo_jax.counterfactual.arms import Intervened, latent_arms, replaced_arms, surface_arms
-from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.places import Asked
 from gccpo_jax.counterfactual.step_edits import corrupted, equivalents, swapped
 from gccpo_jax.reward.arms import Family
 from gccpo_jax.tasks.base import Task

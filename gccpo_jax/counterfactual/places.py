@@ -1,4 +1,7 @@
-"""Where trajectories are cut and read: steps, macro-steps, the beginning of the answer field."""
+"""Where trajectories are cut and read: steps, macro-steps, the beginning of the answer field.
+
+`Asked` is what an intervention is given there: who wrote, who reads, and what was read as it was.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gccpo_jax.config import SegmentationConfig
+from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual.candidates import answer_starts
 from gccpo_jax.runtime.distributed import broadcast_arrays
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.sites import Sites, boundary
+from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.steps import find_steps, merge_steps, read_boundaries
-from gccpo_jax.types import Array, Spans
+from gccpo_jax.types import Array, Candidates, Spans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,21 @@ class Places:
         """
         until = jnp.minimum(self.spans.end, self.answer[..., None])
         return Spans(jnp.minimum(self.spans.start, until), until, self.spans.mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The arguments of every intervention. Writer and reader hold the same trajectories."""
+
+    writer: Seen  # the policy: it decodes resamples and judges swaps
+    reader: Seen  # who reads answer laws, with its own caches; often the writer
+    places: Places
+    candidates: Candidates  # [B, C, A]
+    section: CounterfactualConfig
+    segmentation: SegmentationConfig
+    limit: int  # tokens that a response may have
+    factual: Array  # [B, G, E, C + 1]  laws after the steps as they were
+    latent: Array  # [B, G, E, P, C + 1]  read in one batch with them; P may be 0
 
 
 def places_of(
@@ -102,6 +121,12 @@ def find_all_steps(
     """Every step [B, G, E] of trajectories [B, G, T], none merged."""
     one = partial(find_steps, max_steps=max_steps, min_tokens=min_tokens, max_tokens=max_tokens)
     return jax.vmap(jax.vmap(one))(boundary[tokens], length)
+
+
+def cut_steps(solver: Solver, traces: Traces, segmentation: SegmentationConfig) -> Spans:
+    """Every step [B, G, E] of trajectories, cut where the task cuts."""
+    rollout, sizes = traces.rollout, dataclasses.asdict(segmentation)
+    return find_all_steps(solver.boundary, rollout.tokens, rollout.length, **sizes)
 
 
 def boundary_sites(traces: Traces, ends: Array, where: Array) -> Sites:

@@ -23,13 +23,12 @@ from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual import gate, readers, transport
 from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.counterfactual.arms import Intervened
-from gccpo_jax.counterfactual.asked import Asked
 from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.learned import coins, foretold, learned_values
-from gccpo_jax.counterfactual.places import Places, boundary_sites, places_of
+from gccpo_jax.counterfactual.places import Asked, Places, boundary_sites, places_of
 from gccpo_jax.counterfactual.transport import Transported
 from gccpo_jax.policy.step_scorer import StepScorer
 from gccpo_jax.reward.arms import Arms, Family, no_arms, pool
@@ -196,12 +195,7 @@ def _laws(
         nuisance = dataclasses.replace(nuisance, usable=nuisance.usable & varied(traces))
         jax.block_until_ready((nuisance.laws, content.laws))
     with watch("equivariance"):
-        follows = equivariance(
-            reader,
-            places,
-            arms=section.equivariance_arms,
-            max_answer_tokens=section.max_answer_tokens,
-        )
+        follows = equivariance(reader, places, section)
     metrics = {
         **metrics,
         **gate.candidate_metrics(candidates),
@@ -221,19 +215,25 @@ def law_before(asked: Asked) -> Array:
     """Answer laws [B, G, C + 1] before the first step, read as those after steps are."""
     seen, spans = asked.reader, asked.places.spans
     first = Spans(*(x[..., :1] for x in (spans.start * 0, spans.end * 0, spans.mask)))
-    before, _ = latent_laws(
+    return _laws_after(seen, first, asked.candidates)[0][:, :, 0]
+
+
+def _laws_after(
+    seen: Seen, spans: Spans, candidates: Candidates, sigma: float = 0.0, arms: int = 0
+) -> tuple[Array, Array]:
+    """`latent_laws` of trajectories in a reader's cache."""
+    return latent_laws(
         seen.solver.policy,
         seen.params,
         *seen.cache,
-        first,
+        spans,
         seen.traces.keys,
         seen.solver.field,
-        asked.candidates,
-        jnp.float32(0),
-        arms=0,
+        candidates,
+        jnp.float32(sigma),
+        arms=arms,
         blocks=seen.solver.shards,
     )
-    return before[:, :, 0]
 
 
 def ask(
@@ -249,19 +249,8 @@ def ask(
 
     `limit`: tokens that a response may have; 0: as many as those that were read.
     """
-    solver = reader.solver
-    factual, latent = latent_laws(
-        solver.policy,
-        reader.params,
-        *reader.cache,
-        places.read_spans,
-        reader.traces.keys,
-        solver.field,
-        candidates,
-        jnp.float32(section.latent_sigma),
-        arms=section.latent_arms,
-        blocks=solver.shards,
-    )
+    perturbed = (section.latent_sigma, section.latent_arms)
+    factual, latent = _laws_after(reader, places.read_spans, candidates, *perturbed)
     limit = limit or writer.traces.limit
     return Asked(writer, reader, places, candidates, section, segmentation, limit, factual, latent)
 

@@ -1,8 +1,6 @@
-"""Both readers behind one signature: from sites to answer laws and values.
+"""Both readers: from sites to answer laws and values.
 
-    Reader: Sites [B, G, E, P] -> Readout
-
-`scored` asks for the answer at once (IR), `continued` lets the policy go on and
+`laws_at` asks for the answer at once (IR), `continued` lets the policy go on and
 looks at where it ends (TE). Candidate answers are fixed before anything is read. The
 reader is an argument: trajectories as it holds them (`Seen`).
 """
@@ -28,7 +26,7 @@ from gccpo_jax.sampling.sites import Sites
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Candidates
+from gccpo_jax.types import Array, Candidates
 
 UNSCORABLE = -1
 
@@ -65,23 +63,6 @@ class Values:
 Reader = Callable[[Sites], Readout]
 CandidateTexts = Sequence[Sequence[str]]
 """Candidate answers [B][C] as `candidates.candidates_of` returns them."""
-
-
-def scored(seen: Seen, candidates: Candidates) -> Reader:
-    """The immediate reader: deterministic, no branches (N is 0)."""
-    solver = seen.solver
-
-    def read(sites: Sites) -> Readout:
-        laws = site_laws(
-            solver.policy, seen.params, *seen.cache, on_device(sites), solver.field, candidates
-        )
-        exists = to_host(sites.exists)
-        has_gold = to_host(candidates.exists)[:, 0][:, None, None, None]
-        value = np.where(exists & has_gold, to_host(laws)[..., 0], np.nan)
-        answers = np.zeros((*exists.shape, 0), np.int32)
-        return Readout(to_host(laws), value.astype(np.float32), answers, 0)
-
-    return read
 
 
 def continued(
@@ -160,7 +141,7 @@ def begin_branches(
         found, scores = _endings(solver, traces, answers, count, flat, branches)
         return Readout(
             laws=_shares(found, count).reshape(*shape, count + 1),
-            value=_means(scores).reshape(shape),
+            value=mean_of_known(scores).reshape(shape).astype(np.float32),
             answers=found.reshape(*shape, -1),
             tokens=int(to_host(branches.length).sum()),
             written=Written(branches, scores),
@@ -198,6 +179,12 @@ def branch_slots(rollouts: int, each: int, shards: int) -> int:
     rollouts, and by 32 if they are few. `each`: branches per rollout.
     """
     return 0 if shards > 1 else min(max(rollouts // 4, 32), rollouts * each)
+
+
+def laws_at(seen: Seen, sites: Sites, candidates: Candidates) -> Array:
+    """`site_laws` [B, G, E, P, C + 1] of trajectories in a reader's cache."""
+    solver, places = seen.solver, on_device(sites)
+    return site_laws(solver.policy, seen.params, *seen.cache, places, solver.field, candidates)
 
 
 def on_device(sites: Sites) -> Sites:
@@ -261,9 +248,8 @@ def _shares(found: np.ndarray, count: int) -> np.ndarray:
     return np.where(total > 0, hits / np.maximum(total, 1), unknown).astype(np.float32)
 
 
-def _means(scores: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without NaN; NaN where nothing is left."""
-    scored = ~np.isnan(scores)
-    total = np.where(scored, scores, 0.0).sum(-1)
-    count = scored.sum(-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+def mean_of_known(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """The mean over an axis without NaN; NaN where nothing is left."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0.0).sum(axis), known.sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

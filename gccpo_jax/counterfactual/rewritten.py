@@ -178,27 +178,33 @@ def read_rewritten(reader: Seen, found: Rewritten, candidates: Candidates) -> tu
 
     `candidates` [B, C, A] are the same as for the factual laws.
     """
-    solver, arms = reader.solver, found.arms
-    variants = Variant(
-        jnp.asarray(found.tokens),
-        jnp.asarray(np.arange(found.tokens.shape[-1]) < found.length[..., None]),
-        jnp.asarray(found.ends),
-    )
-    laws = variant_laws(
-        solver.policy,
-        reader.params,
-        jnp.asarray(found.prompts),
-        jnp.asarray(found.prompt_mask),
-        variants,
-        jnp.asarray(found.read),
-        solver.field,
-        jax.tree.map(lambda x: np.repeat(x, arms, axis=0), candidates),
-    )
+    arms = found.arms
+    of_rows = jax.tree.map(lambda x: np.repeat(x, arms, axis=0), candidates)
+    laws = laws_of_rewritten(reader, found, of_rows)
 
     def by_question(x: Array) -> Array:
         return jnp.moveaxis(jnp.reshape(x, (-1, arms, *x.shape[1:])), 1, 3)
 
     return by_question(laws), by_question(jnp.asarray(found.read))
+
+
+def laws_of_rewritten(reader: Seen, found: Rewritten, candidates: Candidates) -> Array:
+    """Answer laws [Q, G, E, C + 1] with candidates [Q, C, A] of each row, see `variant_laws`."""
+    variants = Variant(
+        jnp.asarray(found.tokens),
+        jnp.asarray(np.arange(found.tokens.shape[-1]) < found.length[..., None]),
+        jnp.asarray(found.ends),
+    )
+    return variant_laws(
+        reader.solver.policy,
+        reader.params,
+        jnp.asarray(found.prompts),
+        jnp.asarray(found.prompt_mask),
+        variants,
+        jnp.asarray(found.read),
+        reader.solver.field,
+        candidates,
+    )
 
 
 _PIECE = 8

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from gccpo_jax.counterfactual import text_edits
-from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.places import Asked, boundary_sites
 from gccpo_jax.counterfactual.readers import on_device
 from gccpo_jax.reward.arms import Arms, Edits, Family
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import continue_branches, resampling_tapes
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.sites import Sites, boundary, replaced, step_log_likelihood
+from gccpo_jax.sampling.sites import Sites, replaced, step_log_likelihood
 from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.types import Array, Spans
 
@@ -137,14 +137,14 @@ def resample(
     """
     solver, traces = seen.solver, seen.traces
     group, steps = spans.mask.shape[1:]
-    sites = _starts(traces.prompts.tokens, traces.prompts.mask, traces.rollout.tokens, spans)
+    sites = boundary_sites(traces, spans.start, spans.mask)
     keys = resampling_tapes(traces.keys, group, steps, arms)
     tapes = Tape(keys, jnp.zeros((*keys.shape[:2], arms, 0, solver.policy.vocab_size)))
     found = continue_branches(
         solver.policy,
         seen.params,
         *seen.cache,
-        sites,
+        jax.tree.map(lambda x: x[:, :, :, 0], sites),
         tapes,
         solver.stop,
         solver.boundary,
@@ -164,14 +164,6 @@ def steps_within(steps: Spans, spans: Spans) -> Array:
     begins = steps.start[..., None, :]
     inside = (begins >= spans.start[..., None]) & (begins < spans.end[..., None])
     return jnp.maximum(jnp.sum(inside & steps.mask[..., None, :], -1, dtype=jnp.int32), 1)
-
-
-@jax.jit
-def _starts(prompt: Array, prompt_mask: Array, tokens: Array, spans: Spans) -> Sites:
-    of_steps = jax.vmap(boundary, in_axes=(None, None, None, 0, 0))
-    of_group = jax.vmap(of_steps, in_axes=(None, None, 0, 0, 0))
-    length = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)
-    return jax.vmap(of_group)(prompt, length, tokens, spans.start, spans.mask)
 
 
 def swapped(asked: Asked, arms: int) -> Edits:
@@ -197,7 +189,8 @@ def swapped(asked: Asked, arms: int) -> Edits:
         sites_of(spans, both),
         rule=traces.rule,
     )
-    return plausible_of(drawn, found[..., 1:], found[..., 0], asked.section.swap_delta)
+    keep = partial(plausible, delta=asked.section.swap_delta)
+    return jax.vmap(jax.vmap(keep))(drawn, found[..., 1:], found[..., 0])
 
 
 def equivalents(asked: Asked, arms: int) -> Edits:
@@ -219,24 +212,8 @@ def equivalents(asked: Asked, arms: int) -> Edits:
 
 def corrupted(asked: Asked, arms: int) -> Edits:
     """One number of each step replaced by another plausible one (family: content)."""
-    seen = asked.reader
-    solver, traces = seen.solver, seen.traces
-    return text_edits.corrupt(
-        solver.task,
-        solver.tokenizer,
-        traces.items,
-        traces.tokens,
-        asked.places.read_spans,
-        arms=arms,
-        seed=traces.seed,
-        max_tokens=asked.limit,
-    )
-
-
-def plausible_of(edits: Edits, found: Array, factual: Array, delta: float) -> Edits:
-    """`interventions.plausible` over batch and group."""
-    one = partial(plausible, delta=delta)
-    return jax.vmap(jax.vmap(one))(edits, found, factual)
+    spans = asked.places.read_spans
+    return text_edits.corrupt(asked.reader, spans, arms=arms, max_tokens=asked.limit)
 
 
 @partial(jax.jit, static_argnames=("width", "arms"))

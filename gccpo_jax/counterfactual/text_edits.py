@@ -5,14 +5,13 @@ On the host, for a whole batch; a function of ids and texts only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from gccpo_jax.policy.tokenizer import Tokenizer
 from gccpo_jax.reward.arms import Edits, Family
 from gccpo_jax.runtime.distributed import to_host
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.sampling.traces import Seen
+from gccpo_jax.tasks.base import Task
 from gccpo_jax.tasks.numbers import last_number
 from gccpo_jax.types import Spans
 
@@ -41,18 +40,8 @@ def trim(edits: Edits) -> Edits:
     return Edits(tokens, to_host(edits.length), to_host(edits.usable), edits.family)
 
 
-def corrupt(
-    task: Task,
-    tokenizer: Tokenizer,
-    items: Sequence[Item],
-    tokens: np.ndarray,  # [B, G, T]
-    spans: Spans,  # [B, G, E]
-    *,
-    arms: int,
-    seed: Sequence[int],
-    max_tokens: int,
-) -> Edits:
-    """One number of each step replaced by another plausible one (family: content).
+def corrupt(seen: Seen, spans: Spans, *, arms: int, max_tokens: int) -> Edits:
+    """One number of each step [B, G, E] replaced by another plausible one (family: content).
 
     Arm p of step k is drawn from (seed, question id, trajectory, k, p). Unusable where
     the task cannot corrupt the step (no number in it) or the result has more than
@@ -61,12 +50,14 @@ def corrupt(
     Returns:
       Edits [B, G, E, P, W] as numpy arrays.
     """
+    task, tokenizer, traces = seen.solver.task, seen.solver.tokenizer, seen.traces
     mask, starts, ends = (to_host(x) for x in (spans.mask, spans.start, spans.end))
     found: dict[tuple[int, ...], list[int]] = {}
     for b, g, k in zip(*np.nonzero(mask & (ends > starts)), strict=True):
-        text = tokenizer.decode(tokens[b, g, starts[b, g, k] : ends[b, g, k]], skip_special=True)
+        own = traces.tokens[b, g, starts[b, g, k] : ends[b, g, k]]
+        text = tokenizer.decode(own, skip_special=True)
         for p in range(arms):
-            rng = np.random.default_rng([*seed, items[b].id, int(g), int(k), p])
+            rng = np.random.default_rng([*traces.seed, traces.items[b].id, int(g), int(k), p])
             changed = task.corrupt(text, rng) if task.corrupt else None
             ids = [] if changed is None else tokenizer.encode(changed)
             if 0 < len(ids) <= max_tokens:

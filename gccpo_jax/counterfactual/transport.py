@@ -118,7 +118,7 @@ def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[
         found = endings(golds, 1)
         value = _carried(found.value[..., 0], needed)
         value = np.where(read, value, np.nan)
-        mean = _mean(moved.by_question(value))
+        mean = readers.mean_of_known(moved.by_question(value), axis=1)
         count = read.reshape(-1, moved.arms, *read.shape[1:]).max(1).sum(-1)  # [B, G] steps
         last = np.maximum(count - 1, 0)[..., None]
         outcome = np.take_along_axis(mean, last, -1)[..., 0]
@@ -153,21 +153,14 @@ def _carried(value: np.ndarray, needed: np.ndarray) -> np.ndarray:
     return np.take_along_axis(value, np.maximum.accumulate(index, axis=-1), -1)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """The mean over arms of [B, P, ...] without NaN; NaN where nothing is left."""
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0.0).sum(1)
-    count = known.sum(1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
 def step_robustness(writer: Seen, places: Places, moved: Transported) -> np.ndarray:
     """rho [B, G, E], the mean over the arms in which the step exists; NaN where none does."""
     asked = _step_sums(writer.traces.rollout.logp, places.spans)
     there = _step_sums(moved.seen.traces.rollout.logp, moved.spans)
     ratio = moved.by_question(to_host(there)) - to_host(asked)[:, None]
     rho = np.exp(np.minimum(ratio, 0.0))
-    return _mean(np.where(moved.by_question(to_host(moved.spans.mask)), rho, np.nan))
+    exists = moved.by_question(to_host(moved.spans.mask))
+    return readers.mean_of_known(np.where(exists, rho, np.nan), axis=1)
 
 
 @jax.jit

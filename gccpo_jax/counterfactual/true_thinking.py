@@ -13,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from gccpo_jax.counterfactual import step_edits
-from gccpo_jax.counterfactual.answer_laws import site_laws
-from gccpo_jax.counterfactual.asked import Asked
-from gccpo_jax.counterfactual.readers import on_device
+from gccpo_jax.counterfactual.places import Asked
+from gccpo_jax.counterfactual.readers import laws_at
 from gccpo_jax.counterfactual.text_edits import from_lists
 from gccpo_jax.reward.arms import Edits, Family
 from gccpo_jax.runtime.distributed import to_host
@@ -50,14 +49,7 @@ def true_thinking_scores(asked: Asked, before: np.ndarray) -> np.ndarray:
     edits, keep = _texts(asked, changes)
     end = to_host(spans.end)[..., None]
     sites = Sites(keep, edits.tokens, edits.length, np.broadcast_to(end, keep.shape), edits.usable)
-    laws = site_laws(
-        reader.solver.policy,
-        reader.params,
-        *reader.cache,
-        on_device(sites),
-        reader.solver.field,
-        asked.candidates,
-    )
+    laws = laws_at(reader, sites, asked.candidates)
     alone, kept, both = np.moveaxis(to_host(laws)[..., 0], -1, 0)
     made, read = to_host(changes.usable)[..., 0], edits.usable[..., KEPT]
     first, factual = to_host(before)[..., 0][..., None], to_host(asked.factual)[..., 0]

@@ -97,14 +97,11 @@ def figure(outcome: np.ndarray) -> dict[str, Any]:
     else:
         found = bootstrap(ratio(total, count), len(outcome))
         if found.low == found.high:
-            found = Interval(found.estimate, *_ends(wilson(found.estimate * questions, questions)))
-    row = {"value": found.estimate, "low": found.low, "high": found.high, "questions": questions}
-    row = {name: None if np.isnan(x) else x for name, x in row.items()}
+            of_so_many = wilson(found.estimate * questions, questions)
+            found = Interval(found.estimate, of_so_many.low, of_so_many.high)
+    plain = found.plain()
+    row = {"value": plain.pop("estimate"), **plain, "questions": questions}
     return row if known.all() else row | {"unscorable": float(1 - known.mean())}
-
-
-def _ends(found: Interval) -> tuple[float, float]:
-    return found.low, found.high
 
 
 def _score(response: Mapping[str, Any]) -> float:

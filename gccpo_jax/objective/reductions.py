@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from gccpo_jax.config.sections import REDUCTIONS
 from gccpo_jax.masked import masked_sum, safe_divide
 from gccpo_jax.shapes import shaped
 from gccpo_jax.types import Array
-
-REDUCTIONS = (
-    "token_mean",
-    "seq_mean_token_mean",
-    "seq_mean_token_sum",
-    "seq_mean_token_sum_norm",
-)
 
 
 @shaped(x="N T", mask="N T")

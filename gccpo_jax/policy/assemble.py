@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pathlib
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -85,10 +85,23 @@ def _to_hf(source: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.reshape(shape[::-1]).T)
 
 
-def check_depth(path: pathlib.Path, arch: Arch, found: Collection[str]) -> None:
-    """Refuses a config with more layers than the file has tensors, before their names are made."""
+def check_names(
+    path: pathlib.Path, arch: Arch, found: set[str], spelt: Callable[[str], str] = str
+) -> None:
+    """Refuses tensors that are missing or unknown; `spelt`: from the names of `hf_names` to theirs.
+
+    Before the names are made, a config with more layers than there are tensors.
+    """
     if arch.depth > len(found):
         raise UserError(
             f"{path}: {arch.depth} layers in the config and {len(found)} tensors; do config and "
             "weights belong together?"
         )
+    wanted = {spelt(source) for sources in hf_names(arch).values() for source in sources}
+    for problem, names in (("missing", wanted - found), ("unknown", found - wanted)):
+        if names:
+            few = ", ".join(sorted(names)[:3])
+            raise UserError(
+                f"{path}: {len(names)} tensors are {problem} for the {arch.family} model of the "
+                f"config, e.g. {few}; do config and weights belong together?"
+            )

@@ -18,7 +18,7 @@ import numpy as np
 
 from gccpo_jax.errors import UserError, blame
 from gccpo_jax.policy.arch import Arch, Llama3Rope
-from gccpo_jax.policy.assemble import assemble, check_depth, hf_names
+from gccpo_jax.policy.assemble import assemble, check_names
 from gccpo_jax.policy.model import stretch
 from gccpo_jax.policy.model_files import COPY_AGAIN, refuse_placeholder
 from gccpo_jax.types import Params
@@ -62,7 +62,7 @@ def load_gguf(
     """
     reader, tensors = _open(path)
     arch = _arch_of(path, reader, tensors, dtype)
-    _check_names(path, arch, set(tensors))
+    check_names(path, arch, {*tensors} - {"rope_freqs.weight"}, gguf_name)
 
     def read(source: str) -> np.ndarray:
         with blame(path, COPY_AGAIN):
@@ -253,13 +253,3 @@ def gguf_name(source: str) -> str:
     for theirs, ours in _NAMES.items():
         name = name.replace(theirs, ours)
     return name
-
-
-def _check_names(path: pathlib.Path, arch: Arch, found: set[str]) -> None:
-    check_depth(path, arch, found)
-    wanted = {gguf_name(source) for sources in hf_names(arch).values() for source in sources}
-    for problem, names in (("missing", wanted - found), ("unknown", found - wanted)):
-        names = names - {"rope_freqs.weight"}
-        if names:
-            few = ", ".join(sorted(names)[:3])
-            raise UserError(f"{path}: {len(names)} tensors are {problem}, e.g. {few}")

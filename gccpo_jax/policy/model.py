@@ -122,6 +122,11 @@ def logical_axes(arch: Arch) -> Params:
     return nest({name: leaf.axes for name, leaf in layout(arch).items()})
 
 
+def shardings(mesh: jax.sharding.Mesh, arch: Arch) -> Params:
+    """The tree of the parameters with where each array lies on a mesh."""
+    return sharding.parameter_shardings(mesh, abstract(arch), logical_axes(arch))
+
+
 @functools.cache
 def make_policy(
     arch: Arch,

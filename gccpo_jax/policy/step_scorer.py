@@ -30,7 +30,6 @@ from gccpo_jax.policy.length_bias import debiased
 from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.model_files import read_json
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
-from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.types import Array, Params, Policy
 
@@ -180,12 +179,8 @@ def open_scorer(path: str, mesh: jax.sharding.Mesh | None = None) -> StepScorer:
       UserError: no such model, a layout that does not fit it, or marks that are no token.
     """
     directory = locate(path)
-
-    def placed(arch: Any) -> Any:
-        axes = model.logical_axes(arch)
-        return sharding.parameter_shardings(mesh, model.abstract(arch), axes)
-
-    arch, params, tensors = weights.load_headed(directory, "score.", placed if mesh else None)
+    placed = partial(model.shardings, mesh) if mesh else None
+    arch, params, tensors = weights.load_headed(directory, "score.", placed)
     tokenizer = load_tokenizer(directory)
     check_vocab(arch, tokenizer)
     head = _head(directory, tensors)

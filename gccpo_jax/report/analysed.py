@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import types
-import typing
 from typing import Any
 
-from gccpo_jax.analysis.report import Estimate, StepReport, TrajectoryReport
-from gccpo_jax.counterfactual.shown import Arm
+from gccpo_jax.analysis.report import TrajectoryReport
 from gccpo_jax.errors import UserError, blame
+from gccpo_jax.report.read import typed
 
 FILE = "trajectories.jsonl"
 
@@ -48,7 +46,7 @@ def read_analysis(directory: str | pathlib.Path) -> Analysed:
             if line.endswith("\n"):  # the last one may be half written
                 row = json.loads(line)
                 gates.append(float(row.pop("gate")))
-                rows.append(_trajectory(row))
+                rows.append(typed(TrajectoryReport, row))
     file = where / "summary.json"
     summary = None
     if file.is_file():
@@ -56,22 +54,3 @@ def read_analysis(directory: str | pathlib.Path) -> Analysed:
             summary = json.loads(file.read_text(encoding="utf-8"))
     gate = sum(gates) / len(gates) if gates else None
     return Analysed(where.resolve().name, tuple(rows), gate, summary)
-
-
-def _trajectory(row: dict[str, Any]) -> TrajectoryReport:
-    steps = [_step(step) for step in row.pop("steps")]
-    return TrajectoryReport(**{**row, "law_before": tuple(row["law_before"]), "steps": steps})
-
-
-def _step(row: dict[str, Any]) -> StepReport:
-    arms = tuple(Arm(**{**arm, "law": arm["law"] and tuple(arm["law"])}) for arm in row["arms"])
-    estimates = {name: None if row[name] is None else Estimate(**row[name]) for name in _ESTIMATES}
-    return StepReport(**{**row, **estimates, "law": tuple(row["law"]), "arms": arms})
-
-
-_ESTIMATES = tuple(
-    name
-    for name, kind in typing.get_type_hints(StepReport).items()
-    if isinstance(kind, types.UnionType) and Estimate in typing.get_args(kind)
-)
-"""Fields of a step that have an interval."""

@@ -6,19 +6,13 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from gccpo_jax.analysis.files import columns
 from gccpo_jax.analysis.report import Estimate, StepReport, TrajectoryReport
 from gccpo_jax.counterfactual.shown import Law
 from gccpo_jax.report import charts
 from gccpo_jax.report.analysed import Analysed
-from gccpo_jax.report.document import (
-    MOST_BYTES,
-    document,
-    environment,
-    fitting,
-    short,
-)
+from gccpo_jax.report.document import MOST_BYTES, document, environment, fitting, short
 from gccpo_jax.runtime.completions import verdict
 from gccpo_jax.runtime.shades import shade, signed
 
@@ -32,7 +26,6 @@ FILTERS = {
 }
 _READABLE = 0.2  # of a law may be outside the candidates
 
-COLUMNS = {"all steps": "scores", "right answers": "right", "wrong answers": "wrong"}
 SCORES = {
     "phi": "chance of a right answer after the step",
     "D": "effect of the step on it",
@@ -109,7 +102,7 @@ def render(analysed: Analysed, most_bytes: int = MOST_BYTES, live: bool = False)
         heading="What each step did to the answer",
         analysed=analysed,
         questions=questions,
-        columns=columns(analysed.summary),
+        columns=columns(analysed.summary) if analysed.summary else {},
         scores=SCORES,
     )
 
@@ -121,14 +114,6 @@ def question_of(row: TrajectoryReport) -> str:
     ['12', '12']
     """
     return row.id.partition("/")[0]
-
-
-def columns(summary: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Means of every score by outcome and by label; {} before the end."""
-    if summary is None:
-        return {}
-    found = {title: summary[key] for title, key in COLUMNS.items()}
-    return found | {f"label {name}": x for name, x in summary.get("by_label", {}).items()}
 
 
 def cards_of(rows: Sequence[TrajectoryReport]) -> list[Card]:

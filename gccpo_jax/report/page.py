@@ -9,17 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from gccpo_jax.report import charts
-from gccpo_jax.report.document import (
-    MOST_BYTES,
-    document,
-    environment,
-    fitting,
-    short,
-)
+from gccpo_jax.report.document import MOST_BYTES, document, environment, fitting, short
 from gccpo_jax.report.read import Run
 from gccpo_jax.runtime.completions import verdict
 from gccpo_jax.runtime.shades import shade
-from gccpo_jax.training.rollout_record import Law, Step, Trajectory
+from gccpo_jax.training.rollout_record import Law, Trajectory
 
 CURVES = {
     "eval/id": "accuracy on held-out questions of the training law",
@@ -190,13 +184,9 @@ def card(row: Trajectory, n: int, disagree: set[tuple], size: float, each: float
         path=tuple(charts.path(values)),
         values=values,
         shades=tuple(shade(step.advantage, size) for step in steps),
-        befores=_befores(row.law_before, steps),
+        befores=(row.law_before, *(step.law for step in steps))[: len(steps)],
         token_shades=tuple(shade(a, each) for a in row.tokens.advantage),
     )
-
-
-def _befores(first: Law | None, steps: Sequence[Step]) -> tuple[Law | None, ...]:
-    return (first, *(step.law for step in steps))[: len(steps)]
 
 
 def against(rows: Sequence[Trajectory]) -> set[tuple]:

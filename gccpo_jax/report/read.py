@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import json
 import pathlib
-from collections.abc import Iterable
+import types
+import typing
 from typing import Any
 
 from gccpo_jax.errors import UserError, blame
-from gccpo_jax.training.rollout_record import VERSION, Arm, Branch, Step, Tokens, Trajectory
+from gccpo_jax.training.rollout_record import VERSION, Trajectory
 
 _AGAIN = "run it again with this version, or read it with the version that wrote it"
 
@@ -76,28 +78,27 @@ def read_file(file: pathlib.Path) -> list[Trajectory]:
                     f"{file}: version {row.get('version')} of the record, expected {VERSION}; "
                     f"{_AGAIN}"
                 )
-        return [_trajectory(row) for row in rows]
+        return [typed(Trajectory, row) for row in rows]
 
 
-def _trajectory(row: dict[str, Any]) -> Trajectory:
-    steps, tokens = row.pop("steps"), row.pop("tokens")
-    return Trajectory(
-        **_frozen(row, ("candidates", "law_before")),
-        steps=None if steps is None else tuple(map(_step, steps)),
-        tokens=Tokens(**_frozen(tokens, tokens)),
-    )
+def typed(kind: Any, value: Any) -> Any:
+    """A record of dataclasses, tuples and lists from its JSON, which has neither of the first two.
+
+    >>> from gccpo_jax.training.rollout_record import Branch
+    >>> typed(Branch | None, {"text": "so 7", "answer": "7", "score": None})
+    Branch(text='so 7', answer='7', score=None)
+    """
+    if dataclasses.is_dataclass(kind):
+        found = {name: typed(hint, value[name]) for name, hint in _hints(kind).items()}
+        return kind(**{**value, **found})
+    inner = typing.get_args(kind)
+    if value is None or not inner:
+        return value
+    if isinstance(kind, types.UnionType):
+        return typed(inner[0], value)
+    if dataclasses.is_dataclass(inner[0]):
+        value = (typed(inner[0], x) for x in value)
+    return typing.get_origin(kind)(value)
 
 
-def _step(row: dict[str, Any]) -> Step:
-    arms, branches = row.pop("arms"), row.pop("branches")
-    return Step(
-        **_frozen(row, ("labels", "law")),
-        arms=tuple(Arm(**_frozen(arm, ("law",))) for arm in arms),
-        branches=tuple(Branch(**branch) for branch in branches),
-    )
-
-
-def _frozen(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The row with the lists of some fields as tuples."""
-    lists = {name: tuple(row[name]) for name in names if row[name] is not None}
-    return {**row, **lists}
+_hints = functools.cache(typing.get_type_hints)

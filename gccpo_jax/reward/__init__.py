@@ -10,7 +10,6 @@ from gccpo_jax.reward.group import GroupReading, StepScores, measure
 from gccpo_jax.reward.scores import (
     LN2,
     agreement,
-    branch_values,
     counterfactual_effect,
     effects,
     equivariance,
@@ -32,7 +31,7 @@ from gccpo_jax.reward.scores import (
 from gccpo_jax.reward.trajectory import Laws, LeftOut, Score, Scores, score, score_batch
 
 __all__ = ["LN2", "Arms", "Family", "GroupReading", "Laws", "LeftOut", "Score", "Scores"]
-__all__ += ["StepScores", "agreement", "branch_values", "counterfactual_effect", "effects"]
+__all__ += ["StepScores", "agreement", "counterfactual_effect", "effects"]
 __all__ += ["equivariance", "fill_undefined", "flip_bounds", "flip_rate", "gated_effects"]
 __all__ += ["gold_probability", "jsd", "kl_divergence", "law_variation", "measure", "no_arms"]
 __all__ += ["normalise_law", "pool", "readable", "robustness", "score", "score_batch"]

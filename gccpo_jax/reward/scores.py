@@ -233,17 +233,6 @@ def counterfactual_effect(
     return gain, jnp.any(usable, axis=-1)
 
 
-def branch_values(outcomes: Array) -> Array:
-    """Phi = mean over draws of the verified outcomes [..., N] of continued branches.
-
-    Outcomes that could not be scored are NaN and leave the mean; where none could
-    be scored the result is NaN.
-    """
-    scored = ~jnp.isnan(outcomes)
-    mean = masked_mean(outcomes, scored, axis=-1)
-    return jnp.where(jnp.any(scored, axis=-1), mean, jnp.nan)
-
-
 def gold_probability(laws: Array, gold: Array) -> Array:
     """P(a*) [...] from laws [..., A] and the gold's candidate index (broadcast against [...])."""
     return jnp.take_along_axis(laws, jnp.broadcast_to(gold, laws.shape[:-1])[..., None], -1)[..., 0]

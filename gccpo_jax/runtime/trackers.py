@@ -45,7 +45,17 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-class Wandb:
+class _Logs:
+    """A client with a run that logs, and tables: `_run`, `_table`."""
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def completions(self, step: int, rows: Sequence[Completion]) -> None:
+        self._run.log({TABLE: self._table(columns=list(COLUMNS), data=table(rows))}, step=step)
+
+
+class Wandb(_Logs):
     """Weights & Biases."""
 
     name = "wandb"
@@ -65,12 +75,6 @@ class Wandb:
         )
         self.run_id = self._run.id
         self.where = self._run.url or f"offline, wandb sync {self._run.dir.removesuffix('/files')}"
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def completions(self, step: int, rows: Sequence[Completion]) -> None:
-        self._run.log({TABLE: self._table(columns=list(COLUMNS), data=table(rows))}, step=step)
 
     def close(self) -> None:
         self._run.finish()
@@ -112,7 +116,7 @@ class Mlflow:
         self._client.set_terminated(self.run_id)
 
 
-class Trackio:
+class Trackio(_Logs):
     """trackio: an SQLite file of this machine, or a Space that the client is told of."""
 
     name = "trackio"
@@ -133,12 +137,6 @@ class Trackio:
                 auto_log_cpu=False,
             )
         self.where = f"trackio show --project {project}"
-
-    def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def completions(self, step: int, rows: Sequence[Completion]) -> None:
-        self._run.log({TABLE: self._table(columns=list(COLUMNS), data=table(rows))}, step=step)
 
     def close(self) -> None:
         with _quiet():

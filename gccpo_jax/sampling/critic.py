@@ -17,7 +17,6 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.config.fields import build
@@ -26,10 +25,8 @@ from gccpo_jax.policy.locate import locate
 from gccpo_jax.policy.model_files import read_json
 from gccpo_jax.policy.step_scorer import Layout, StepScorer, open_scorer
 from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.runtime.distributed import to_host
-from gccpo_jax.sampling import noise
-from gccpo_jax.sampling.rollouts import sample
-from gccpo_jax.types import Prompts
+from gccpo_jax.sampling.questions import round_up
+from gccpo_jax.sampling.writer import WIDTHS, responses
 
 FILE = "critic.json"
 
@@ -85,29 +82,15 @@ class Critic:
         """Each prompt with each of its critiques, without the token that ends one."""
         scorer, v = self.scorer, self.verification
         room = scorer.context - v.max_tokens
-        width = min(-(-max(map(len, prompts)) // 64) * 64, room)
-        tokens, mask = np.zeros((2, len(prompts), width), np.int32)
-        for row, ids in enumerate(prompts):
-            kept = ids[-width:]  # what is cut here is too long for the context in any case
-            tokens[row, : len(kept)], mask[row, : len(kept)] = kept, 1
-        ids = jnp.arange(len(prompts), dtype=jnp.uint32)
-        given = Prompts(jnp.asarray(tokens), jnp.asarray(mask > 0), ids)
-        stops = list(scorer.tokenizer.stop_ids)
-        _, written = sample(
-            scorer.policy,
-            scorer.params,
-            given,
-            noise.question_keys(jax.random.key(v.seed), 0, ids),
-            jnp.zeros(scorer.policy.vocab_size, bool).at[jnp.asarray(stops)].set(True),
-            group=v.critiques,
-            rule=Rule(),
-            max_tokens=v.max_tokens,
-        )
-        texts, lengths = to_host(written.tokens), to_host(written.length)
+        width = min(round_up(max(map(len, prompts)), WIDTHS), room)
+        kept = [ids[-width:] for ids in prompts]  # what is cut is too long in any case
+        of_each = {"group": v.critiques, "rule": Rule(), "max_tokens": v.max_tokens}
+        written = responses(scorer, kept, width, range(len(prompts)), (v.seed, 0), **of_each)
+        stops = {*scorer.tokenizer.stop_ids}
         return [
-            prompt + [int(t) for t in texts[row, c, : lengths[row, c]] if t not in stops]
-            for row, prompt in enumerate(prompts)
-            for c in range(v.critiques)
+            prompt + [int(token) for token in text if token not in stops]
+            for prompt, texts in zip(prompts, written, strict=True)
+            for text in texts
         ]
 
 

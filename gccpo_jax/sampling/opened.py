@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.chat_template import Template
@@ -37,12 +38,7 @@ def open_model(
     mesh = sharding.make_mesh(1, 1, 1)
     keep_compilations()
     tokenizer = load_tokenizer(name, template)
-
-    def shardings(arch):
-        axes = model.logical_axes(arch)
-        return sharding.parameter_shardings(mesh, model.abstract(arch), axes)
-
-    arch, params = weights.load(name, dtype, shardings)
+    arch, params = weights.load(name, dtype, partial(model.shardings, mesh))
     check_vocab(arch, tokenizer)
     chosen = bare_task(task) if isinstance(task, str) else task
     tokenizer.template.check(tokenizer.backend, chosen.chat, chosen.system)

@@ -45,14 +45,20 @@ class Questions:
 
     def prompts(self, rows: Sequence[int]) -> Prompts:
         """The prompts of some rows, right padded, as NumPy arrays [B, S]."""
-        tokens = np.full((len(rows), self.width), self.pad_id, np.int32)
-        mask = np.zeros((len(rows), self.width), bool)
-        for index, row in enumerate(rows):
-            size = len(self.tokens[row])
-            tokens[index, :size] = self.tokens[row]
-            mask[index, :size] = True
+        tokens, mask = token_rows([self.tokens[row] for row in rows], self.width, self.pad_id)
         ids = np.array([self.items[row].id for row in rows], np.uint32)
         return Prompts(tokens=tokens, mask=mask, ids=ids)
+
+
+def token_rows(
+    rows: Sequence[Sequence[int] | np.ndarray], width: int, pad_id: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of some texts as an array [N, width] int32, right padded, and its mask."""
+    tokens = np.full((len(rows), width), pad_id, np.int32)
+    mask = np.arange(width) < np.array([len(row) for row in rows], int)[:, None]
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = row
+    return tokens, mask
 
 
 def load_questions(

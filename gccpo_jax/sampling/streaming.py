@@ -12,7 +12,7 @@ import numpy as np
 from gccpo_jax.policy.cache import decoder_of, split
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling.noise import Tape
-from gccpo_jax.sampling.questions import round_up
+from gccpo_jax.sampling.questions import round_up, token_rows
 from gccpo_jax.sampling.rollouts import Row, begin, open_row, write_token
 from gccpo_jax.types import Array, Params, Policy, Prompts, Segment
 
@@ -36,9 +36,7 @@ def stream(
       rule: the law that is drawn from. key: of the question. max_tokens: T.
     """
     width = round_up(len(prompt))
-    tokens = np.zeros((1, width), np.int32)
-    tokens[0, : len(prompt)] = prompt
-    mask = np.arange(width)[None] < len(prompt)
+    tokens, mask = token_rows([prompt], width)
     prompts = Prompts(tokens=tokens, mask=mask, ids=np.zeros(1, np.uint32))
     weights, past, row, length, tape = _opened(policy, params, prompts, key[None], max_tokens)
     for t in range(max_tokens):

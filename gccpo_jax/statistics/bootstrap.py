@@ -30,6 +30,11 @@ class Interval:
     low: float
     high: float
 
+    def plain(self) -> dict[str, float | None]:
+        """For JSON, which knows no infinity and no NaN."""
+        values = dataclasses.asdict(self).items()
+        return {name: float(x) if np.isfinite(x) else None for name, x in values}
+
 
 def bootstrap(
     statistic: Statistic,

@@ -7,19 +7,10 @@ resamples seeds in each family by itself (stratified).
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from scipy import stats
 
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """An estimate and the percentiles of its resamples."""
-
-    estimate: float
-    low: float
-    high: float
+from gccpo_jax.statistics.bootstrap import Interval
 
 
 def iqm(scores: np.ndarray, *, resamples: int = 5000, seed: int = 0) -> Interval:

@@ -50,7 +50,8 @@ def gather(study: Study, workdir: pathlib.Path, cells: Cells) -> pathlib.Path:
       UserError: two cells were asked different questions.
     """
     file = workdir / "results.jsonl"
-    write_text(file, "".join(_dumps(row) + "\n" for row in _rows(study, workdir, cells)))
+    rows = _rows(study, workdir, cells)
+    write_text(file, "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
     return file
 
 
@@ -85,10 +86,6 @@ def _evaluations(workdir: pathlib.Path, one: Cell) -> Iterator[tuple[int, dict]]
     for file in sorted((folder(workdir, one) / "evaluation").glob("step_*.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
             yield int(file.stem.removeprefix("step_")), json.loads(line)
-
-
-def _dumps(row: dict) -> str:
-    return json.dumps(row, separators=(",", ":"))
 
 
 def read_results(file: pathlib.Path) -> Results:

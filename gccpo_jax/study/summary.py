@@ -180,14 +180,11 @@ def _curve(results: Results, comparison: str, arm: str) -> list[dict[str, Any]]:
     study = results.study
     runs = [results.ends[comparison][arm][seed] for seed in study.seeds]
     common = set.intersection(*(set(results.scores[run]) for run in runs))
-    shown = [split for split in families(results) if split in _on_curves(results)]
+    curves = (study.in_distribution, *study.primary, "label_right")
+    shown = [split for split in families(results) if split in curves]
     inside = sorted(step for step in common if all(step < run[2] for run in runs))
     places = [[step] * len(runs) for step in inside] + [[run[2] for run in runs]]
     return [_point(results, runs, steps, shown) for steps in places]
-
-
-def _on_curves(results: Results) -> list[str]:
-    return [results.study.in_distribution, *results.study.primary, "label_right"]
 
 
 def _point(results: Results, runs: list[Run], steps: list[int], shown: list[str]) -> dict[str, Any]:

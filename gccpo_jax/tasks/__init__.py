@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
-from gccpo_jax.tasks.files import held_out_id, read_records
+from gccpo_jax.tasks.files import held_out_id, published_splits, read_records
 from gccpo_jax.tasks.own import own_task
 
 __all__ = ["TASKS", "Item", "Row", "Task", "bare_task", "load_task", "make_tokenizer", "read_task"]
@@ -21,25 +22,25 @@ class Row:
     """Where a task lives; its module is imported when it is asked for."""
 
     module: str  # in this room; has `of_splits({name: items}) -> Task` if `bare`
-    function: str  # that makes it
+    function: str = "of_splits"  # that makes it; this one, of the rows of files as published
     options: str = ""  # what its options are fields or arguments of; "": the function
     files: bool = False  # its first arguments are training and held-out files; `to_item` reads
     named: bool = False  # its first argument is what comes after the colon of its name
     bare: bool = True  # it can read questions from elsewhere
-    tokenizer: str = ""  # its module that makes one, for policies from random weights; "": none
+    tokenizer: str = ""  # its module that builds one, for policies from random weights; "": none
 
 
 TASKS = {
     "chain": Row("chain.suite", "chain", options="ChainConfig", tokenizer="chain.tokenizer"),
     "gsm8k": Row("gsm8k", "gsm8k", files=True),
     "math": Row("open_math", "math", files=True),
-    "humaneval": Row("code.humaneval", "humaneval", files=True),
-    "mbpp": Row("code.mbpp", "mbpp", files=True),
-    "swe_bench": Row("code.swe_bench", "swe_bench", files=True),
+    "humaneval": Row("code.humaneval", files=True),
+    "mbpp": Row("code.mbpp", files=True),
+    "swe_bench": Row("code.swe_bench", files=True),
     "programs": Row(
         "programs.suite", "programs", options="ProgramsConfig", tokenizer="programs.tokenizer"
     ),
-    "quixbugs": Row("code.quixbugs", "quixbugs", files=True),
+    "quixbugs": Row("code.quixbugs", files=True),
     "reasoning_gym": Row("reasoning_gym", "reasoning_gym", named=True, bare=False),
 }
 """A task is a new file and a row here."""
@@ -54,7 +55,7 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
         path: training questions, for the tasks that read files.
         eval_path: held-out questions, for the tasks that read files.
         **options: the task's own: the fields of `ChainConfig`, or the arguments
-            of `gsm8k`, `math`, `humaneval` or `reasoning_gym`.
+            of `gsm8k`, `math`, `reasoning_gym` or of `of_splits` in `tasks.code`.
 
     Raises:
         UserError: an unknown name or option, or a value of the wrong type.
@@ -84,11 +85,13 @@ def load_task(name: str, path: str = "", eval_path: str = "", **options: Any) ->
     options = _checked(name, getattr(module, row.options or row.function), options)
     if row.options:
         return make(getattr(module, row.options)(**options))
-    first = [path, eval_path] if row.files else [about] if row.named else []
+    first: list[Any] = [path, eval_path] if row.files else [about] if row.named else []
+    if row.files and row.function == "of_splits":
+        first = [published_splits(*first, module.read_records, module.to_item)]
     return make(*first, **options)
 
 
-def make_tokenizer(name: str, path: str) -> str:
+def make_tokenizer(name: str, path: str | pathlib.Path) -> str:
     """Saves a task's own tokenizer under `path` in the Hugging Face layout and returns `path`.
 
     Raises:
@@ -101,8 +104,10 @@ def make_tokenizer(name: str, path: str) -> str:
             f"config.policy.init = 'scratch' with task {name!r}: only {names} bring a tokenizer of "
             "their own; load a model (policy.init 'load') instead"
         )
+    from gccpo_jax.tasks.word_level import save
+
     module = importlib.import_module(f"{__name__}.{row.tokenizer}")
-    return str(module.make_tokenizer(path))
+    return str(save(module.build_tokenizer(), path))
 
 
 def bare_task(name: str) -> Task:

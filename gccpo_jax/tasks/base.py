@@ -29,6 +29,12 @@ class Item:
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+Rewriting = tuple[Item, list[str]] | None
+"""The question and its steps after a rewrite; None where the rewrite does not apply."""
+
+Rewrite = Callable[[Item, Sequence[str], np.random.Generator], Rewriting]
+
+
 @dataclasses.dataclass(frozen=True)
 class Harness:
     """Who scores the responses of a task elsewhere, and what it reads."""
@@ -68,16 +74,12 @@ class Task:
     system: str | None = None  # system message, with chat=True only
     # Nuisance rewrite: the same question and steps (of all trajectories of the question) in
     # other words, consistently.
-    surface: (
-        Callable[[Item, Sequence[str], np.random.Generator], tuple[Item, list[str]] | None] | None
-    ) = None
+    surface: Rewrite | None = None
     # Content rewrite of one step: one number replaced by another plausible one.
     corrupt: Callable[[str, np.random.Generator], str | None] | None = None
     # Equivariance rewrite: other numbers in question and steps together; the returned
     # item carries the new gold answer, everything else (cues included) is unchanged.
-    number: (
-        Callable[[Item, Sequence[str], np.random.Generator], tuple[Item, list[str]] | None] | None
-    ) = None
+    number: Rewrite | None = None
     # Whether two normalised answers are the same; their probabilities are added up.
     same: Callable[[str, str], bool] = operator.eq
     # Labels of steps, one per step (see the task's own list of labels).

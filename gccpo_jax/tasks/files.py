@@ -72,12 +72,10 @@ def read_records(path: str, split: str) -> list[Record]:
     return records
 
 
-def has_split(path: str, split: str) -> bool:
-    """Whether `path` names a source with splits of its own, and this one is there."""
-    if path.startswith(TFDS):
-        return True
+def has_test_split(path: str) -> bool:
+    """Whether `path` names a source with splits of its own, and one to test on."""
     folder = pathlib.Path(path).expanduser()
-    return folder.is_dir() and bool(_candidates(folder, split))
+    return path.startswith(TFDS) or folder.is_dir() and bool(_candidates(folder, "test"))
 
 
 def _candidates(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
@@ -238,15 +236,30 @@ def file_splits(
     if not path:
         raise UserError("this task reads files: set data.path to a .jsonl file or a directory")
     train = read_records(path, "train")
-    if eval_path:
-        held = read_records(eval_path, "test")
-    elif has_split(path, "test"):
-        held = read_records(path, "test")
+    if eval_path or has_test_split(path):
+        held = read_records(eval_path or path, "test")
     else:
         train, held = _tail(train, held_out, path)
     return {
         "train": [to_item(record, n) for n, record in enumerate(_without(train, held, path))],
         "id": [to_item(record, held_out_id(n)) for n, record in enumerate(held)],
+    }
+
+
+def published_splits(
+    path: str,
+    eval_path: str,
+    read: Callable[[str, str], Sequence[Any]],
+    to_item: Callable[[Any, int], Item],
+) -> dict[str, list[Item]]:
+    """The splits "train" (of `path`) and "id" (of `eval_path`); one of the two is enough."""
+    if not (path or eval_path):
+        raise UserError("this task reads files: set data.path or data.eval_path to a .jsonl file")
+    train = read(path, "train") if path else []
+    held = read(eval_path, "test") if eval_path else []
+    return {
+        "train": [to_item(row, n) for n, row in enumerate(train)],
+        "id": [to_item(row, held_out_id(n)) for n, row in enumerate(held)],
     }
 
 

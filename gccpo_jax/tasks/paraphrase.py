@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item, Rewriting, Task
 
 Writer = Callable[[str, int, int], str]
 """(what is asked, question's id, number of the wording) -> what is said; a pure function."""
@@ -95,9 +95,7 @@ def paraphrased(task: Task, write: Writer, wordings: int = 4) -> Task:
         said = write(ASK.format(question=question), number, place).strip()
         return said if faithful(task, question, said) else None
 
-    def surface(
-        item: Item, steps: Sequence[str], rng: np.random.Generator
-    ) -> tuple[Item, list[str]] | None:
+    def surface(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
         said = wording(item.question, item.id, int(rng.integers(wordings)))
         return None if said is None else (dataclasses.replace(item, question=said), list(steps))
 

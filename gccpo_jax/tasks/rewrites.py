@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gccpo_jax.tasks.base import Item
+from gccpo_jax.tasks.base import Item, Rewriting
 
 WOMEN = tuple(
     "Alexa Alice Allison Alyssa Amanda Amelia Amy Andrea Angela Ann Anna Anne Annie Ashley "
@@ -49,9 +49,7 @@ MEN = tuple(
 )
 
 
-def rename(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def rename(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     """The same question and steps about people of other names; None if it names nobody."""
     text = "\n".join([item.question, item.solution or "", *steps])
     words = set(re.findall(r"[A-Za-z]+", text))
@@ -62,6 +60,13 @@ def rename(
     def replace(text: str) -> str:
         return re.sub(r"[A-Za-z]+", lambda found: names.get(found[0], found[0]), text)
 
+    return everywhere(item, steps, replace)
+
+
+def everywhere(
+    item: Item, steps: Sequence[str], replace: Callable[[str], str]
+) -> tuple[Item, list[str]]:
+    """The same text replaced in question, worked solution and steps."""
     solution = None if item.solution is None else replace(item.solution)
     changed = dataclasses.replace(item, question=replace(item.question), solution=solution)
     return changed, [replace(step) for step in steps]

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Sequence
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 SPECIALS = ("<pad>", "<eos>", "<unk>")
+
+
+def of_words(vocabulary: Sequence[str]) -> Tokenizer:
+    """A tokenizer of these tokens, `SPECIALS` among them; how text is cut is left to say."""
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.add_special_tokens(list(SPECIALS))
+    return tokenizer
 
 
 def save(tokenizer: Tokenizer, path: str | pathlib.Path) -> pathlib.Path:

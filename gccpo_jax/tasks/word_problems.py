@@ -21,10 +21,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from gccpo_jax.tasks.base import Item
-from gccpo_jax.tasks.rewrites import MEN, WOMEN, rename
-
-Rewrite = Callable[[Item, Sequence[str], np.random.Generator], tuple[Item, list[str]] | None]
+from gccpo_jax.tasks.base import Item, Rewrite, Rewriting
+from gccpo_jax.tasks.rewrites import MEN, WOMEN, everywhere, rename
 
 UNITS = (
     ((("dollars", "euros"), ("dollar", "euro"), ("$", "€")), r"\bcents?\b|penn(y|ies)|dime|nickel"),
@@ -75,9 +73,7 @@ def marks(worked: str) -> tuple[tuple[str, str], ...]:
     return tuple((a.strip(), b.strip()) for a, b in _MARK.findall(worked))
 
 
-def units(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def units(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     """The same with a unit by another name; None where it has none, or converts it."""
     text = "\n".join([item.question, item.solution or "", *steps])
     usable = []
@@ -97,12 +93,10 @@ def units(
             text = _unit(old[:1].upper() + old[1:]).sub(capital, text)
         return text
 
-    return _everywhere(item, steps, replace)
+    return everywhere(item, steps, replace)
 
 
-def irrelevant(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def irrelevant(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     """A clause that changes no answer before the last sentence, or out where one stands."""
     for clause in CLAUSES:
         if clause in item.question:
@@ -116,9 +110,7 @@ def irrelevant(
     return dataclasses.replace(item, question=question), list(steps)
 
 
-def order(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def order(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     """Two neighbouring sentences about two people, neither of which points at another, swapped."""
     sentences = _SENTENCE.split(item.question)
     people = {*MEN, *WOMEN}
@@ -141,9 +133,7 @@ def order(
     return dataclasses.replace(item, question=" ".join(sentences)), list(steps)
 
 
-def number(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def number(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     """Another number in the question, and all that the worked solution computes from it.
 
     None where the marks do not account for the answer, or a step has a number that they do not.
@@ -228,7 +218,7 @@ def _recomputed(
 
 def _replaced(
     item: Item, steps: Sequence[str], changed: Mapping[Fraction, Fraction], known: set[Fraction]
-) -> tuple[Item, list[str]] | None:
+) -> Rewriting:
     texts = [item.question, *([item.solution] if item.solution else []), *steps]
     out = []
     for text in texts:
@@ -287,14 +277,6 @@ def _unit(name: str) -> re.Pattern:
     return re.compile(re.escape(name) if not name.isalpha() else rf"\b{name}\b")
 
 
-def _everywhere(
-    item: Item, steps: Sequence[str], replace: Callable[[str], str]
-) -> tuple[Item, list[str]]:
-    solution = None if item.solution is None else replace(item.solution)
-    changed = dataclasses.replace(item, question=replace(item.question), solution=solution)
-    return changed, [replace(step) for step in steps]
-
-
 SURFACES: dict[str, Rewrite] = {
     "names": rename,
     "units": units,
@@ -304,9 +286,7 @@ SURFACES: dict[str, Rewrite] = {
 """Nuisance rewrites by name; "any" is whichever applies, in an order that is drawn."""
 
 
-def any_surface(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def any_surface(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     """One of `SURFACES` that applies; None where none does."""
     rewrites = list(SURFACES.values())
     for place in rng.permutation(len(rewrites)):

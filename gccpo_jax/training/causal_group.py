@@ -30,10 +30,10 @@ from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.buckets import padded
+from gccpo_jax.sampling.questions import token_rows
 from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.training.shown_again import joined
 from gccpo_jax.types import Array, Params, Policy, Prompts, Rollout
 
 FLOOR = 1e-8
@@ -98,8 +98,8 @@ def in_view(
     for b in range(len(prompt)):
         question = prompt[b, asked[b]]
         given = [row[:n] for row, n in zip(tokens[b], lengths[b], strict=True)]
-        found.append([question, *given, question])
-    return joined(found, 2 * prompt.shape[1] + tokens.shape[1] * tokens.shape[2])
+        found.append(np.concatenate([question, *given, question]))
+    return token_rows(found, 2 * prompt.shape[1] + tokens.shape[1] * tokens.shape[2])
 
 
 def without(
@@ -121,8 +121,9 @@ def without(
     for b, i, own in np.ndindex(batch, group, integrated.shape[1]):
         question = prompt[b, asked[b]]
         given = [tokens[b, j, : lengths[b, j]] for j in range(group) if j != i]
-        found.append([question, *given, integrated[b, own, : sizes[b, own]], question])
-    return joined(found, 2 * prompt.shape[1] + group * size)
+        response = integrated[b, own, : sizes[b, own]]
+        found.append(np.concatenate([question, *given, response, question]))
+    return token_rows(found, 2 * prompt.shape[1] + group * size)
 
 
 @partial(jax.jit, static_argnames=("policy", "rule", "alpha"))

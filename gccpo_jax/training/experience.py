@@ -20,7 +20,7 @@ from gccpo_jax.advantage.credit import Credit, on_every_token
 from gccpo_jax.advantage.kinds import credit_batch
 from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
 from gccpo_jax.advantage.shaping import repeated
-from gccpo_jax.config import Config, CreditConfig
+from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.read import BatchReading, Evidence, read
 from gccpo_jax.masked import length_mask, masked_mean
 from gccpo_jax.policy.step_scorer import StepScorer
@@ -282,17 +282,13 @@ def _credited(
     use_gate = jnp.bool_(found.metrics.get("reader_gate", 0.0) >= section.min_gate)
     reading, spans, rollout = regroup((found.reading, found.places.spans, rollout), groups)
     arms = 1 if found.moved is None else found.moved.arms
-    credit = _credit(
-        reading,
-        spans,
-        rollout,
-        use_gate,
-        question_keys[::groups],
-        rule=config.credit,
-        max_other=section.max_other,
-        draws=section.draws * arms,
-    )
-    return ungroup(credit, groups)
+    keys = None
+    if config.credit.control == "permuted":
+        stream = partial(noise.stream_keys, stream=noise.PERMUTE, group=rollout.length.shape[1])
+        keys = jax.vmap(stream)(question_keys[::groups])
+    given = (reading, spans, rollout, use_gate, keys)
+    sizes = {"max_other": section.max_other, "draws": section.draws * arms}
+    return ungroup(credit_batch(*given, rule=config.credit, **sizes), groups)
 
 
 def _transported(config: Config, reading: GroupReading) -> Array:
@@ -309,25 +305,6 @@ def without_cache(rollout: Rollout) -> Rollout:
     return dataclasses.replace(rollout, segment=Segment(empty, empty, empty))
 
 
-@partial(jax.jit, static_argnames=("rule", "max_other", "draws"))
-def _credit(
-    reading: GroupReading,
-    spans: Spans,
-    rollout: Rollout,
-    use_gate: Array,
-    question_keys: Array,
-    *,
-    rule: CreditConfig,
-    max_other: float,
-    draws: int,
-) -> Credit:
-    """`credit_batch`, with keys of this step for the control that permutes."""
-    group = rollout.length.shape[1]
-    keys = jax.vmap(lambda key: noise.stream_keys(key, noise.PERMUTE, group))(question_keys)
-    given = (reading, spans, rollout, use_gate, keys)
-    return credit_batch(*given, rule=rule, max_other=max_other, draws=draws)
-
-
 @partial(jax.jit, static_argnames="ngram")
 def repetitions(tokens: Array, length: Array, *, ngram: int) -> Array:
     """`shaping.repeated` of a batch: [B, G, T] f32, 1 on tokens that come again."""
@@ -339,18 +316,10 @@ def shaped_reward(
     config: Config, sampled: Traces, rollout: Rollout
 ) -> tuple[Array, dict[str, float]]:
     """Rewards [B, G], and their mean for the log where they are not the outcomes."""
-    r = config.reward
     outcome = jnp.asarray(np.nan_to_num(sampled.outcome))
-    if not r.by_length:
+    if not config.reward.by_length:
         return outcome, {}
     scorable = jnp.asarray(sampled.scorable)
-    shape = partial(
-        shaped_outcome,
-        limit=config.sampling.max_tokens,
-        overlong=r.overlong,
-        length_penalty=r.length_penalty,
-        cosine=r.cosine,
-        exploration=r.exploration,
-    )
+    shape = partial(shaped_outcome, limit=config.sampling.max_tokens, rule=config.reward)
     reward = jax.vmap(shape)(outcome, scorable, rollout)
     return reward, {"reward": float(to_host(masked_mean(reward, scorable)))}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.advantage.credit import Credit
+from gccpo_jax.config import LogConfig
 from gccpo_jax.counterfactual.gate import _mean, _variation
 from gccpo_jax.reward.group import GroupReading
 from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.sampling.traces import Traces
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.types import Spans
-
-if TYPE_CHECKING:
-    from gccpo_jax.sampling.traces import Traces
 
 
 def sampling_metrics(sampled: Traces) -> dict[str, float | None]:
@@ -134,10 +132,6 @@ def credit_metrics(credit: Credit, spans: Spans, reading: GroupReading) -> dict[
         "credit_first": float(np.abs(gated[..., 0]).sum() / size) if size else 0.0,
         "advantage_abs": _mean(np.abs(to_host(credit.step_advantage)), mask),
     }
-
-
-if TYPE_CHECKING:
-    from gccpo_jax.config import LogConfig
 
 
 def alarms(

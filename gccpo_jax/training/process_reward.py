@@ -30,6 +30,7 @@ from gccpo_jax.advantage.process_supervision import (
 )
 from gccpo_jax.advantage.step_advantages import to_tokens
 from gccpo_jax.config import Config, RewardConfig, SegmentationConfig
+from gccpo_jax.counterfactual.places import cut_steps
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.step_scorer import StepScorer, open_scorer
 from gccpo_jax.runtime.distributed import divided, to_host
@@ -37,7 +38,6 @@ from gccpo_jax.sampling.critic import Critic, open_critic
 from gccpo_jax.sampling.outcomes import asked_of, step_texts
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.steps import find_steps
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.checking.user import load_process
 from gccpo_jax.types import Array, Spans
@@ -88,14 +88,7 @@ def judge_steps(
     solver: Solver, segmentation: SegmentationConfig, traces: Traces, judge: Judge
 ) -> Judged:
     """Asks the judge about every trajectory that could be scored."""
-    spans = _steps(
-        solver.boundary,
-        traces.rollout.tokens,
-        traces.rollout.length,
-        max_steps=segmentation.max_steps,
-        min_tokens=segmentation.min_tokens,
-        max_tokens=segmentation.max_tokens,
-    )
+    spans = cut_steps(solver, traces, segmentation)
     return Judged(*judged(solver, traces, spans, judge), spans)
 
 
@@ -152,8 +145,11 @@ def judged(
     """
     start, end, exists = (to_host(x) for x in (spans.start, spans.end, spans.mask))
     mask = exists & traces.scorable[..., None]
-    if isinstance(judge, StepScorer | Critic):
-        score = _scored(solver, traces, start, end, mask, judge)
+    if isinstance(judge, StepScorer | Critic):  # a model reads all solutions of the batch
+        score = np.zeros(mask.shape, np.float32)
+        places, asked = asked_of(solver.tokenizer, traces.items, traces.tokens, start, end, mask)
+        for (b, g), found in zip(places, judge.many(asked), strict=True):
+            score[b, g, mask[b, g]] = found
         return np.nan_to_num(score), mask & ~np.isnan(score)
 
     def of_question(b: int) -> np.ndarray:
@@ -168,22 +164,6 @@ def judged(
 
     score = divided(of_question, len(mask))
     return np.nan_to_num(score), mask & ~np.isnan(score)
-
-
-def _scored(
-    solver: Solver,
-    traces: Traces,
-    start: np.ndarray,
-    end: np.ndarray,
-    mask: np.ndarray,
-    judge: StepScorer | Critic,
-) -> np.ndarray:
-    """Scores [B, G, E] of a model, which reads all solutions of the batch; 0 outside the mask."""
-    places, asked = asked_of(solver.tokenizer, traces.items, traces.tokens, start, end, mask)
-    score = np.zeros(mask.shape, np.float32)
-    for (b, g), found in zip(places, judge.many(asked), strict=True):
-        score[b, g, mask[b, g]] = found
-    return score
 
 
 def _asked(judge: Judge, item: Item, steps: Sequence[str]) -> np.ndarray:
@@ -209,14 +189,6 @@ def _checked(found: Sequence[float], count: int, where: str) -> np.ndarray:
     if scores.shape != (count,) or not np.isfinite(scores).all():
         raise UserError(f"{where} it returned {found!r}; expected a finite number per step")
     return scores
-
-
-@partial(jax.jit, static_argnames=("max_steps", "min_tokens", "max_tokens"))
-def _steps(boundary: Array, tokens: Array, length: Array, **limits: int) -> Spans:
-    def one(tokens: Array, length: Array) -> Spans:
-        return find_steps(boundary[tokens], length, **limits)
-
-    return jax.vmap(jax.vmap(one))(tokens, length)
 
 
 @partial(jax.jit, static_argnames=("size", "least"))

@@ -22,9 +22,9 @@ from gccpo_jax.objective.ratios import bounded_logp
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import to_host
+from gccpo_jax.sampling.questions import token_rows
 from gccpo_jax.sampling.solver import Solver
 from gccpo_jax.sampling.traces import Traces
-from gccpo_jax.training.shown_again import joined
 from gccpo_jax.types import Array, Params, Policy
 
 
@@ -75,8 +75,8 @@ def hindsight(
     for b, g in np.ndindex(batch, group):
         question, other = prompt[b, asked[b]], teacher[b, g]
         seen = [tokens[b, other, : lengths[b, other]], question] if other >= 0 else []
-        rows.append([question, *seen])
-    found, mask = joined(rows, 2 * prompt.shape[1] + tokens.shape[2])
+        rows.append(np.concatenate([question, *seen]))
+    found, mask = token_rows(rows, 2 * prompt.shape[1] + tokens.shape[2])
     return found.reshape(batch, group, -1), mask.reshape(batch, group, -1)
 
 

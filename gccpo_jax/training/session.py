@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from functools import partial
-from typing import Any
 
 import jax
 
@@ -54,12 +53,12 @@ def open_session(config: Config) -> tuple[Session, Params]:
     if config.policy.init == "scratch":
         tokenizer = dataclasses.replace(_own_tokenizer(task), template=template_of(config))
         arch = _scratch_arch(config, tokenizer)
-        start = jax.jit(model.init, static_argnums=0, out_shardings=_shardings(mesh, arch))
+        start = jax.jit(model.init, static_argnums=0, out_shardings=model.shardings(mesh, arch))
         params = start(arch, jax.random.key(config.seed))
     else:
         tokenizer = load_tokenizer(config.policy.path, template_of(config))
         arch, params = weights.load(
-            config.policy.path, config.policy.dtype or None, partial(_shardings, mesh)
+            config.policy.path, config.policy.dtype or None, partial(model.shardings, mesh)
         )
         if not all_finite(params):
             raise UserError(
@@ -118,10 +117,6 @@ def scratch_shape(config: Config) -> Arch:
 
 def _limit(config: Config, split: str) -> int:
     return config.eval.questions if split == "id" else config.eval.ood_questions
-
-
-def _shardings(mesh: jax.sharding.Mesh, arch: Arch) -> Any:
-    return sharding.parameter_shardings(mesh, model.abstract(arch), model.logical_axes(arch))
 
 
 def _own_tokenizer(task: Task) -> Tokenizer:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gccpo_jax.advantage.outcome import outcome_advantages, shaped_outcome
-from gccpo_jax.config import CreditConfig
+from gccpo_jax.config import CreditConfig, RewardConfig
 from tests.helpers import oracles_advantages as oracle
 from tests.helpers.groups import G, T, group, padded_tokens, reorder
 
@@ -89,7 +89,8 @@ def test_shaping_adds_up():
         length=jnp.array([4, 12, 16, 16]),
         stopped=jnp.array([True, True, True, False]),
     )
-    shape = jax.jit(partial(shaped_outcome, limit=16, overlong=8, length_penalty=0.2))
+    rule = RewardConfig(overlong=8, length_penalty=0.2)
+    shape = jax.jit(partial(shaped_outcome, limit=16, rule=rule))
     outcome, yes = jnp.array([1.0, 1, 0, 1]), jnp.ones(G, bool)
     rows = [(1.0, 4, True), (1.0, 12, True), (0.0, 16, True), (1.0, 16, False)]
     penalised = oracle.length_penalised(rows, 0.2)
@@ -98,5 +99,5 @@ def test_shaping_adds_up():
     np.testing.assert_allclose(shape(outcome, yes, rollout), wanted, atol=1e-6)
     some = jnp.array([True, True, True, False])
     assert shape(outcome, some, rollout)[3] == 0
-    off = shaped_outcome(outcome, yes, rollout, limit=16, overlong=0, length_penalty=0.0)
+    off = shaped_outcome(outcome, yes, rollout, limit=16, rule=RewardConfig())
     np.testing.assert_array_equal(off, outcome)

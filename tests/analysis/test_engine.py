@@ -15,7 +15,7 @@ from gccpo_jax.analysis.library import (
     split_steps,
     step_ids,
 )
-from gccpo_jax.analysis.report import difference, mean_estimate, phi_estimate, wilson
+from gccpo_jax.analysis.report import difference, mean_estimate, phi_estimate
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.report import read_analysis
@@ -160,7 +160,7 @@ def test_text_is_cut_where_the_task_cuts(model):
 
 
 def test_intervals():
-    assert wilson(0, 4) == pytest.approx((0.0, 0.4899), abs=1e-4)
+    assert phi_estimate(0.0, 0, 4).high == pytest.approx(0.4899, abs=1e-4)
     assert phi_estimate(0.5, 2, 4).low == pytest.approx(0.1500, abs=1e-3)
     assert phi_estimate(float("nan"), 0, 0) is None
     step = difference(phi_estimate(0.25, 1, 4), phi_estimate(1.0, 0, 0))

@@ -5,7 +5,7 @@ import pytest
 
 from gccpo_jax import reward
 from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
-from gccpo_jax.counterfactual.cache_edits import latent, latent_noise
+from gccpo_jax.counterfactual.cache_edits import latent, latent_noise_at
 from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
 from gccpo_jax.counterfactual.step_edits import identity, step_tokens_of
 from gccpo_jax.policy.token_law import Rule
@@ -106,7 +106,9 @@ def test_a_perturbed_law_is_that_of_the_edited_step_alone(caches):
         key = jax.random.fold_in(key, part)
     start, end = STARTS[b, g, k], ENDS[b, g, k]
     span = (jnp.arange(T) >= start) & (jnp.arange(T) < end)
-    edited = latent(row, span, 0.7, latent_noise(key, row))
+    shape = (2, *row.k.shape[:2], row.k.shape[-1])
+    noises = jnp.stack([latent_noise_at(key, t, shape) for t in range(T)], axis=3)
+    edited = latent(row, span, 0.7, noises)
     change = np.asarray(edited.k * edited.v - row.k * row.v, np.float64)[:, :, :end].sum((0, 1, 2))
     text = [*toy.PROMPTS[ROWS[b]], *TOKENS[b, g, :end].tolist(), *CUE]
     expected = oracles.scored_law(

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax.counterfactual.cache_edits import latent, latent_noise
+from gccpo_jax.counterfactual.cache_edits import latent, latent_noise_at
 from gccpo_jax.errors import UserError
 from gccpo_jax.policy.cache import restrict
 from gccpo_jax.types import Segment
@@ -16,7 +16,9 @@ SPAN = jnp.array([False, False, True, True, False, True])
 
 @jax.jit
 def edit(segment, span, sigma, key):
-    return latent(segment, span, sigma, latent_noise(key, segment))
+    layers, heads, size, width = segment.k.shape
+    at = lambda t: latent_noise_at(key, t, (2, layers, heads, width))  # noqa: E731
+    return latent(segment, span, sigma, jax.vmap(at, out_axes=3)(jnp.arange(size)))
 
 
 def segment(seed=0, size=T, scale=1.0, exists=T - 1) -> Segment:

@@ -10,8 +10,8 @@ from gccpo_jax.counterfactual import candidates
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.policy.tokenizer import Tokenizer, load_tokenizer
 from gccpo_jax.sampling import outcomes
+from gccpo_jax.tasks import make_tokenizer
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
-from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
 
 TASK = chain(ChainConfig(train=20, id=4, ood=4, max_operations=3))
 ITEMS = TASK.splits["train"][:3]
@@ -19,7 +19,7 @@ ITEMS = TASK.splits["train"][:3]
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    return load_tokenizer(make_tokenizer(tmp_path_factory.mktemp("tokenizer")))
+    return load_tokenizer(make_tokenizer("chain", tmp_path_factory.mktemp("tokenizer")))
 
 
 def ids(tokenizer, text):

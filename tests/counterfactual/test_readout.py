@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from gccpo_jax.counterfactual.readout import read_scored
 from gccpo_jax.policy.tokenizer import load_tokenizer
 from gccpo_jax.sampling.solver import make_solver
-from gccpo_jax.tasks import bare_task
-from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
+from gccpo_jax.tasks import bare_task, make_tokenizer
 from gccpo_jax.types import AnswerField
 from tests.helpers import bigram, oracles, toy
 from tests.helpers.answers import ANSWERS, CUE, TEXT, candidates, field
@@ -153,7 +152,7 @@ def test_a_full_stop_at_the_end_ends_a_number():
 
 
 def test_what_pauses_an_answer_is_found_in_the_vocabulary(tmp_path):
-    tokenizer = load_tokenizer(make_tokenizer(tmp_path))
+    tokenizer = load_tokenizer(make_tokenizer("chain", tmp_path))
     policy = dataclasses.replace(bigram.POLICY, vocab_size=tokenizer.vocab_size)
     task = dataclasses.replace(bare_task("chain"), ends=bare_task("gsm8k").ends)
     asked = make_solver(policy, task, tokenizer).field

@@ -11,10 +11,9 @@ import pytest
 from gccpo_jax.counterfactual.places import Places
 from gccpo_jax.counterfactual.rewritten import _of_group, rewritten
 from gccpo_jax.policy.tokenizer import load_tokenizer
-from gccpo_jax.tasks import bare_task
+from gccpo_jax.tasks import bare_task, make_tokenizer
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
-from gccpo_jax.tasks.chain.tokenizer import make_tokenizer
 from gccpo_jax.tasks.rewrites import WOMEN
 from gccpo_jax.types import Spans
 
@@ -25,7 +24,7 @@ SIZE, E = 60, 6
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    return load_tokenizer(make_tokenizer(tmp_path_factory.mktemp("tokenizer")))
+    return load_tokenizer(make_tokenizer("chain", tmp_path_factory.mktemp("tokenizer")))
 
 
 def variants(tokenizer, task=TASK, how="surface", seed=(0, 1), prompt_tokens=60, size=SIZE):

@@ -1,5 +1,7 @@
 """Interventions that replace tokens: what they return, and what they refuse."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,9 +149,9 @@ def corrupted(text, seed, arms=3):
     ids = np.array([[Letters().encode(text)]])
     spans = Spans(*(np.array([[[x]]]) for x in (0, len(text), True)))
     item = Item(id=5, question="", answer=None)
-    return text_edits.corrupt(
-        task, Letters(), [item], ids, spans, arms=arms, seed=(seed,), max_tokens=40
-    )  # fmt: skip
+    traces = SimpleNamespace(items=[item], tokens=ids, seed=(seed,))
+    seen = SimpleNamespace(solver=SimpleNamespace(task=task, tokenizer=Letters()), traces=traces)
+    return text_edits.corrupt(seen, spans, arms=arms, max_tokens=40)
 
 
 @given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 2**20))

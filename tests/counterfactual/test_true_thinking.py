@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
-from gccpo_jax.counterfactual.asked import Asked
+from gccpo_jax.counterfactual.places import Asked
 from gccpo_jax.counterfactual.true_thinking import true_thinking_scores
 from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.types import Spans

@@ -12,8 +12,8 @@ import numpy as np
 
 from gccpo_jax.advantage import baselines, paper, shaping
 from gccpo_jax.advantage import process_supervision as process
+from gccpo_jax.config.sections import REDUCTIONS
 from gccpo_jax.objective import losses, ratios
-from gccpo_jax.objective.reductions import REDUCTIONS
 
 G, E, T, D = 5, 3, 6, 7
 UNSCORABLE = 2
@@ -84,7 +84,8 @@ def judged(score, steps, right):
 
 def think(x):
     """L2T: from the dense reward to token advantages."""
-    dense = jax.vmap(partial(process.dense_reward, beta=0.6))(x["value"], x["cost"], x["steps"])
+    gain = x["value"][:, 1:] - x["value"][:, :-1]
+    dense = jnp.where(x["steps"], gain - 0.6 * x["cost"], 0.0)
     return paper.token_advantages(
         dense, x["reward"], x["where"], x["logp"], x["step"], x["inside"], x["steps"],
         alpha=0.8, truncation=0.025, ddof=1, epsilon=1e-4, floor=1e-3, clip=5.0,
@@ -141,11 +142,6 @@ ROWS = {
     "gtpo": lambda x: shaping.gtpo(right(x), x["entropy"], x["inside"], **ENTROPY, **SCALE),
     "grpo_s": lambda x: shaping.grpo_s(
         right(x), x["entropy"], x["inside"], x["where"], **ENTROPY, **SCALE
-    ),
-    "progress": lambda x: jax.vmap(process.progress)(x["value"], x["steps"]),
-    "progress_reward": lambda x: only(
-        x,
-        jax.vmap(partial(process.progress_reward, alpha=0.5))(x["reward"], x["value"], x["steps"]),
     ),
     "over_terminating": lambda x: process.over_terminating(
         x["reward"], x["score"][:, 0], x["where"], x["steps"][:, 0]

@@ -174,12 +174,6 @@ def test_a_group_is_scored_trajectory_by_trajectory():
     np.testing.assert_allclose(group, [[0.2, -0.05, 0.75], [0.4, -0.9, 0]], atol=1e-7)
 
 
-def test_branch_values_leave_out_what_could_not_be_scored():
-    nan = np.nan
-    outcomes = jnp.array([[1.0, 0.0, 1.0, 1.0], [1.0, nan, 0.0, nan], [nan] * 4])
-    np.testing.assert_array_equal(reward.branch_values(outcomes), [0.75, 0.5, nan])
-
-
 def test_gold_probability_reads_the_gold_candidate():
     laws = jnp.arange(12.0).reshape(2, 2, 3)
     np.testing.assert_array_equal(reward.gold_probability(laws, jnp.int32(1)), [[1, 4], [7, 10]])

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gccpo_jax import reward
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes, resampling_tapes
 from gccpo_jax.sampling.noise import Tape
@@ -123,7 +122,7 @@ def test_the_value_of_a_replaced_step_is_unbiased(keep):
     """Also where a part of the prefix is the cache of another text."""
     texts = [FACTUAL, SAME_LENGTH, LONGER]
     for text, found in zip(texts, outcomes(texts, keep=keep), strict=True):
-        phi = reward.branch_values(jnp.asarray(found))
+        phi = np.nanmean(found)
         value = exact(text)
         assert abs(phi - value) < 3.5 * np.sqrt(value * (1 - value) / DRAWS)
 

@@ -12,7 +12,6 @@ from gccpo_jax.training.planning.tokens import (
     continued,
     contrast,
     latent,
-    mean_branch,
     replaced,
     surface,
     written,
@@ -22,7 +21,7 @@ from tests.helpers.paths import ROOT
 
 PAGE = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
-SIZES = Sizes(steps=8, tokens=256, prompt=64, branch=mean_branch(256, 8), candidates=6, answer=8)
+SIZES = Sizes(steps=8, tokens=256, prompt=64, branch=112, candidates=6, answer=8)
 COSTS = {
     "readout chain": chain(SIZES),
     "delete": 0,

@@ -151,11 +151,10 @@ def test_t1_no_noise_and_an_empty_corruption_are_placebos(model, solved):
     R, _ = reward.robustness(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(np.asarray(R)[np.asarray(spans.mask)], 1.0)
     task = dataclasses.replace(model.solver.task, corrupt=lambda step, rng: step)
-    nothing = text_edits.corrupt(
-        task, model.solver.tokenizer, traces.items, traces.tokens, spans,
-        arms=1, seed=(0, 0), max_tokens=T,
-    )  # fmt: skip
-    arms = scored_arms(seen_by(model, traces), spans, nothing, found)
+    seen = seen_by(model, traces)
+    idle = dataclasses.replace(seen, solver=dataclasses.replace(model.solver, task=task))
+    nothing = text_edits.corrupt(idle, spans, arms=1, max_tokens=T)
+    arms = scored_arms(seen, spans, nothing, found)
     S, _ = reward.sensitivity(arms.factual, arms.laws, arms.usable)
     np.testing.assert_array_equal(S, 0.0)
 
@@ -237,14 +236,12 @@ def test_t4_what_was_inserted_and_deleted_has_no_effect(model, items, solved):
     longer, cuts = given(model, items, rows)
     before = boundary_sites(longer, cuts.start[:, :, 1:2], cuts.mask[:, :, 1:2])
     plain = boundary_sites(traces, spans.end[:, :, :1], spans.mask[:, :, :1])
-    scored = [
-        readers.scored(seen_by(model, x), found)(site)
-        for x, site in ((longer, before), (traces, plain))
-    ]
-    effect = np.asarray(reward.jsd(jnp.asarray(scored[0].laws), jnp.asarray(scored[1].laws)))
+    places = (longer, before), (traces, plain)
+    scored = [readers.laws_at(seen_by(model, x), site, found) for x, site in places]
+    effect = np.asarray(reward.jsd(*scored))
     null = known_null_effects(model, traces, spans, found)
     assert effect.max() <= np.quantile(null, 0.95)
-    continued = [reader(model, x, answers)(s) for x, s in ((longer, before), (traces, plain))]
+    continued = [reader(model, x, answers)(s) for x, s in places]
     np.testing.assert_array_equal(continued[0].answers, continued[1].answers)
 
 

@@ -14,17 +14,14 @@ A special case keeps pointing at the old results, and its results follow no stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gccpo_jax.analysis.library import prompts_of
+from gccpo_jax.analysis.library import own_traces
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites.lucky_guess import Guess
-from gccpo_jax.policy.token_law import Rule
-from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling.opened import Model
-from gccpo_jax.sampling.traces import sample_traces
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.programs.problem import Problem
 from gccpo_jax.tasks.programs.suite import is_lucky, shown_results
@@ -44,35 +41,21 @@ _TRIES = 4  # rewrites with other numbers of a body, and changes of a statement
 
 def collect(
     model: Model,
-    items: Sequence[Item],
+    batches: Iterable[Sequence[Item]],
     settings: Settings,
     *,
     group: int,
-    batch: int,
-    progress: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """Columns [N], one row per sampled body that passes the shown tests."""
     solver, parts = model.solver, []
-    for first in range(0, len(items), batch):
-        chosen = items[first : first + batch]
-        traces = sample_traces(
-            solver,
-            model.params,
-            chosen,
-            prompts_of(solver, chosen),
-            group=group,
-            rule=Rule(settings.temperature),
-            max_tokens=settings.max_tokens,
-            seed=(settings.seed, 0),
-            watch=Stopwatch(),
-        )
+    for chosen in batches:
+        traces = own_traces(model, chosen, settings, group=group)
         logp = np.asarray(traces.rollout.logp, np.float64)
         for b, g in np.ndindex(*traces.lengths.shape):
             size = traces.lengths[b, g]
             found = measured(solver.task, chosen[b], traces.texts[b, g], settings.seed, g)
             if found is not None:
                 parts.append(found | {"logprob": logp[b, g, :size].mean(), "length": float(size)})
-        progress(len(chosen))
     return {name: np.array([row[name] for row in parts]) for name in (parts[0] if parts else {})}
 
 

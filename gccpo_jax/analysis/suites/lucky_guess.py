@@ -14,14 +14,14 @@ the second. Both are read without knowing the right answer.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from gccpo_jax.analysis.settings import Settings
 from gccpo_jax.analysis.suites.trajectories import Judged, judged
 from gccpo_jax.sampling.opened import Model
-from gccpo_jax.statistics.bootstrap import bootstrap, codes, ratio
+from gccpo_jax.statistics.bootstrap import Interval, bootstrap, codes, ratio
 from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.chain.check import read_steps
 
@@ -67,23 +67,19 @@ def classify(item: Item, steps: Sequence[str], answer: str | None) -> str | None
 
 def collect(
     model: Model,
-    items: Sequence[Item],
+    batches: Iterable[Sequence[Item]],
     settings: Settings,
     *,
     group: int,
-    batch: int,
     prompt_tokens: int,
-    progress: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """Columns [N], one row per trajectory that tells cue and steps apart."""
     parts: list[dict] = []
-    for first in range(0, len(items), batch):
-        chosen = items[first : first + batch]
+    for chosen in batches:
         found = judged(
             model, chosen, settings, group=group, injected=0, prompt_tokens=prompt_tokens
         )
         parts += [row for row in _rows(model, found)]
-        progress(len(chosen))
     return {name: np.array([row[name] for row in parts]) for name in (parts[0] if parts else {})}
 
 
@@ -133,19 +129,18 @@ def summarise(rows: dict[str, np.ndarray], guess: Guess = GUESS) -> dict:
             keep = known & chosen
             total = np.bincount(code[keep], x[keep], questions)
             size = np.bincount(code[keep], minlength=questions).astype(np.float64)
-            found[one] = _interval(bootstrap(ratio(total, size), questions))
-        found["auc"] = _interval(_auc(x[known], reasons[known], code[known], questions))
+            found[one] = bootstrap(ratio(total, size), questions).plain()
+        found["auc"] = _auc(x[known], reasons[known], code[known], questions).plain()
         if guess.lucky:
             chosen = known & (lucky | reasons)
-            found["auc_lucky"] = _interval(
-                _auc(x[chosen], reasons[chosen], code[chosen], questions)
-            )
+            auc = _auc(x[chosen], reasons[chosen], code[chosen], questions)
+            found["auc_lucky"] = auc.plain()
         found["defined"] = int(known.sum())
         out["scores"][name] = found
     return out
 
 
-def _auc(x: np.ndarray, positive: np.ndarray, code: np.ndarray, questions: int):
+def _auc(x: np.ndarray, positive: np.ndarray, code: np.ndarray, questions: int) -> Interval:
     """AUC over all pairs; a resample counts a pair as often as both its questions are drawn."""
     won = np.zeros((questions, questions))
     tried = np.zeros((questions, questions))
@@ -160,8 +155,3 @@ def _auc(x: np.ndarray, positive: np.ndarray, code: np.ndarray, questions: int):
         return np.where(bottom > 0, top / np.maximum(bottom, 1e-300), np.nan)
 
     return bootstrap(statistic, questions)
-
-
-def _interval(found) -> dict[str, float | None]:
-    values = {"estimate": found.estimate, "low": found.low, "high": found.high}
-    return {k: None if np.isnan(v) else float(v) for k, v in values.items()}

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gccpo_jax.analysis.library import prompts_of
@@ -112,7 +112,7 @@ def run_suite(a: argparse.Namespace, settings_of: Callable[..., Settings], typed
         intro = f"`{typed}`: {page.counts}. {took}"
         paths = write(out, page.name, page.title, intro, page.tables, page.summary)
         plot = out / f"{page.name}.png"
-        plot_bars(plot, page.title, page.axis, page.bars, 0.5)
+        plot_bars(plot, page.title, page.axis, page.bars)
         print("written: " + ", ".join(map(str, [*paths, plot])))
         print(json.dumps(page.summary, sort_keys=True))
 
@@ -121,18 +121,15 @@ def _step_credit(
     a: argparse.Namespace, suite: Suite, settings: Settings, model: Model, items: list[Item]
 ) -> _Page:
     scorer = open_scorer(a.prm) if a.prm else None
-    with Bar("step credit", len(items)) as bar:
-        rows, gates = step_credit.collect_rows(
-            model,
-            items,
-            settings,
-            group=a.group,
-            injected=a.injected,
-            batch=a.batch,
-            prompt_tokens=_width(model, items),
-            progress=bar.advance,
-            scorer=scorer,
-        )
+    rows, gates = step_credit.collect_rows(
+        model,
+        _batches("step credit", items, a.batch),
+        settings,
+        group=a.group,
+        injected=a.injected,
+        prompt_tokens=_width(model, items),
+        scorer=scorer,
+    )
     summary = step_credit.summarise(rows, gates)
     counts, draws = summary["counts"], settings.counterfactual.draws
     looked_at = (
@@ -156,26 +153,16 @@ def _step_credit(
 def _shortcut(
     a: argparse.Namespace, suite: Suite, settings: Settings, model: Model, items: list[Item]
 ) -> _Page:
-    with Bar("lucky guess", len(items)) as bar:
-        rows = lucky_guess.collect(
-            model,
-            items,
-            settings,
-            group=a.group,
-            batch=a.batch,
-            prompt_tokens=_width(model, items),
-            progress=bar.advance,
-        )
+    batches, width = _batches("lucky guess", items, a.batch), _width(model, items)
+    rows = lucky_guess.collect(model, batches, settings, group=a.group, prompt_tokens=width)
     return _guess(a, suite, lucky_guess.GUESS, rows, len(items))
 
 
 def _special_case(
     a: argparse.Namespace, suite: Suite, settings: Settings, model: Model, items: list[Item]
 ) -> _Page:
-    with Bar("lucky guess", len(items)) as bar:
-        rows = code_guess.collect(
-            model, items, settings, group=a.group, batch=a.batch, progress=bar.advance
-        )
+    batches = _batches("lucky guess", items, a.batch)
+    rows = code_guess.collect(model, batches, settings, group=a.group)
     return _guess(a, suite, code_guess.GUESS, rows, len(items))
 
 
@@ -218,6 +205,15 @@ def _open(a: argparse.Namespace, suite: Suite) -> tuple[Model, list[Item]]:
             f"one: python -m gccpo_jax.sft --config {suite.trained}"
         )
     return model, items
+
+
+def _batches(name: str, items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """`size` items at a time, under a bar."""
+    with Bar(name, len(items)) as bar:
+        for first in range(0, len(items), size):
+            chosen = items[first : first + size]
+            yield chosen
+            bar.advance(len(chosen))
 
 
 def _width(model: Model, items: Sequence[Item]) -> int:

@@ -8,8 +8,7 @@ the order invalid < filler < valid, and ProcessBench's F1 for the earliest error
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -38,20 +37,17 @@ IN_TABLES += ("tts", "prm")
 
 def collect_rows(
     model: Model,
-    items: Sequence[Item],
+    batches: Iterable[Sequence[Item]],
     settings: Settings,
     *,
     group: int,
     injected: int,
-    batch: int,
     prompt_tokens: int,
-    progress: Callable[[int], None],
     scorer: StepScorer | None = None,
 ) -> tuple[Rows, list[float]]:
     """Rows of all questions, and the reader's gate of each batch."""
     parts, gates = [], []
-    for first in range(0, len(items), batch):
-        chosen = items[first : first + batch]
+    for chosen in batches:
         found = judged(
             model,
             chosen,
@@ -63,7 +59,6 @@ def collect_rows(
         )
         parts.append(rows_of(found, settings.seed))
         gates.append(found.analysis.gate)
-        progress(len(chosen))
     return join(parts), gates
 
 
@@ -98,14 +93,10 @@ def _tabled(rows: Rows) -> list[str]:
     return [name for name in IN_TABLES if name in rows.scores]
 
 
-def _interval(found) -> dict[str, float | None]:
-    return {k: None if np.isnan(v) else float(v) for k, v in dataclasses.asdict(found).items()}
-
-
 def _aucs(rows: Rows) -> dict[str, dict]:
     valid = rows.label == "valid"
     return {
-        name: _interval(stratified_auc(x, valid, rows.question, rows.step).interval)
+        name: stratified_auc(x, valid, rows.question, rows.step).plain()
         for name, x in rows.scores.items()
     }
 
@@ -113,7 +104,7 @@ def _aucs(rows: Rows) -> dict[str, dict]:
 def _gain(rows: Rows, name: str, rival: str) -> dict:
     valid = rows.label == "valid"
     x, other = rows.scores[name], rows.scores[rival]
-    return _interval(auc_gain(x, other, valid, rows.question, rows.step))
+    return auc_gain(x, other, valid, rows.question, rows.step).plain()
 
 
 def _outscores(rows: Rows) -> dict[str, dict]:
@@ -125,7 +116,7 @@ def _outscores(rows: Rows) -> dict[str, dict]:
         found = probability_outscores(
             rows.scores[name], sound_wrong, flawed_lucky, rows.question, rows.step
         )
-        out[name] = _interval(found.interval) | {"pairs": found.pairs_within + found.pairs_across}
+        out[name] = found.interval.plain() | {"pairs": found.pairs_within + found.pairs_across}
     return out
 
 
@@ -137,8 +128,8 @@ def _means(rows: Rows) -> dict[str, dict]:
     out = {}
     for name in _tabled(rows):
         found = mean_by_label(rows.scores[name], kind, rows.question, KINDS)
-        means = {label: _interval(x) for label, x in zip(KINDS, found.means, strict=True)}
-        gaps = dict(zip(GAPS, map(_interval, found.gaps), strict=True))
+        means = {label: x.plain() for label, x in zip(KINDS, found.means, strict=True)}
+        gaps = {name: x.plain() for name, x in zip(GAPS, found.gaps, strict=True)}
         out[name] = {"means": means, "gaps": gaps}
     return out
 
@@ -158,9 +149,9 @@ def _process_bench(rows: Rows) -> dict[str, dict]:
         scores = [rows.scores[name][g] for g in groups]
         found, _ = process_bench(scores, truth, question)
         out[name] = {
-            "f1": _interval(found.f1),
-            "error": _interval(found.error_accuracy),
-            "correct": _interval(found.correct_accuracy),
+            "f1": found.f1.plain(),
+            "error": found.error_accuracy.plain(),
+            "correct": found.correct_accuracy.plain(),
         }
     return out
 

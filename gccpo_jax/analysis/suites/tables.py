@@ -134,10 +134,8 @@ def write(
     return [page, out / f"{name}.json"]
 
 
-def plot_bars(
-    path: pathlib.Path, title: str, axis: str, bars: Mapping[str, Mapping], reference: float
-) -> None:
-    """Horizontal bars with intervals, the highest on top, and a line at the chance level."""
+def plot_bars(path: pathlib.Path, title: str, axis: str, bars: Mapping[str, Mapping]) -> None:
+    """Horizontal bars of AUC with intervals, the highest on top, and a line at the chance level."""
     pyplot = load_pyplot()
     names = [n for n, x in bars.items() if x["estimate"] is not None]
     names.sort(key=lambda n: bars[n]["estimate"])
@@ -147,7 +145,7 @@ def plot_bars(
     figure, axes = pyplot.subplots(figsize=(7.5, 0.36 * len(names) + 1.2), layout="constrained")
     axes.barh(names, middle, color="#4878a8", height=0.62)
     axes.errorbar(middle, range(len(names)), xerr=[low, high], fmt="none", ecolor="#222", capsize=3)
-    axes.axvline(reference, color="#b03030", linewidth=1, linestyle="--")
+    axes.axvline(0.5, color="#b03030", linewidth=1, linestyle="--")
     axes.set(xlabel=axis, title=title, xlim=(min(0.0, *middle), 1.0))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=140, metadata={"Software": None})

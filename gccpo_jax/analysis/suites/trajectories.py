@@ -9,27 +9,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.analysis.engine import Analysis, analyse_traces
-from gccpo_jax.analysis.library import cut_steps, prompts_of
+from gccpo_jax.analysis.library import given_traces, own_traces, texts_of_steps
 from gccpo_jax.analysis.settings import Settings
-from gccpo_jax.counterfactual.places import boundary_sites
+from gccpo_jax.counterfactual.places import boundary_sites, cut_steps
 from gccpo_jax.policy.step_scorer import StepScorer
-from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.runtime.distributed import to_host
-from gccpo_jax.runtime.timing import Stopwatch
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
 from gccpo_jax.sampling.buckets import padded
 from gccpo_jax.sampling.opened import Model
-from gccpo_jax.sampling.outcomes import step_texts
-from gccpo_jax.sampling.traces import Seen, Traces, encode_traces, sample_traces
+from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.tasks.base import Item
-from gccpo_jax.types import Prompts
-
-_SAMPLED, _GOING_ON, _ANALYSED = 0, 1, 2  # step ids of the noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,39 +55,19 @@ def judged(
 
     `scorer`: a process reward model that scores the steps as well.
     """
-    solver, rule = model.solver, Rule(settings.temperature)
-    prompts = prompts_of(solver, items, prompt_tokens)
-    own = sample_traces(
-        solver,
-        model.params,
-        items,
-        prompts,
-        group=group,
-        rule=rule,
-        max_tokens=settings.max_tokens,
-        seed=(settings.seed, _SAMPLED),
-        watch=Stopwatch(),
-    )
+    solver = model.solver
+    own = own_traces(model, items, settings, group=group, width=prompt_tokens)
     tokens, lengths = own.tokens, own.lengths
     if injected:
-        more = with_injections(model, items, prompts, settings, injected)
+        more = with_injections(model, own, settings, injected)
         tokens = np.concatenate([padded(tokens, settings.max_tokens), more[0]], axis=1)
         lengths = np.concatenate([lengths, more[1]], axis=1)
-    traces = encode_traces(
-        solver,
-        model.params,
-        items,
-        prompts,
-        tokens,
-        lengths,
-        rule=rule,
-        seed=(settings.seed, _ANALYSED),
-    )
-    spans = cut_steps(solver, traces, settings)
+    traces = given_traces(model, own, tokens, lengths, step=2)
+    spans = cut_steps(solver, traces, settings.segmentation)
     seen = Seen(solver, model.params, traces)
     found = analyse_traces(seen, spans, settings, pool_of=own.texts, limit=settings.max_tokens)
     texts = [
-        [_step_texts(model, traces, found, b, g) for g in range(tokens.shape[1])]
+        [texts_of_steps(solver, traces, found, b, g) for g in range(tokens.shape[1])]
         for b in range(len(items))
     ]
     labels = [
@@ -108,20 +83,16 @@ def judged(
     return Judged(items, traces, found, texts, labels, solver.task.flaws, group, scored)
 
 
-def _step_texts(model: Model, traces: Traces, found: Analysis, b: int, g: int) -> list[str]:
-    kept = found.mask[b, g]
-    starts, ends = found.spans.start[b, g][kept], found.spans.end[b, g][kept]
-    return step_texts(model.solver.tokenizer, traces.tokens[b, g], starts, ends)
-
-
 def with_injections(
-    model: Model, items: Sequence[Item], prompts: Prompts, settings: Settings, count: int
+    model: Model, own: Traces, settings: Settings, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens [B, count, T] and lengths of trajectories with one injected step each.
 
+    Their questions are those of `own`.
+
     Where to inject and which flaw is drawn by (seed, question id, n).
     """
-    solver = model.solver
+    solver, items = model.solver, own.items
     size = settings.max_tokens
     tokens = np.zeros((len(items), count, size), np.int32)
     lengths = np.ones((len(items), count), np.int32)
@@ -134,16 +105,7 @@ def with_injections(
             ids = ids[: size - 1]
             tokens[b, n, : len(ids)] = ids
             lengths[b, n] = len(ids)
-    begun = encode_traces(
-        solver,
-        model.params,
-        items,
-        prompts,
-        tokens,
-        lengths,
-        rule=Rule(settings.temperature),
-        seed=(settings.seed, _GOING_ON),
-    )
+    begun = given_traces(model, own, tokens, lengths, step=1)
     exists = jnp.ones((len(items), count, 1), bool)
     sites = boundary_sites(begun, jnp.asarray(lengths)[..., None], exists)
     tapes = noise.keyed(fresh_tapes(begun.keys, count, 1), solver.policy.vocab_size)
@@ -152,10 +114,10 @@ def with_injections(
         model.params,
         begun.prompt,
         begun.rollout.segment,
-        _flat(sites),
+        jax.tree.map(lambda x: x[:, :, :, 0], sites),  # without the axis of arms
         at_sites(tapes, 1),
         solver.stop,
-        rule=Rule(settings.temperature),
+        rule=own.rule,
         max_tokens=size,
         limit=size,
     )
@@ -164,8 +126,3 @@ def with_injections(
         begin = lengths[b, n]
         tokens[b, n, begin : begin + grown[b, n]] = more[b, n, : grown[b, n]]
     return tokens, lengths + grown
-
-
-def _flat(sites):
-    """Sites [B, G, E, 1, ...] without the axis of arms."""
-    return type(sites)(*(x[:, :, :, 0] for x in vars(sites).values()))

@@ -17,7 +17,7 @@ import numpy as np
 
 from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.answers import exact_integer
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item, Rewriting, Task
 from gccpo_jax.tasks.chain import check, rewrite, text
 from gccpo_jax.tasks.chain.families import (
     FAMILIES,
@@ -230,9 +230,7 @@ def _check(item: Item, steps: Sequence[str]) -> list[str]:
     return check.check(item.meta["problem"], steps)
 
 
-def _surface(
-    labels: int, item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def _surface(labels: int, item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     if "problem" not in item.meta:  # a question from elsewhere is text alone
         return None
     problem, lines = rewrite.surface(item.meta["problem"], steps, rng, labels)
@@ -241,7 +239,7 @@ def _surface(
 
 def _number(
     max_value: int, item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+) -> Rewriting:
     if "problem" not in item.meta:
         return None
     problem = item.meta["problem"]

@@ -9,13 +9,12 @@ it again gives the same tokens.
 
 from __future__ import annotations
 
-import pathlib
 import re
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 
 from gccpo_jax.tasks.chain import text
-from gccpo_jax.tasks.word_level import SPECIALS, save
+from gccpo_jax.tasks.word_level import SPECIALS, of_words
 
 _SIGNS = ("\n", ".", "?", "+", "-", "=", text.ANSWER)
 
@@ -36,9 +35,7 @@ def vocabulary() -> list[str]:
 
 def build_tokenizer() -> Tokenizer:
     """The tokenizer as an object of the `tokenizers` library."""
-    ids = {token: index for index, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer = of_words(vocabulary())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(" ", behavior="removed"),
@@ -56,8 +53,3 @@ def build_tokenizer() -> Tokenizer:
         ]
     )
     return tokenizer
-
-
-def make_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
-    """Saves the tokenizer under `path` in the Hugging Face layout and returns `path`."""
-    return save(build_tokenizer(), path)

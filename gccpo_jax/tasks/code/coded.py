@@ -1,4 +1,4 @@
-"""What the programming tasks share: a question's program, its verdict, its splits."""
+"""What the programming tasks share: a question's program, its verdict, its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from gccpo_jax.errors import UserError
 from gccpo_jax.tasks.base import Item, Task
 from gccpo_jax.tasks.checking.code import Limits, Tests, Verdict, run_tests
 from gccpo_jax.tasks.code.response import program_of
-from gccpo_jax.tasks.files import held_out_id
 from gccpo_jax.tasks.json_rows import json_lines
 
 
@@ -36,30 +35,44 @@ LIMITS = Limits()
 
 
 def coded_task(
-    name: str,
-    splits: Mapping[str, Sequence[Item]],
-    ask: Callable[[Item], str],
-    *,
-    chat: bool,
-    share: bool,
-    seconds: float,
-) -> Task:
-    """The task: the outcome is whether all tests pass, or with `share` how many of them.
+    name: str, ask: Callable[[Item, bool], str], allowed: float = LIMITS.seconds
+) -> Callable[..., Task]:
+    """The `of_splits` of a programming task.
 
     The answer of a response is the vector of its results ("1101"), so answer laws are laws of
     vectors (`marginals`). A response that cannot be scored has none.
+
+    Args:
+      ask: the prompt of a question, by whether to ask in words.
+      allowed: seconds of processor per program, unless the option says another number.
     """
-    limits = Limits(seconds)
-    return Task(
-        name=name,
-        splits=splits,
-        prompt=ask,
-        extract=lambda response: None,  # it takes the question's tests to tell
-        answer=lambda item, response: verdict(item, response, limits).answer,
-        verify=partial(_verify, share, limits),
-        cues=("# tests: ",),
-        chat=chat,
-    )
+
+    def of_splits(
+        splits: Mapping[str, Sequence[Item]],
+        chat: bool = True,
+        share: bool = False,
+        seconds: float = allowed,
+    ) -> Task:
+        """The task over items that are at hand.
+
+        Args:
+          chat: ask in words, with the tokenizer's chat template.
+          share: the outcome is the share of tests that pass, not whether all do.
+          seconds: of processor per program.
+        """
+        limits = Limits(seconds)
+        return Task(
+            name=name,
+            splits=splits,
+            prompt=lambda item: ask(item, chat),
+            extract=lambda response: None,  # it takes the question's tests to tell
+            answer=lambda item, response: verdict(item, response, limits).answer,
+            verify=partial(_verify, share, limits),
+            cues=("# tests: ",),
+            chat=chat,
+        )
+
+    return of_splits
 
 
 def verdict(item: Item, response: str, limits: Limits = LIMITS) -> Verdict:
@@ -117,23 +130,6 @@ def read_rows(path: str, needs: Sequence[str]) -> Iterator[CodeRow]:
 def reader(*needs: str) -> Callable[[str, str], list[CodeRow]]:
     """A task's `read_records`: all rows of a file, whatever the split, with these fields."""
     return lambda path, split: list(read_rows(path, needs))
-
-
-def code_splits(
-    path: str,
-    eval_path: str,
-    read: Callable[[str, str], Sequence[CodeRow]],
-    to_item: Callable[[CodeRow, int], Item],
-) -> dict[str, list[Item]]:
-    """The splits "train" (of `path`) and "id" (of `eval_path`); one of the two is enough."""
-    if not (path or eval_path):
-        raise UserError("this task reads files: set data.path or data.eval_path to a .jsonl file")
-    train = read(path, "train") if path else []
-    held = read(eval_path, "test") if eval_path else []
-    return {
-        "train": [to_item(row, n) for n, row in enumerate(train)],
-        "id": [to_item(row, held_out_id(n)) for n, row in enumerate(held)],
-    }
 
 
 def item_of(number: int, question: str, solution: str, code: Coded, meta: dict[str, Any]) -> Item:

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.code.asserts import of_asserts
-from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, reader
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, coded_task, item_of, reader
 
 read_records = reader("task_id", "code", "test_list")
-
-
-def mbpp(
-    path: str = "",
-    eval_path: str = "",
-    chat: bool = True,
-    share: bool = False,
-    seconds: float = 2.0,
-) -> Task:
-    """The task; arguments as in `humaneval`. The question shows the tests, as is usual."""
-    return of_splits(code_splits(path, eval_path, read_records, to_item), chat, share, seconds)
-
-
-def of_splits(
-    splits: Mapping[str, Sequence[Item]],
-    chat: bool = True,
-    share: bool = False,
-    seconds: float = 2.0,
-) -> Task:
-    """The task over items that are at hand."""
-    return coded_task(
-        "mbpp", splits, lambda item: item.question, chat=chat, share=share, seconds=seconds
-    )
+of_splits = coded_task("mbpp", lambda item, chat: item.question)
+"""The task. The question shows the tests, as is usual."""
 
 
 def to_item(row: CodeRow, number: int) -> Item:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item
 from gccpo_jax.tasks.code.asserts import of_calls
-from gccpo_jax.tasks.code.coded import Coded, CodeRow, code_splits, coded_task, item_of, reader
+from gccpo_jax.tasks.code.coded import Coded, CodeRow, coded_task, item_of, reader
 
 read_records = reader("id", "buggy", "correct", "tests")
 # Tests on which the repaired program runs out of time, by their place; left out.
@@ -16,29 +14,12 @@ INSTRUCTION = (
 )
 
 
-def quixbugs(
-    path: str = "",
-    eval_path: str = "",
-    chat: bool = True,
-    share: bool = False,
-    seconds: float = 4.0,
-) -> Task:
-    """The task; arguments as in `humaneval`. The tests are hidden."""
-    return of_splits(code_splits(path, eval_path, read_records, to_item), chat, share, seconds)
+def _ask(item: Item, chat: bool) -> str:
+    return f"{INSTRUCTION}\n\n```python\n{item.question.strip()}\n```\n"
 
 
-def of_splits(
-    splits: Mapping[str, Sequence[Item]],
-    chat: bool = True,
-    share: bool = False,
-    seconds: float = 4.0,
-) -> Task:
-    """The task over items that are at hand."""
-
-    def ask(item: Item) -> str:
-        return f"{INSTRUCTION}\n\n```python\n{item.question.strip()}\n```\n"
-
-    return coded_task("quixbugs", splits, ask, chat=chat, share=share, seconds=seconds)
+of_splits = coded_task("quixbugs", _ask, allowed=4.0)
+"""The task. The tests are hidden."""
 
 
 def to_item(row: CodeRow, number: int) -> Item:

@@ -11,18 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gccpo_jax.tasks.base import Harness, Item, Task
-from gccpo_jax.tasks.code.coded import CodeRow, code_splits, reader
+from gccpo_jax.tasks.code.coded import CodeRow, reader
 from gccpo_jax.tasks.code.patches import apply, parse, patch_in
 
 read_records = reader("instance_id", "problem_statement")
 INSTRUCTION = (
     "Solve this issue. Answer with one patch, as `git diff` writes it, in a block of code."
 )
-
-
-def swe_bench(path: str = "", eval_path: str = "", chat: bool = True) -> Task:
-    """The task, from files."""
-    return of_splits(code_splits(path, eval_path, read_records, to_item), chat)
 
 
 def of_splits(splits: Mapping[str, Sequence[Item]], chat: bool = True) -> Task:

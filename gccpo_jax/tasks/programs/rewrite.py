@@ -1,13 +1,12 @@
 """Exact rewrites of statements and problems.
 
-Nuisance: other names (`rename`), another order (`reorder`), other forms (`equivalent`). Content:
-one operator, comparison, constant or index of a statement (`mutate`). Equivariance: another name,
-other arguments and another constant, in text, tests and statements together (`number`).
+Nuisance: other names (`rename`). Content: one operator, comparison, constant or index of a
+statement (`mutate`). Equivariance: another name, other arguments and another constant, in text,
+tests and statements together (`number`).
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
@@ -41,17 +40,15 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def rename(
-    problem: Problem, steps: Sequence[str], rng: np.random.Generator, *, all_names: bool = True
+    problem: Problem, steps: Sequence[str], rng: np.random.Generator
 ) -> tuple[Problem, list[str]]:
-    """The same function with other locals, and with `all_names` another name and arguments."""
+    """The same function with another name, other arguments and other locals."""
     used = {word for line in (*problem.statements, *steps) for word in _WORD.findall(line)}
     own = {line.split(" = ")[0] for line in problem.statements if " = " in line}
     own |= {step.split(" = ")[0].strip() for step in steps if " = " in step} & {*LOCALS}
     free = [name for name in LOCALS if name not in used]
     drawn = [str(name) for name in rng.permutation(free)]
-    names = dict(zip(sorted(own), drawn, strict=False))
-    if all_names:
-        names |= _other_names(problem, rng)
+    names = dict(zip(sorted(own), drawn, strict=False)) | _other_names(problem, rng)
     return _with(problem, names), [renamed(step, names) for step in steps]
 
 
@@ -68,54 +65,6 @@ def _with(problem: Problem, names: Mapping[str, str]) -> Problem:
         arguments=tuple(names.get(one, one) for one in problem.arguments),
         statements=tuple(renamed(line, names) for line in problem.statements),
     )
-
-
-def reorder(statements: Sequence[str], rng: np.random.Generator) -> list[str] | None:
-    """Two neighbours that do not need each other the other way round; None without such a pair."""
-    swaps = [n for n in range(len(statements) - 1) if independent(statements[n], statements[n + 1])]
-    if not swaps:
-        return None
-    n = int(rng.choice(swaps))
-    return [*statements[:n], statements[n + 1], statements[n], *statements[n + 2 :]]
-
-
-def independent(one: str, other: str) -> bool:
-    """Whether two assignments may change places."""
-    pairs = [line.strip().partition(" = ") for line in (one, other)]
-    if not all(equals for _, equals, _ in pairs):
-        return False
-    (a, _, of_a), (b, _, of_b) = pairs
-    return a != b and a not in _WORD.findall(of_b) and b not in _WORD.findall(of_a)
-
-
-def equivalent(line: str, rng: np.random.Generator) -> str | None:
-    """The same value in another form: sides exchanged, a sign moved; None if it has no other."""
-    indent = line[: len(line) - len(line.lstrip())]
-    found = [form for form in _forms(line.strip()) if form != line.strip()]
-    return indent + str(rng.choice(found)) if found else None
-
-
-def _forms(line: str) -> list[str]:
-    try:
-        tree = ast.parse(line.removeprefix("return ").partition(" = ")[2] or line[7:], mode="eval")
-    except (SyntaxError, ValueError):
-        return []
-    head = "return " if line.startswith("return ") else line.partition(" = ")[0] + " = "
-    match tree.body:
-        case ast.BinOp(left=a, op=ast.Add() | ast.Mult(), right=b) as node:
-            return [head + ast.unparse(ast.BinOp(b, node.op, a))]
-        case ast.BinOp(left=a, op=ast.Sub(), right=b):
-            return [f"{head}-{ast.unparse(b)} + {ast.unparse(a)}"]
-        case ast.IfExp(test=ast.Compare(left=a, ops=[_], comparators=[b])) as node:
-            sign = _COMPARISON.search(ast.unparse(node.test))[0]
-            body, orelse = ast.unparse(node.body), ast.unparse(node.orelse)
-            a, b = ast.unparse(a), ast.unparse(b)
-            negated = {">": "<=", "<": ">=", ">=": "<", "<=": ">"}[sign]
-            return [
-                f"{head}{body} if {b} {_OPPOSITE[sign]} {a} else {orelse}",
-                f"{head}{orelse} if {a} {negated} {b} else {body}",
-            ]
-    return []
 
 
 def mutate(step: str, rng: np.random.Generator) -> str | None:

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks.base import Item, Task
+from gccpo_jax.tasks.base import Item, Rewriting, Task
 from gccpo_jax.tasks.checking.code import Limits
 from gccpo_jax.tasks.code.asserts import of_calls
 from gccpo_jax.tasks.code.coded import Coded, coded_task, item_of, verdict
 from gccpo_jax.tasks.programs import check, rewrite
-from gccpo_jax.tasks.programs.inject import flawed_start
 from gccpo_jax.tasks.programs.problem import (
+    LOCALS,
     Problem,
     draw_problem,
     header,
@@ -76,16 +76,9 @@ def programs(config: ProgramsConfig | None = None) -> Task:
     splits = {
         name: _items(config, split, name, *size) for split, (name, size) in enumerate(sizes.items())
     }
-    base = coded_task(
-        "programs",
-        splits,
-        _prompt,
-        chat=False,
-        share=False,
-        seconds=LIMITS.seconds,
-    )
+    of_splits = coded_task("programs", lambda item, chat: _prompt(item))
     return dataclasses.replace(
-        base,
+        of_splits(splits, chat=False),
         answer=lambda item, response: verdict(item, response, LIMITS).answer,
         verify=partial(_verify, config.graded == "shown"),
         surface=_surface,
@@ -165,19 +158,31 @@ def _check(item: Item, steps: Sequence[str]) -> list[str]:
 
 
 def _flawed_start(item: Item, rng: np.random.Generator) -> list[str]:
-    return [INDENT + line for line in flawed_start(item.meta["problem"], rng)]
+    """The first statements of the reference, then a flawed one: what judges of steps are asked.
+
+    One in three each: the next statement with one change (`mutate`), the shown tests' special case,
+    a variable that nothing needs.
+    """
+    problem: Problem = item.meta["problem"]
+    count = int(rng.integers(len(problem.statements)))
+    match int(rng.integers(3)):
+        case 0:
+            flaw = rewrite.mutate(problem.statements[count], rng) or "pass"
+        case 1:
+            flaw = special_cases(problem)[0]
+        case _:
+            used = " ".join(problem.statements).split()
+            name = rng.choice([one for one in LOCALS if one not in used])
+            flaw = f"{name} = {problem.arguments[1]} {rng.choice(['+', '-', '*'])} 1"
+    return [INDENT + line for line in (*problem.statements[:count], flaw)]
 
 
-def _surface(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def _surface(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     problem, lines = rewrite.rename(item.meta["problem"], steps, rng)
     return item_with(problem, item.id, problem.statements, item.meta), lines
 
 
-def _number(
-    item: Item, steps: Sequence[str], rng: np.random.Generator
-) -> tuple[Item, list[str]] | None:
+def _number(item: Item, steps: Sequence[str], rng: np.random.Generator) -> Rewriting:
     found = rewrite.number(item.meta["problem"], steps, rng)
     if found is None:
         return None

@@ -7,12 +7,10 @@ Decoding puts tokens one after the other: what was encoded comes back character 
 
 from __future__ import annotations
 
-import pathlib
-
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 
 from gccpo_jax.tasks.programs.problem import LISTS, LOCALS, NAMES, NUMBERS, WORDS
-from gccpo_jax.tasks.word_level import SPECIALS, save
+from gccpo_jax.tasks.word_level import SPECIALS, of_words
 
 _WORDS = ("Write", "let", "be", "Give", "if", "else", "def", "return", "pass", "tests", "it")
 _SIGNS = "()[],.:=<>+-*/#"
@@ -31,14 +29,7 @@ def vocabulary() -> list[str]:
 
 def build_tokenizer() -> Tokenizer:
     """The tokenizer as an object of the `tokenizers` library."""
-    ids = {token: index for index, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer = of_words(vocabulary())
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return tokenizer
-
-
-def make_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
-    """Saves the tokenizer under `path` in the Hugging Face layout and returns `path`."""
-    return save(build_tokenizer(), path)

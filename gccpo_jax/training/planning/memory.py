@@ -151,8 +151,7 @@ def state_rows(config: Config, arch: Arch) -> tuple[Row, ...]:
       UserError: the mesh does not divide the parameters.
     """
     mesh = AbstractMesh(tuple(dataclasses.asdict(config.mesh).values()), ("data", "fsdp", "tensor"))
-    whole = model.abstract(arch)
-    spread = sharding.parameter_shardings(mesh, whole, model.logical_axes(arch))
+    whole, spread = model.abstract(arch), model.shardings(mesh, arch)
     params, axes = shapes(config.policy.lora, arch)
     places = sharding.parameter_shardings(mesh, params, axes)
     moments = jax.eval_shape(optimizer_of(config.optim, config.steps).init, params)

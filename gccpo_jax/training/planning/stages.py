@@ -212,23 +212,23 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         run = partial(continue_branches, policy, **sizes)
         return Stage("branches", run, (*caches, sites, noise, share.stop))
 
-    if rewrites := len(FAMILIES[f.transport]) * f.transport_arms:
-        count = batch * rewrites
+    def encoded(name: str, count: int) -> Stage:
         read = partial(encode_responses, policy, rule=rule)
         prompts = _questions(share, count, c.data.max_prompt_tokens)[0]
         given = (ints(count, group, limit), ints(count, group), share.stop)
-        yield Stage(REWRITTEN, read, (params, prompts, *given))
-        there, written = jax.eval_shape(read, params, prompts, *given)
+        return Stage(name, read, (params, prompts, *given))
+
+    if rewrites := len(FAMILIES[f.transport]) * f.transport_arms:
+        count = batch * rewrites
+        yield (again := encoded(REWRITTEN, count))
+        there, written = jax.eval_shape(again.run, *again.arguments)
         yield values(count, steps, (params, there, written.segment))
     elif f.value != "scored":
         yield values(batch, f.boundaries, cache)
     if not c.reads_laws:
         return
     if f.reader != "policy":
-        read = partial(encode_responses, policy, rule=rule)
-        prompts = _questions(share, batch, c.data.max_prompt_tokens)[0]
-        given = (ints(batch, group, limit), ints(batch, group), share.stop)
-        yield Stage(READER, read, (params, prompts, *given))
+        yield encoded(READER, batch)
     spans = Spans(ints(*rows), ints(*rows), flags(*rows))
     read = partial(latent_laws, policy, arms=f.latent_arms)
     given = (spans, keys(batch), share.field, candidates, floats())

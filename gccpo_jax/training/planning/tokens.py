@@ -101,14 +101,6 @@ class Budget:
         )
 
 
-def mean_branch(tokens: float, steps: int) -> float:
-    """h = T (K - 1) / 2K: mean tokens left at the ends of K equal steps, none after the last.
-
-    Example: T = 256, K = 8 gives 112, a little less than T/2.
-    """
-    return tokens * (steps - 1) / (2 * steps)
-
-
 def chain(s: Sizes) -> float:
     """Scored readout before the first and after every step: (K + 1) c L."""
     return (s.steps + 1) * s.scored

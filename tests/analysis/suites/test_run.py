@@ -210,7 +210,7 @@ def test_a_report_keeps_what_people_wrote(tmp_path):
 
 def test_a_plot_is_drawn(tmp_path):
     bars = {"a": {"estimate": 0.8, "low": 0.7, "high": 0.9}, "b": {"estimate": None}}
-    tables.plot_bars(tmp_path / "x.png", "t", "AUC", bars, 0.5)
+    tables.plot_bars(tmp_path / "x.png", "t", "AUC", bars)
     assert (tmp_path / "x.png").stat().st_size > 1000
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.tasks import load_task
+from gccpo_jax.tasks import load_task, make_tokenizer
 from gccpo_jax.tasks.chain import text
 from gccpo_jax.tasks.chain.families import Law, bounds_of, draw_problem
 from gccpo_jax.tasks.chain.suite import ChainConfig, _held_out, _unlabelled, chain
-from gccpo_jax.tasks.chain.tokenizer import build_tokenizer, make_tokenizer, vocabulary
+from gccpo_jax.tasks.chain.tokenizer import build_tokenizer, vocabulary
 
 SMALL = ChainConfig(train=1500, id=200, ood=150)
 TASK = chain(SMALL)
@@ -265,7 +265,9 @@ def test_texts_are_short():
 
 def test_transformers_loads_the_tokenizer(tmp_path):
     transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(make_tokenizer(tmp_path / "tok"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        make_tokenizer("chain", tmp_path / "tok")
+    )
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
     item = TASK.splits["train"][0]
     ids = tokenizer.encode(item.solution)

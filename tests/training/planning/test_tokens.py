@@ -18,7 +18,6 @@ from gccpo_jax.training.planning.tokens import (
     contrast,
     flops,
     latent,
-    mean_branch,
     policy_shape,
     replaced,
     surface,
@@ -52,9 +51,8 @@ def test_the_worked_example(tokens, by_hand, multiple):
 
 
 def test_a_branch_has_what_the_trajectory_has_left():
-    assert mean_branch(256, 8) == LEFT == 112
+    assert SIZES.branch == LEFT == 112
     assert SIZES.end == 256 - LEFT, "branch and prefix make the trajectory"
-    assert mean_branch(40, 1) == 0
 
 
 ARMS = dict(boundaries=2, draws=2, latent_arms=4, surface_arms=2, max_candidates=6)
