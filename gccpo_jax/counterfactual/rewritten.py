@@ -63,7 +63,7 @@ def rewritten(
     """
     solver, traces = seen.solver, seen.traces
     task, tokenizer = solver.task, solver.tokenizer
-    (batch, group), size = traces.lengths.shape, traces.limit
+    (batch, group), size = traces.tokens.shape[:2], traces.limit
     ways = [(how, p) for how in hows for p in range(arms)]
     exists = to_host(places.spans.mask)
     pieces_of = _pieces(seen, places, whole)

@@ -43,6 +43,7 @@ def variants(tokenizer, task=TASK, how="surface", seed=(0, 1), prompt_tokens=60,
     spans = Spans(starts, ends, mask)
     traces = types.SimpleNamespace(
         tokens=tokens,
+        limit=tokens.shape[-1],
         items=ITEMS,
         seed=seed,
         prompts=types.SimpleNamespace(tokens=np.zeros((3, prompt_tokens), np.int32)),
