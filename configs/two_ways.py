@@ -13,7 +13,7 @@ from gccpo_jax import presets
 from gccpo_jax.config import default
 
 NOTE = (
-    "GRPO does the opposite, over five seeds: label_wrong 33 -> 29 %, label_absent 36 -> 32 % "
+    "GRPO does the opposite, over ten seeds: label_wrong 37 -> 32 %, label_absent 39 -> 35 % "
     "(docs/results/study.md; see it: python -m gccpo_jax.train --config configs/two_ways.py:A0)"
 )
 
