@@ -29,7 +29,7 @@ so: a policy that has not learnt a word writes another. In this order:
 ==================  =====================================================
 
 Two choices to know. A step that continues correctly from a wrong value is
-`valid`: the mistake was made before it (`sound_prefixes` tells these apart).
+`valid`: the mistake was made before it.
 Operations count in the order of the solution: a step that skips one is
 `wrong_operand`, and the chain goes on behind the operation that it did.
 """
@@ -132,16 +132,6 @@ def check(problem: Problem, steps: Sequence[str]) -> list[str]:
     ['wrong_arithmetic', 'valid', 'valid']
     """
     return [verdict.label for verdict in read_steps(problem, steps)]
-
-
-def sound_prefixes(labels: Sequence[str]) -> list[bool]:
-    """For each step, whether no step before it was wrong.
-
-    >>> sound_prefixes(["valid", "wrong_arithmetic", "valid"])
-    [True, True, False]
-    """
-    wrong = [label in FLAWS for label in labels]
-    return [not any(wrong[:index]) for index in range(len(wrong))]
 
 
 def read_steps(problem: Problem, steps: Sequence[str]) -> list[StepVerdict]:
