@@ -62,9 +62,9 @@ GREATEST = {
     "sampling.dynamic": 3, "segmentation.max_steps": 64, "counterfactual.boundaries": 64,
     "counterfactual.draws": 8, "counterfactual.transport_arms": 4,
     "counterfactual.max_candidates": 24, "counterfactual.max_answer_tokens": 12,
-    "credit.ddof": 3, "credit.pass_k": 4, "reward.overlong": 12, "reward.keep": 3,
-    "optim.epochs": 4, "optim.micro_batch": 2, "eval.draws": 4, "eval.max_prompt_tokens": 128,
-    "eval.max_tokens": 96, "log.profile": 1, "seed": 2**32 - 1,
+    "credit.ddof": 3, "credit.pass_k": 4, "credit.causal_budget": 4, "reward.overlong": 12,
+    "reward.keep": 3, "optim.epochs": 4, "optim.micro_batch": 2, "eval.draws": 4,
+    "eval.max_prompt_tokens": 128, "eval.max_tokens": 96, "log.profile": 1, "seed": 2**32 - 1,
     **{f"counterfactual.{name}_arms": 4 for name in
        ("latent", "surface", "equivalent", "corrupt", "swap", "equivariance")},
 }  # fmt: skip
