@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -285,22 +286,9 @@ def as_long_as_needed(rollout: Rollout, limit: int) -> Rollout:
     return rollout if size == rollout.tokens.shape[-1] else resized(rollout, size)
 
 
-@partial(jax.jit, static_argnames=("policy", "group", "rule", "max_tokens"))
-def sample_whole(
-    policy: Policy,
-    params: Params,
-    prompts: Prompts,
-    question_keys: Array,  # [B] keys
-    stop: Array,  # [V] bool
-    *,
-    group: int,
-    rule: Rule,
-    max_tokens: int,
-    draw: int | Array = 0,
-) -> tuple[Segment, Rollout]:
+def sample_whole(*given: Any, draw: int | Array = 0, **how: Any) -> tuple[Segment, Rollout]:
     """`sample` as one program, with what it returns laid out for the limit: T is `max_tokens`."""
-    given = (policy, params, prompts, question_keys, stop)
-    prompt, rows = _begun(*given, group=group, rule=rule, max_tokens=max_tokens, draw=draw)
+    prompt, rows = _begun(*given, draw=draw, **how)
     return prompt, rows.rollout
 
 

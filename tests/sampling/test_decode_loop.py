@@ -7,6 +7,7 @@ the loop may do with a cache is write a token into it, in place.
 import dataclasses
 import math
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,8 @@ def compiled(policy):
     ids = shape((B,), jnp.uint32)
     prompts = Prompts(shape((B, S), jnp.int32), shape((B, S), bool), ids)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), B))
-    given = (policy, params, prompts, keys, shape((V,), bool))
-    return sample_whole.lower(*given, group=G, rule=Rule(), max_tokens=T).compile().as_text()
+    run = partial(sample_whole, policy, group=G, rule=Rule(), max_tokens=T)
+    return jax.jit(run).lower(params, prompts, keys, shape((V,), bool)).compile().as_text()
 
 
 def computations(text):
