@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> None:
     plot = out / "variance.png"
     axis = f"cosine of two gradients of {count(summary['matched_tokens'])} forward tokens each"
     bars = {name: found["matched"] for name, found in summary["presets"].items()}
-    plot_bars(plot, title, axis, bars, 0.5)
+    plot_bars(plot, title, axis, bars)
     print("written: " + ", ".join(map(str, [*paths, plot])))
 
 

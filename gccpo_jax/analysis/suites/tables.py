@@ -135,7 +135,7 @@ def write(
 
 
 def plot_bars(path: pathlib.Path, title: str, axis: str, bars: Mapping[str, Mapping]) -> None:
-    """Horizontal bars of AUC with intervals, the highest on top, and a line at the chance level."""
+    """Horizontal bars with intervals, the highest on top, and a line at .5: chance, for an AUC."""
     pyplot = load_pyplot()
     names = [n for n, x in bars.items() if x["estimate"] is not None]
     names.sort(key=lambda n: bars[n]["estimate"])
