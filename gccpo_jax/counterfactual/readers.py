@@ -117,8 +117,9 @@ def begin_branches(
     `slots` branches are decoded at a time and the others wait in a queue (`ring_queue.py`;
     tapes without a recording, questions on one device); 0: there is no queue.
 
-    They are drawn in buffers for twice what the trajectories are held in (`buckets.sizes`). If one
-    of them is cut by that, all are drawn again up to the limit, the same as far as they had come.
+    They are drawn in buffers for twice what the trajectories are held in (`buckets.sizes`). While
+    one of them is cut by that, all are drawn again in the next longer ones, the same as far as
+    they had come: the limit costs nothing that no branch reaches.
     """
     solver, traces = seen.solver, seen.traces
     shape = sites.keep.shape
@@ -136,8 +137,10 @@ def begin_branches(
     started = draw(short)
 
     def read_endings(answers: CandidateTexts, count: int) -> Readout:
-        cut = short < limit and _is_cut(started, _begun(flat), short, to_host(solver.stop))
-        branches = draw(limit) if cut else started
+        branches, size, begun = started, short, _begun(flat)
+        while size < limit and _is_cut(branches, begun, size, to_host(solver.stop)):
+            size = buckets.fitting(limit, 2 * size)
+            branches = draw(size)
         found, scores = _endings(solver, traces, answers, count, flat, branches)
         return Readout(
             laws=_shares(found, count).reshape(*shape, count + 1),
