@@ -8,8 +8,8 @@
                and 33 of A8's, so A0 alone needs a second run; five seeds at first, then five
                more because ten take under six hours, not because of what five had shown
     rivals     the first five seeds and policies for other step credit beside A15, equal updates;
-               in the `--workdir` of `wordings`, whose cells are not run again
-    branches   the same for `branch_train`, which updates on nine times as many sequences
+               in the `--workdir` of `wordings`, whose cells are not run again. `branch_train`
+               updates on up to nine times as many sequences; planned with the others, run later
     placebos   the same for A7 and its credit on other steps (A9, A10)
     hidden     negative control: the cue is one that `surface` rewrites leave alone and `number`
                rewrites do not, so A14 and A15 must follow it as GRPO does, and A14n must not
@@ -59,8 +59,7 @@ def get_config(phase="search"):
         study.changes += " task.options.labelled=0.0 task.options.hidden=0.9"
         return study
     beside = {
-        "rivals": ("pav", "spo_mask"),
-        "branches": ("branch_train",),
+        "rivals": ("pav", "spo_mask", "branch_train"),
         "placebos": ("A7", "A9", "A10"),
     }
     if phase == "wordings" or phase in beside:
