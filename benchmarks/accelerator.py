@@ -1,4 +1,4 @@
-"""Decoding and update on a GPU or TPU beside what its memory and matrix units reach.
+"""The stages of a step on a GPU or TPU beside what its memory and matrix units reach.
 
     python benchmarks/accelerator.py [--shape qwen2_5_1_5b] [--questions 32] [--group 8]
         [--prompt 256] [--response 256] [--compute bfloat16] [--micro-batch 1] [--remat]
@@ -6,14 +6,19 @@
 
 Weights are random and float32, as they are trained, and rounded to `--compute` in use. The
 command can be tried on a CPU with smaller shapes and sizes, better in float32.
-Decoding is a run of `rollouts.sample` less one of a single token. The limits, a large
+Decoding is a run of `rollouts.sample` less one of a single token. Branches (2 boundaries x 2 draws
+of half a response each) and the scored readout (2 latent arms) are the programs that the planner
+knows, on inputs of full length; answers are as long as the config allows. The limits, a large
 product in that dtype and a large copy, are measured between the runs. Prints one JSON line:
 
   share_of_bandwidth  the least bytes that a token of all rows needs (every weight once, each
-                      question's prompt once, half of each row's own tokens) a second, of those
-                      that the copy reads and writes
+                      question's prompt once, half of each row's own tokens) per second, of those
+                      that the copy reads and writes; `branches_` likewise, for a token of as many
+                      branches as are decoded at a time, with what they went on from
   mfu                 the least products that an update needs (prompts once per group, nothing
-                      computed twice, attention left out) a second, of those of the large product
+                      computed twice, attention left out) per second, of those of the large product;
+                      `readout_` likewise, by the formulas of `planning/tokens.py`
+  ratio_gccpo_over_grpo   sampling, branches, readout and update, over sampling and update
 """
 
 from __future__ import annotations
@@ -28,14 +33,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from shapes import SHAPES, matmul_flops
+from shapes import SHAPES, filled, matmul_flops
 
+from gccpo_jax.config import Config, default, freeze
+from gccpo_jax.counterfactual.readers import branch_slots
 from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
+from gccpo_jax.training.planning import stages
+from gccpo_jax.training.planning.tokens import at_the_limits
 from gccpo_jax.types import Params, Policy, Prompts, TrainState, UpdateBatch
 
 RULE = Rule(1.0)
@@ -66,6 +75,8 @@ def measure(asked: argparse.Namespace) -> dict[str, object]:
     s = alternately(asked.repeats, runs)
     runs = limits(dtype) | {"update": updating(asked, arch, policy, params)}
     late = alternately(asked.repeats, runs)
+    config = step_config(asked)
+    s |= alternately(asked.repeats, limits(dtype) | readings(config, arch))
     token = (s["all"] - s["one"]) / (asked.response - 1)
     rows = asked.questions * asked.group
     kept = asked.questions * asked.prompt + rows * (asked.response + 1) / 2
@@ -74,13 +85,20 @@ def measure(asked: argparse.Namespace) -> dict[str, object]:
     encoded = asked.questions * asked.prompt + rows * asked.response
     flops = 3 * matmul_flops(arch, encoded, rows * asked.response)
     limit = 2 * side() ** 3 / late["matmul"]
+    grpo = s["all"] + late["update"]
     device = jax.local_devices()[0]
     return {
         **vars(asked), "device": device.device_kind,
         "copy_gbs": COPIED / s["copy"] / 1e9, "matmul_tflops": limit / 1e12,
         "decode_milliseconds": 1e3 * token, "decode_tokens_per_second": rows / token,
         "share_of_bandwidth": least / token / (COPIED / s["copy"]),
+        "branches_seconds": s["branches"],
+        "branches_share_of_bandwidth": branch_bytes(config, arch, dtype) / s["branches"]
+        / (COPIED / s["copy"]),
+        "readout_seconds": s["readout, latent"],
+        "readout_mfu": readout_flops(config, arch) / s["readout, latent"] / limit,
         "update_seconds": late["update"], "mfu": flops / late["update"] / limit,
+        "ratio_gccpo_over_grpo": 1 + (s["branches"] + s["readout, latent"]) / grpo,
         "peak_gib": (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**30 or None,
     }  # fmt: skip
 
@@ -143,6 +161,49 @@ def updating(
         return metrics
 
     return run
+
+
+def step_config(asked: argparse.Namespace) -> Config:
+    """The default arms of a GCCPO step with the sizes asked for."""
+    config = default()
+    config.batch_size, config.group_size = asked.questions, asked.group
+    config.data.max_prompt_tokens, config.sampling.max_tokens = asked.prompt, asked.response
+    config.optim.micro_batch, config.policy.remat = asked.micro_batch, asked.remat
+    config.policy.compute = asked.compute
+    config.counterfactual.boundaries = config.counterfactual.draws = 2
+    config.counterfactual.latent_arms, config.counterfactual.surface_arms = 2, 0
+    config.counterfactual.branch_tokens = asked.response // 2
+    return freeze(config)
+
+
+def readings(config: Config, arch: Arch) -> dict[str, Callable[[], object]]:
+    """Branches and readout of full length."""
+    programs = stages.of_step(stages.share_of(config, arch))
+
+    def run(stage: stages.Stage) -> Callable[[], object]:
+        program = jax.jit(stage.run)
+        inputs = filled(stage.arguments, arch.vocab_size, config.sampling.max_tokens)
+        return lambda: program(*inputs)
+
+    return {name: run(programs[name]) for name in ("branches", "readout, latent")}
+
+
+def branch_bytes(config: Config, arch: Arch, dtype: jnp.dtype) -> float:
+    """The least that all branches read: weights once per token of those decoded at a time."""
+    c, rollouts = config.counterfactual, config.batch_size * config.group_size
+    count, each = rollouts * c.boundaries * c.draws, c.branch_tokens
+    slots = branch_slots(rollouts, c.boundaries * c.draws, 1)
+    kept = config.batch_size * config.data.max_prompt_tokens
+    kept += slots * (config.sampling.max_tokens + each) / 2
+    cache = 2 * arch.depth * arch.kv_heads * arch.head_dim * kept
+    return count * each / slots * (matmul_flops(arch, 1, 1) / 2 + cache) * dtype.itemsize
+
+
+def readout_flops(config: Config, arch: Arch) -> float:
+    """Products of the factual laws and the latent arms, with attention."""
+    found = at_the_limits(config, arch)
+    rows = [row.flops for row in found.rows[1:] if not row.decoded]
+    return sum(rows) * found.trajectories
 
 
 def prompts_of(asked: argparse.Namespace, arch: Arch) -> Prompts:

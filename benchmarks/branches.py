@@ -24,10 +24,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from shapes import SHAPES
 
 from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.policy import model
-from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.branches import at_sites, continue_branches, fresh_tapes
@@ -35,10 +35,6 @@ from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.sampling.sites import boundary
 from gccpo_jax.types import AnswerField, Candidates, Prompts, Spans
 
-SHAPES = {
-    "tiny": Arch(136, 128, 3, 4, 4, 32, 384),
-    "smollm2": Arch(49152, 576, 30, 9, 3, 64, 1536, rope_theta=100000.0),
-}
 SIZES = {  # prompt, response, group, steps, draws, branch tokens, candidates, answer tokens
     "tiny": dict(s=48, t=64, g=16, e=4, n=4, h=32, c=6, a=3),
     "smollm2": dict(s=64, t=64, g=4, e=4, n=2, h=16, c=6, a=4),

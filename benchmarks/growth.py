@@ -59,6 +59,7 @@ def main() -> None:
 def measure(sizes: dict[str, int], repeats: int) -> dict[str, dict[str, float]]:
     """Seconds and MB of each stage."""
     import jax
+    from shapes import SHAPES, filled
 
     from gccpo_jax.training.planning import stages
 
@@ -72,7 +73,8 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, dict[str, float]]:
         own = used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
         seconds = []
         for _ in range(repeats + 1):
-            inputs = jax.block_until_ready(jax.tree.map(filled, stage.arguments))
+            given = filled(stage.arguments, SHAPES["tiny"].vocab_size, sizes["T"])
+            inputs = jax.block_until_ready(given)
             start = time.perf_counter()
             jax.block_until_ready(program(*inputs))
             seconds.append(time.perf_counter() - start)
@@ -97,23 +99,6 @@ def share(sizes: dict[str, int]) -> Any:
         mlp_width=3 * sizes["width"],
     )  # fmt: skip
     return stages.share_of(freeze(c), arch)
-
-
-def filled(shape: Any) -> Any:
-    """An array of a shape that makes every stage work to its limit: tokens 1, nothing masked.
-
-    Flags of the length of the vocabulary say which tokens end a text: none.
-    """
-    import jax
-    import jax.numpy as jnp
-    from shapes import SHAPES
-
-    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(0), shape.shape)
-    if shape.dtype == jnp.float32:
-        return 0.02 * jax.random.normal(jax.random.key(1), shape.shape)
-    ends = shape.dtype == bool and shape.shape == (SHAPES["tiny"].vocab_size,)
-    return jnp.zeros(shape.shape, bool) if ends else jnp.ones(shape.shape, shape.dtype)
 
 
 def exponents(found: dict[str, Any]) -> dict[str, Any]:

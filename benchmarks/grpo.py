@@ -1,7 +1,8 @@
 """A GRPO update, or a whole GRPO step, ours beside peers, on one core with one thread.
 
-    python benchmarks/grpo.py update|step [--shape smollm2] [--questions 4] [--repeats 3] [--core 0]
-        [--micro-batch 1] [--torch PYTHON] [--torch-rows 32] [--tunix PYTHON] [--trl PYTHON]
+    python benchmarks/grpo.py update|step [--shape smollm2] [--questions 4] [--response 64]
+        [--spread] [--repeats 3] [--core 0] [--micro-batch 1] [--torch PYTHON] [--torch-rows 32]
+        [--tunix PYTHON] [--trl PYTHON]
 
 PYTHON is the interpreter of an environment with that peer (`--torch`: a plain loop on the
 networks of `transformers`); a peer without one is left out. An update is one AdamW step of
@@ -10,6 +11,7 @@ normalises by group and updates. All have the same rows and tokens; ours reads t
 once per group. Tunix's step is its sampler and its update without what its learner does
 around them; TRL's is its trainer's own step, with its defaults. All processes live at once:
 with peers that need gigabytes ask for one at a time, or for fewer `--questions`.
+With `--spread` the lengths of an update's rows spread 1:8 (ours and `--torch`, which both pad).
 `--micro-batch` counts questions of ours, `--torch-rows` sequences of the loop's. Prints one
 JSON line: seconds, peak memory of the process, the ratios, and for updates the share of the
 limit of matrix products (the least that the shared prompt needs, nothing computed twice).
@@ -23,9 +25,10 @@ import sys
 
 import limit
 from contest import Contestant, Result, alternate
+from entrant import lengths
 from shapes import SHAPES, matmul_flops
 
-GROUP, PROMPT, RESPONSE = 8, 64, 64
+GROUP, PROMPT = 8, 64
 
 
 def main() -> None:
@@ -33,6 +36,8 @@ def main() -> None:
     options.add_argument("what", choices=("update", "step"))
     options.add_argument("--shape", choices=("tiny", "smollm2"), default="smollm2")
     options.add_argument("--questions", type=int, default=4)
+    options.add_argument("--response", type=int, default=64)
+    options.add_argument("--spread", action="store_true", help="lengths spread 1:8")
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--core", type=int, default=0)
     options.add_argument("--micro-batch", type=int, default=1)
@@ -43,10 +48,13 @@ def main() -> None:
     asked = options.parse_args()
     if asked.torch and asked.what == "step":
         options.error("--torch: the plain loop only updates; leave it out")
-    sizes = tuple(map(str, (asked.questions, GROUP, PROMPT, RESPONSE)))
+    if asked.spread and (asked.what == "step" or asked.tunix or asked.trl):
+        options.error("--spread: for an update of ours and the plain loop; leave it out")
+    sizes = tuple(map(str, (asked.questions, GROUP, PROMPT, asked.response)))
+    spread = ("spread",) if asked.spread else ()
     more = {
-        "ours": (str(asked.micro_batch),),
-        "torch": (str(asked.torch_rows or asked.questions * GROUP),),
+        "ours": (str(asked.micro_batch), *spread),
+        "torch": (str(asked.torch_rows or asked.questions * GROUP), *spread),
     }
     contestants = [Contestant("matmul", sys.executable, "limit.py", ("matmul",))]
     for name in ("ours", "torch", "tunix", "trl"):
@@ -62,6 +70,7 @@ def summary(asked: argparse.Namespace, found: dict[str, Result]) -> dict[str, ob
     limit_flops = limit.FLOPS / found.pop("matmul").seconds
     rows = asked.questions * GROUP
     line = {"what": asked.what, "shape": asked.shape, "rows": rows}
+    line |= {"response": asked.response, "spread": asked.spread}
     line["matmul_gflops"] = limit_flops / 1e9
     ours = found["ours"]
     for name, result in found.items():
@@ -72,8 +81,11 @@ def summary(asked: argparse.Namespace, found: dict[str, Result]) -> dict[str, ob
             line[f"ratio_{name}_over_ours"] = result.seconds / ours.seconds
             line[f"ratio_peak_ours_over_{name}"] = ours.peak_gib / result.peak_gib
     if asked.what == "update":
-        encoded = rows * RESPONSE + asked.questions * PROMPT
-        least = 3 * matmul_flops(SHAPES[asked.shape], encoded, rows * RESPONSE)
+        written = rows * asked.response
+        if asked.spread:
+            written = sum(lengths(rows, asked.response))
+        encoded = written + asked.questions * PROMPT
+        least = 3 * matmul_flops(SHAPES[asked.shape], encoded, written)
         line["share_of_matmul_limit"] = least / ours.seconds / limit_flops
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}
 

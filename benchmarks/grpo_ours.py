@@ -1,6 +1,7 @@
 """Contestant: one GRPO update of given rollouts, or a whole step, ours.
 
 python benchmarks/grpo_ours.py update|step SHAPE QUESTIONS GROUP PROMPT RESPONSE MICRO_BATCH
+    [spread]
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from entrant import serve
+from entrant import lengths, serve
 from shapes import SHAPES
 
 from gccpo_jax.advantage.baselines import group_zscore
@@ -22,7 +23,7 @@ from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
 from gccpo_jax.types import Array, Prompts, TrainState, UpdateBatch
 
-what, shape, *sizes = sys.argv[1:]
+what, shape, *sizes = sys.argv[1:8]
 questions, group, prompt, response, micro_batch = map(int, sizes)
 arch, rule = SHAPES[shape], Rule(1.0)
 policy = model.make_policy(arch)
@@ -40,15 +41,18 @@ prompts = Prompts(
     jnp.arange(questions, dtype="uint32"),
 )
 never = jnp.zeros(arch.vocab_size, bool)
+ends = np.full(rows[:2], response)
+if sys.argv[8:] == ["spread"]:
+    ends = np.reshape(lengths(questions * group, response), rows[:2])
 
 
 def batch(tokens: Array, logp: Array, advantage: np.ndarray | Array) -> UpdateBatch:
-    """Rollouts whose rows all have their full length."""
+    """Rollouts as long as `ends` says."""
     return UpdateBatch(
         prompt=prompts.tokens,
         prompt_mask=prompts.mask,
         tokens=tokens,
-        mask=jnp.ones(rows, bool),
+        mask=jnp.asarray(np.arange(response) < ends[..., None]),
         behaviour_logp=logp,
         reference_logp=jnp.zeros(rows, jnp.float32),
         advantage=jnp.broadcast_to(jnp.asarray(advantage, jnp.float32)[..., None], rows),

@@ -15,6 +15,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ending import spread
 from entrant import serve
 from shapes import SHAPES
 
@@ -22,46 +23,16 @@ from gccpo_jax.policy import model
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.ring_queue import sampler
-from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Prompts, Segment
+from gccpo_jax.types import Prompts
 
 STOP = 0
-HAZARD = 1 / 16
-
-
-def ending(policy: Policy, first: int) -> Policy:
-    """The policy, ending with probability `HAZARD` at each token from the `first`-th on.
-
-    The position of a token is one more number of its hidden state.
-    """
-
-    def step(
-        params: Params, token: Array, position: Array, past: Context, own: Segment, slot: Array
-    ) -> tuple[Array, Segment]:
-        hidden, own = policy.decoder.step(params, token, position, past, own, slot)
-        return jnp.append(hidden, position.astype(hidden.dtype)), own
-
-    def encode(
-        params: Params, tokens: Array, positions: Array, mask: Array, past: Context
-    ) -> tuple[Array, Segment]:
-        hidden, segment = policy.encode(params, tokens, positions, mask, past)
-        return jnp.concatenate([hidden, positions[:, None].astype(hidden.dtype)], -1), segment
-
-    def logits(params: Params, hidden: Array) -> Array:
-        plain = policy.logits(params, hidden[..., :-1])
-        written = hidden[..., -1:] + 1 - PROMPT
-        odds = jnp.where(written < first - 1, -1e9, jnp.log(HAZARD / (1 - HAZARD)))
-        others = jax.nn.logsumexp(plain, axis=-1, keepdims=True)
-        return jnp.where(jnp.arange(policy.vocab_size) == STOP, others + odds, plain)
-
-    return Policy(encode, logits, policy.vocab_size, Decoder(policy.decoder.unroll, step))
-
 
 shape, kind, *sizes = sys.argv[1:]
-questions, group, slots, PROMPT, response = map(int, sizes)
+questions, group, slots, prompt, response = map(int, sizes)
 arch = SHAPES[shape]
-policy = ending(model.make_policy(arch), response // 8)
+policy = spread(model.make_policy(arch), stop=STOP, prompt=prompt, response=response)
 params = jax.jit(model.init, static_argnums=0)(arch, jax.random.key(0))
-random = np.random.default_rng(0).integers(1, arch.vocab_size, (questions, PROMPT))
+random = np.random.default_rng(0).integers(1, arch.vocab_size, (questions, prompt))
 at_once = questions if kind == "queue" else slots // group
 stop = jnp.arange(arch.vocab_size) == STOP
 sample = sampler(slots if kind == "queue" else 0)

@@ -1,15 +1,19 @@
 """Contestant: `transformers` generate on PyTorch, greedy, so that it pays for no sampling.
 
-python benchmarks/rollout_transformers.py SHAPE ROWS PROMPT RESPONSE
+    python benchmarks/rollout_transformers.py SHAPE ROWS PROMPT RESPONSE [LENGTHS]
+
+LENGTHS: a JSON file with the number of tokens after which each row ends.
 """
 
 from __future__ import annotations
 
+import json
+import pathlib
 import sys
 
 import torch
 from entrant import serve
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 SHAPES = {
     "tiny": dict(
@@ -23,13 +27,29 @@ SHAPES = {
 }  # fmt: skip
 
 
+class Ends(StoppingCriteria):
+    """Ends each row after its own number of tokens."""
+
+    def __init__(self, ends: torch.Tensor) -> None:
+        self.ends = ends
+
+    def __call__(self, tokens: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        return tokens.shape[1] >= self.ends
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    shape, *sizes = sys.argv[1:]
+    shape, *sizes = sys.argv[1:5]
     rows, prompt, response = map(int, sizes)
     torch.manual_seed(0)
     network = LlamaForCausalLM(LlamaConfig(**SHAPES[shape])).eval()
     tokens = torch.randint(1, network.config.vocab_size, (rows, prompt))
+
+    lengths = [response] * rows
+    if sys.argv[5:]:
+        lengths = json.loads(pathlib.Path(sys.argv[5]).read_text())
+    longest = max(lengths)
+    ends = StoppingCriteriaList([Ends(prompt + torch.tensor(lengths))])
 
     def work() -> None:
         with torch.inference_mode():
@@ -37,11 +57,12 @@ def main() -> None:
                 tokens,
                 attention_mask=torch.ones_like(tokens),
                 do_sample=False,
-                max_new_tokens=response,
-                min_new_tokens=response,
+                max_new_tokens=longest,
+                min_new_tokens=longest,
+                stopping_criteria=ends,
                 pad_token_id=0,
             )
-        assert found.shape == (rows, prompt + response)
+        assert found.shape == (rows, prompt + longest)
 
     serve(work)
 

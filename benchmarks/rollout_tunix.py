@@ -1,10 +1,14 @@
 """Contestant: Tunix's sampler, greedy, so that it pays for no sampling.
 
-python benchmarks/rollout_tunix.py SHAPE ROWS PROMPT RESPONSE
+    python benchmarks/rollout_tunix.py SHAPE ROWS PROMPT RESPONSE [LENGTHS]
+
+LENGTHS: a JSON file with lengths of rows; all rows are decoded to the longest.
 """
 
 from __future__ import annotations
 
+import json
+import pathlib
 import sys
 
 import numpy as np
@@ -52,8 +56,10 @@ def make_sampler(network: Llama3, shape: str, prompt: int, response: int) -> Sam
 
 
 def main() -> None:
-    shape, *sizes = sys.argv[1:]
+    shape, *sizes = sys.argv[1:5]
     rows, prompt, response = map(int, sizes)
+    if sys.argv[5:]:
+        response = max(json.loads(pathlib.Path(sys.argv[5]).read_text()))
     z = SHAPES[shape]
     network = Llama3(ModelConfig(**z), rngs=nnx.Rngs(0))
     sampler = make_sampler(network, shape, prompt, response)

@@ -11,8 +11,9 @@ naive way of the same readings: each branch and each candidate answer is a new p
 from its first token (`step_naive.py`). With `--record` a third contestant is the same GCCPO step
 that writes its record while it updates, as every `log.rollouts_every`th step of a run does.
 
-Prints one JSON line of medians: seconds by stage, `rest` is what no stage holds;
-`ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps;
+Prints one JSON line of medians: seconds by stage, `rest` is what no stage holds; `se_D`, the
+standard error that the branches' draws leave in a step's effect, so that precision per second is
+seen; `ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps;
 `ratio_recorded_over_gccpo` likewise, `record_share` what the writing thread computed as a share
 of its step, `record_share_of_a_run` that over all steps; `compiled_in_timed_rounds` should be 0.
 """
@@ -170,8 +171,25 @@ def one_step(solver, config, params, items, prompts, step, watch, update, state,
             write_rollouts(record, step, found, solver, config)
             found.metrics["record"] = time.thread_time() - start
         float(metrics["loss"])
-    wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined", "record")
+    if found.evidence and found.evidence.written:
+        found.metrics["se_D"] = standard_error(found)
+    wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined")
+    wanted += ("record", "se_D")
     return state, {name: found.metrics[name] for name in wanted if name in found.metrics}
+
+
+def standard_error(found) -> float:
+    """Root mean square over macro-steps of the standard error of D = Phi_k - Phi_{k-1}.
+
+    Phi after a step is the mean of N draws, its variance s^2 / N with ddof 1; it is in two steps'
+    effects. The outcome is exact, and the group's mean outcome counts as exact.
+    """
+    import numpy as np
+
+    score = found.evidence.written.score  # [B, G, E, N], NaN where nothing was drawn
+    drawn = score[~np.isnan(score).any(-1)]
+    variance = drawn.var(-1, ddof=1) / drawn.shape[-1]
+    return float(np.sqrt(2 * variance.sum() / np.asarray(found.spans.mask).sum()))
 
 
 def summary(times: dict[str, list[dict[str, float]]], every: int) -> dict[str, object]:
