@@ -25,7 +25,7 @@ from gccpo_jax.sampling.rollouts import SEGMENT_AXES
 from gccpo_jax.sampling.sites import Sites, context_of, enter, position_after
 from gccpo_jax.types import AnswerField, Array, Candidates, Params, Policy, Segment, Spans
 
-_AT_ONCE = 4
+_AT_ONCE = 12
 """Steps whose laws are read together, at least: fewer have too few rows for a product."""
 
 

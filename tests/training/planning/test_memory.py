@@ -146,7 +146,7 @@ def test_the_readings_of_a_config_and_one_step_alive_at_a_time():
 
 
 def latent_work(**fields):
-    config = config_of(group_size=4, credit__kind="gated_gae", sampling__max_tokens=64, **fields)
+    config = config_of(group_size=16, credit__kind="gated_gae", sampling__max_tokens=64, **fields)
     share = stages.share_of(config, ARCH)
     _, prompt, rollout = stages.sampling(share)
     read = {stage.name: stage for stage in stages.readings(share, prompt, rollout)}
@@ -154,7 +154,7 @@ def latent_work(**fields):
 
 
 def test_edited_caches_are_those_of_a_few_steps():
-    cache = 4 * (2 * 2 * 4 * 4 * 2 * 64 * 4)  # L, keys and values, B, G, K, T, D
+    cache = 4 * (2 * 2 * 4 * 16 * 2 * 64 * 4)  # L, keys and values, B, G, K, T, D
     two = latent_work(counterfactual__boundaries=2)
     assert latent_work(counterfactual__boundaries=5) < two + 0.1 * cache
     more = latent_work(counterfactual__boundaries=2, counterfactual__latent_arms=3) - two
