@@ -44,7 +44,10 @@ def attend(q: Array, k: Array, v: Array, mask: Array, past: tuple[KeysValues, ..
         return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None, :], is_causal=True)
     length = mask.shape[0]
     own = mask[None, :] & jnp.tril(jnp.ones((length, length), bool))
-    return attend_to(q, (*((k, v, visible[None, :]) for k, v, visible in past), (k, v, own)))
+    parts = (*((k, v, visible[None, :]) for k, v, visible in past), (k, v, own))
+    # Going back, scores and weights [H, S, J] are made again: at length that is faster than to
+    # write and read them, and they are most of what a layer would keep.
+    return jax.checkpoint(attend_to, prevent_cse=False)(q, parts)
 
 
 def attend_to(q: Array, parts: tuple[KeysValues, ...]) -> Array:
