@@ -223,8 +223,9 @@ def test_remat_changes_nothing(tiny):
         encode = model.make_policy(TINY, remat).encode
         return jax.grad(lambda p: (encode(p, *rest)[0] ** 3).sum())
 
-    assert "remat2[" in str(jax.make_jaxpr(gradient(True))(params))
-    assert "remat2[" not in str(jax.make_jaxpr(gradient(False))(params))
+    # Attention is made again in either case.
+    whole, attention = (str(jax.make_jaxpr(gradient(x))(params)).count("remat2[") for x in (1, 0))
+    assert whole > attention > 0
     plain, other = (jax.jit(gradient(remat))(params) for remat in (False, True))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
