@@ -149,8 +149,8 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, Any]:
         for limit in limits[1:]:
             stages, others = under(limit)
             np.testing.assert_array_equal(tokens, others)
-            ratios = {name: round(stages[name] / seconds, 2) for name, seconds in first.items()}
-            found[f"{limit} / {limits[0]}"] = ratios
+            ratios = {name: stages[name] / seconds for name, seconds in first.items()}
+            found[f"{limit} / {limits[0]}"] = {name: round(r, 2) for name, r in ratios.items()}
             size = math.log(limit / limits[0])
             found["exponents"] = {name: round(math.log(r) / size, 2) for name, r in ratios.items()}
         return found
