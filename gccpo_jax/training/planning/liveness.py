@@ -2,7 +2,7 @@
 
 The program is a jaxpr, hence made from shapes alone. Its operations are walked in order,
 and at each of them the values that a later one still reads are added up. What a compiler
-does about values is in four rules:
+does about values is in five rules:
 
     alias     a reshape or a transpose is its operand seen in another way
     fuse      an elementwise value exists only if a matrix product, a loop, a gather or
@@ -11,6 +11,8 @@ does about values is in four rules:
               memory of an operand of their size that nothing reads later
     loop      a loop holds its state, its stacked results and the peak of one pass; what it
               reads in another order of the axes than it lies in is copied
+    results   what a program returns has memory of its own from the first operation on, which
+              nothing else uses before it is written, unless it takes that of a donated argument
 """
 
 from __future__ import annotations
@@ -158,7 +160,7 @@ def peak(jaxpr: Any, donated: Sequence[bool] = ()) -> int:
     own = [nbytes(v.aval) if gone else 0 for v, gone in zip(inner.invars, donated, strict=True)]
     inputs = [program.value(size) for size in own]
     outputs = _values(program.inline(inner, [_Seen(x) for x in inputs]))
-    return _walk(program, inputs, outputs) - sum(own)
+    return _walk(program, inputs, outputs, Counter(own)) - sum(own)
 
 
 def _values(seen: Sequence[_Seen | None]) -> list[int]:
@@ -205,8 +207,13 @@ def _store(program: _Program, stacked: list[int]) -> None:
         program.ops.insert(at + 1, _Op("store", [value], [], {}))
 
 
-def _walk(program: _Program, inputs: list[int], outputs: list[int]) -> int:
-    """Most bytes alive at once; inputs are alive at first, outputs at the end."""
+def _walk(
+    program: _Program, inputs: list[int], outputs: list[int], donated: Counter[int] | None = None
+) -> int:
+    """Most bytes alive at once; inputs are alive at first, outputs at the end.
+
+    `donated`: of a whole program, how many of its arguments of each size may be overwritten.
+    """
     ops = _needed(program.ops, outputs)
     solid = _solid(ops, outputs) | set(inputs)
     behind = {value: {value} for value in inputs}  # in memory, what a value is made from
@@ -219,11 +226,13 @@ def _walk(program: _Program, inputs: list[int], outputs: list[int]) -> int:
             steps.append((op, reads, writes))
     last = {r: n for n, (_, reads, _) in enumerate(steps) for r in reads}
     last |= {r: len(steps) for value in outputs for r in behind.get(value, ())}
-    alive = highest = sum(program.bytes[value] for value in inputs)
+    early = set() if donated is None else _early(program, steps, last, outputs, donated)
+    early -= set(inputs)
+    alive = highest = sum(program.bytes[value] for value in (*inputs, *early))
     for n, (op, reads, writes) in enumerate(steps):
         ends = [r for r in reads if last[r] == n]
         dying = Counter(program.bytes[r] for r in ends)
-        for size in (program.bytes[w] for w in writes):
+        for size in (program.bytes[w] for w in writes if w not in early):
             if _in_place(op) and dying[size]:
                 dying[size] -= 1
             else:
@@ -233,6 +242,30 @@ def _walk(program: _Program, inputs: list[int], outputs: list[int]) -> int:
         alive -= sum(size * count for size, count in dying.items())
         alive -= sum(program.bytes[w] for w in writes if w not in last)
     return highest
+
+
+def _early(
+    program: _Program,
+    steps: list[tuple[_Op, set[int], list[int]]],
+    last: dict[int, int],
+    outputs: list[int],
+    donated: Counter[int],
+) -> set[int]:
+    """The values that begin what becomes a result: their memory is there from the beginning."""
+    begun, left = set(outputs), Counter(donated)
+    for n, (op, reads, writes) in reversed(list(enumerate(steps))):
+        if _in_place(op):
+            ends = {r: program.bytes[r] for r in reads if last[r] == n}
+            for value in begun.intersection(writes):
+                size = program.bytes[value]
+                if found := next((r for r in ends if ends[r] == size), None):
+                    del ends[found]
+                    begun = begun - {value} | {found}
+    for value in sorted(begun):
+        if left[size := program.bytes[value]]:
+            left[size] -= 1
+            begun.discard(value)
+    return begun
 
 
 def _needed(ops: list[_Op], outputs: list[int]) -> list[_Op]:
