@@ -18,6 +18,7 @@ from shapes import SHAPES
 from gccpo_jax.advantage.baselines import group_zscore
 from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
 from gccpo_jax.policy import model
+from gccpo_jax.policy.packing import laid
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
@@ -56,6 +57,7 @@ def batch(tokens: Array, logp: Array, advantage: np.ndarray | Array) -> UpdateBa
         behaviour_logp=logp,
         reference_logp=jnp.zeros(rows, jnp.float32),
         advantage=jnp.broadcast_to(jnp.asarray(advantage, jnp.float32)[..., None], rows),
+        index=laid(ends, response),
     )
 
 

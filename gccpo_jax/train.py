@@ -24,6 +24,7 @@ from gccpo_jax.counterfactual.transport import FAMILIES
 from gccpo_jax.errors import UserError
 from gccpo_jax.objective.ratios import MIN_LOGP
 from gccpo_jax.objective.update import policy_loss_fn, texts
+from gccpo_jax.policy import packing
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import behaviour_rule
 from gccpo_jax.runtime import cli, sharding, trackers
@@ -195,16 +196,24 @@ def learning_batch(
     return sampled_apart(batch, params if config.optim.epochs > 1 else None, logp)
 
 
-def as_long_as_needed(batch: UpdateBatch) -> UpdateBatch:
-    """The batch without the places behind its longest row: T is one of `buckets.sizes`."""
+def compact(batch: UpdateBatch) -> UpdateBatch:
+    """The batch with less padding: what is written decides its cost, not the limit.
+
+    T is the one of `buckets.sizes` that holds the longest row, and where rows are long enough
+    their responses share rows (`packing.laid`).
+    """
     limit = batch.mask.shape[-1]
     if len(buckets.sizes(limit)) == 1:
         return batch
-    read = batch.mask if batch.context is None else batch.mask | batch.context
-    used = np.flatnonzero(to_host(read).any((0, 1)))
-    size = buckets.fitting(limit, int(used.max(initial=-1)) + 1)
+    read = to_host(batch.mask if batch.context is None else batch.mask | batch.context)
+    lengths = read.shape[-1] - np.argmax(read[..., ::-1], axis=-1)
+    lengths = np.where(read.any(-1), lengths, 0)
+    size = buckets.fitting(limit, int(lengths.max()))
     # What has three axes is [B, G, T].
-    return jax.tree.map(lambda x: x[..., :size] if x.ndim == 3 else x, batch)
+    batch = jax.tree.map(lambda x: x[..., :size] if x.ndim == 3 else x, batch)
+    if (index := packing.laid(lengths, size)) is None:
+        return batch
+    return dataclasses.replace(batch, index=sharding.put(batch.prompt.sharding, index))
 
 
 def update_batch(
@@ -225,7 +234,7 @@ def update_batch(
         context=trained.context,
         anchor_logp=experience.anchor,
     )
-    batch = as_long_as_needed(batch)
+    batch = compact(batch)
     if reference is None:
         return batch
     return dataclasses.replace(batch, reference_logp=reference_logp(reference, *texts(batch)))

@@ -95,7 +95,9 @@ class Policy:
         reads the tokens after the context `past`. Token s attends to every
         unmasked token of `past` and to unmasked tokens s' <= s of its own. The
         returned segment holds the new keys and values (its mask is `mask`).
-        Hidden states of masked positions are finite and meaningless.
+        Hidden states of masked positions are finite and meaningless. A sixth argument,
+        `sequences[S] int32`, is given where the tokens are several sequences laid end to end:
+        of its own, token s then attends to those of the same number (`policy/packing.py`).
     `logits(params, hidden[..., M]) -> float32[..., V]`
         unnormalised log-probabilities of the next token.
 
@@ -103,7 +105,7 @@ class Policy:
     two functions only; tests pass a policy whose probabilities are known.
     """
 
-    encode: Callable[[Params, Array, Array, Array, Context], tuple[Array, Segment]]
+    encode: Callable[..., tuple[Array, Segment]]
     logits: Callable[[Params, Array], Array]
     vocab_size: int
     decoder: Decoder | None = None  # a faster form of `encode` for one token; None: made from it
@@ -161,6 +163,8 @@ class UpdateBatch:
     anchor_logp: Array | None = None  # [B, G, T] f32   of GCPO's reference; None: not read
     # Tokens that are read and do not train: what a branch went on from. None: there are none.
     context: Array | None = None  # [B, G, T] bool
+    # Where responses that share rows lie (`policy/packing.py`). None: each has a row of its own.
+    index: Array | None = None  # [B, R, T] int32
 
 
 @record

@@ -215,10 +215,10 @@ def sft_loss(policy: Policy, *, chunk: int = 1024) -> LossFn:
     return loss
 
 
-def texts(batch: UpdateBatch) -> tuple[Array, ...]:
+def texts(batch: UpdateBatch) -> tuple[Array | None, ...]:
     """Prompts and responses of a batch, as `logprobs.token_logp` takes them; context is read."""
     read = batch.mask if batch.context is None else batch.mask | batch.context
-    return batch.prompt, batch.prompt_mask, batch.tokens, read
+    return batch.prompt, batch.prompt_mask, batch.tokens, read, batch.index
 
 
 def gradient(loss_fn: LossFn, params: Params, batch: UpdateBatch, micro_batch: int) -> tuple:

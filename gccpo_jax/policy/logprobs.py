@@ -2,17 +2,20 @@
 
 The prompt is read once per question and shared by its group, as in sampling. The
 logits of all tokens never exist at once: they are made in chunks of tokens and
-made again in the backward pass.
+made again in the backward pass. Responses that are laid end to end (`packing.py`)
+are read so; what comes out has the places of the responses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from gccpo_jax.policy.packing import pack, unpack
 from gccpo_jax.policy.token_law import Rule, entropy, log_law
 from gccpo_jax.types import Array, Params, Policy, Segment
 
@@ -35,6 +38,28 @@ def response_states(
     return jax.vmap(one)(tokens, mask)
 
 
+def packed_states(
+    policy: Policy, params: Params, prompt: Array, prompt_mask: Array, tokens: Array, index: Array
+) -> tuple[Array, Array]:
+    """`response_states` of a group laid end to end: states [R, T, M], and the tokens [R, T].
+
+    Args:
+      prompt, prompt_mask: [S]. tokens: [G, T]. index: [R, T], see `packing.laid`.
+    """
+    last, segment, length = read_prompt(policy, params, prompt, prompt_mask)
+    size, exists = tokens.shape[1], index < tokens.size
+    place, sequence = index % size, index // size
+
+    def one(tokens: Array, place: Array, sequence: Array, exists: Array) -> Array:
+        given = (tokens[:-1], length + place[:-1], exists[:-1], (segment,), sequence[:-1])
+        hidden, _ = policy.encode(params, *given)
+        before = jnp.concatenate([last[None], hidden])
+        return jnp.where((place == 0)[:, None], last, before)
+
+    found = pack(tokens, index)
+    return jax.vmap(one)(found, place, sequence, exists), found
+
+
 def token_logp(
     policy: Policy,
     params: Params,
@@ -42,6 +67,7 @@ def token_logp(
     prompt_mask: Array,  # [B, S] bool
     tokens: Array,  # [B, G, T] int32
     mask: Array,  # [B, G, T] bool
+    index: Array | None = None,  # [B, R, T] int32
     *,
     rule: Rule,
     chunk: int = 1024,
@@ -49,11 +75,11 @@ def token_logp(
     """Log-probabilities [B, G, T] in float32 of the tokens under `rule`'s law; 0 where masked.
 
     `chunk` tokens' logits exist at a time (each chunk is recomputed in the backward
-    pass), so memory is chunk x V instead of B x G x T x V.
+    pass), so memory is chunk x V instead of B x G x T x V. With an `index` (`packing.laid`), which
+    holds every unmasked token, responses are read laid end to end.
     """
-    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
-    logp = in_chunks(policy, params, states, tokens, _chosen, rule=rule, chunk=chunk)
-    return jnp.where(mask, logp, 0.0)
+    given = (prompt, prompt_mask, tokens, mask, index)
+    return _each_token(policy, params, *given, _chosen, rule=rule, chunk=chunk)
 
 
 def token_logp_and_entropy(
@@ -63,6 +89,7 @@ def token_logp_and_entropy(
     prompt_mask: Array,
     tokens: Array,
     mask: Array,
+    index: Array | None = None,
     *,
     rule: Rule,
     chunk: int = 1024,
@@ -71,16 +98,38 @@ def token_logp_and_entropy(
 
     Both come from the same chunks of logits, and both carry a gradient.
     """
-    states = _batch_states(policy, params, prompt, prompt_mask, tokens, mask)
 
     def both(law: Array, tokens: Array) -> tuple[Array, Array]:
         return _chosen(law, tokens), entropy(law)
 
-    found = in_chunks(policy, params, states, tokens, both, rule=rule, chunk=chunk)
+    given = (prompt, prompt_mask, tokens, mask, index)
+    return _each_token(policy, params, *given, both, rule=rule, chunk=chunk)
+
+
+def _each_token(
+    policy: Policy,
+    params: Params,
+    prompt: Array,
+    prompt_mask: Array,
+    tokens: Array,
+    mask: Array,
+    index: Array | None,
+    statistic: Callable[[Array, Array], Any],
+    *,
+    rule: Rule,
+    chunk: int,
+) -> Any:
+    """A `statistic` of `in_chunks` of each response token, [B, G, T]; 0 where masked."""
+    batched = lambda read: jax.vmap(partial(read, policy, params))  # noqa: E731
+    if index is None:
+        states, read = batched(response_states)(prompt, prompt_mask, tokens, mask), tokens
+    else:
+        states, read = batched(packed_states)(prompt, prompt_mask, tokens, index)
+    found = in_chunks(policy, params, states, read, statistic, rule=rule, chunk=chunk)
+    if index is not None:
+        apart = jax.vmap(partial(unpack, group=tokens.shape[1]))
+        found = jax.tree.map(lambda x: apart(x, index), found)
     return jax.tree.map(lambda x: jnp.where(mask, x, 0.0), found)
-
-
-_batch_states = jax.vmap(response_states, in_axes=(None, None, 0, 0, 0, 0))
 
 
 def _chosen(law: Array, tokens: Array) -> Array:

@@ -161,7 +161,12 @@ def make_policy(
         return sharding.gather(mesh, narrow(params[name]), axes[name])
 
     def encode(
-        params: Params, tokens: Array, positions: Array, mask: Array, past: Context
+        params: Params,
+        tokens: Array,
+        positions: Array,
+        mask: Array,
+        past: Context,
+        sequences: Array | None = None,
     ) -> tuple[Array, Segment]:
         # "clip": a padding id outside the vocabulary must not become NaN.
         # Rounded after it is taken: a token that comes often adds up its gradients in float32.
@@ -176,7 +181,7 @@ def make_policy(
             context = tuple((k, v, m) for (k, v), m in zip(cached, masks, strict=True))
 
             def attention(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
-                return attend(q, k, v, mask, context), (k, v)
+                return attend(q, k, v, mask, context, sequences), (k, v)
 
             return _layer(arch, weights, x, rotation, _times, attention)
 

@@ -1,6 +1,7 @@
 """The decoder against PyTorch, and the laws that sampling and branches rely on."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from gccpo_jax.errors import UserError
-from gccpo_jax.policy import model, weights
+from gccpo_jax.policy import attention, model, weights
 from gccpo_jax.policy.arch import Arch, Llama3Rope
 from gccpo_jax.policy.attention import attend
 from gccpo_jax.types import Segment
@@ -200,6 +201,34 @@ def test_a_masked_key_does_not_shadow_the_others_however_large_its_score():
     past = ((keys, values, jnp.array([False, True])),)
     out = attend(q, jnp.zeros((1, 1, 2)), jnp.full((1, 1, 2), 3.0), jnp.ones(1, bool), past)
     np.testing.assert_allclose(out, jnp.full((1, 1, 2), 2.0))  # the mean of 1 and 3
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one sequence", "three"])
+def test_attention_by_blocks_of_queries_is_that_of_all_at_once(monkeypatch, several):
+    """Values and gradients, with a prompt, grouped heads, padding and a short last block."""
+    monkeypatch.setattr(attention, "QUERIES", 4)
+    size, keys = 11, jax.random.split(jax.random.key(0), 5)
+    shapes = (size, 4, 8), (2, size, 8), (2, size, 8), (2, 3, 8), (2, 3, 8)
+    given = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+    mask, seen = jnp.arange(size) < size - 1, jnp.array([True, False, True])
+    sequences = jnp.array([0] * 3 + [2] * 4 + [1] * 4)
+
+    def dense(q, k, v, pk, pv):
+        own = np.tril(np.ones((size, size), bool)) & np.asarray(mask)[None]
+        if several:
+            own &= np.equal.outer(sequences, sequences)
+        visible = np.concatenate([np.broadcast_to(seen, (size, 3)), own], 1)
+        k, v = (jnp.repeat(jnp.concatenate(x, 1), 2, axis=0) for x in ((pk, k), (pv, v)))
+        scores = jnp.where(visible[None], jnp.einsum("shd,hjd->hsj", q, k) / 8**0.5, -jnp.inf)
+        return jnp.einsum("hsj,hjd->shd", jax.nn.softmax(scores), v)
+
+    def blocked(q, k, v, pk, pv):
+        return attend(q, k, v, mask, ((pk, pv, seen),), sequences if several else None)
+
+    weight = jax.random.normal(jax.random.key(9), shapes[0])
+    run = lambda f: jax.value_and_grad(lambda x: (f(*x) * weight)[:-1].sum())(given)  # noqa: E731
+    np.testing.assert_allclose(blocked(*given)[:-1], dense(*given)[:-1], atol=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), run(blocked), run(dense))
 
 
 @pytest.mark.parametrize("lengths", [(12,), (5, 7)])

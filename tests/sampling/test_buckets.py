@@ -68,7 +68,7 @@ def test_the_update_reads_no_place_behind_the_longest_row(limit, trains, went_on
         anchor_logp=numbers,
         context=places < went_on_from,
     )
-    found = train.as_long_as_needed(batch)
+    found = train.compact(batch)
     for name in ("prompt", "prompt_mask", "reward"):
         np.testing.assert_array_equal(getattr(found, name), getattr(batch, name))
     for name in ("tokens", "mask", "advantage", "behaviour_logp", "anchor_logp", "context"):
