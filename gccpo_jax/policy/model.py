@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jax.ad_checkpoint import checkpoint_name
 
 from gccpo_jax.config.sections import MATRICES
 from gccpo_jax.policy.arch import Arch, Llama3Rope
@@ -35,6 +36,16 @@ from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Segment
 
 __all__ = ["Arch", "Leaf", "Llama3Rope", "abstract", "init", "layout", "logical_axes"]
 __all__ += ["make_policy"]
+
+
+ATTENDED = "attended"
+
+PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(ATTENDED),
+)
+"""What a layer keeps for the backward pass; norms, rotations and gates are made again, which is
+faster than to write and read them (7 % of an update of SmolLM2, with 42 % less memory)."""
 
 
 class Leaf(NamedTuple):
@@ -145,7 +156,8 @@ def make_policy(
 
     Args:
       arch: the shape that the parameters have.
-      remat: recompute each layer in the backward pass instead of storing its activations.
+      remat: of each layer keep for the backward pass its input alone, and make the rest again;
+        else the products with weights and what attention gives (`PRODUCTS`).
       mesh: where the parameters lie; those split over `fsdp` are gathered layer by layer.
       compute: dtype that parameters are rounded to where they are used, "" for none. The
         results are those of a rounded copy, bit by bit; no such copy of all layers is
@@ -186,7 +198,8 @@ def make_policy(
             return _layer(arch, weights, x, rotation, _times, attention)
 
         cached = tuple((segment.k, segment.v) for segment in past)
-        body: Callable = jax.checkpoint(layer) if remat else layer
+        kept = None if remat else PRODUCTS
+        body = jax.checkpoint(layer, prevent_cse=False, policy=kept)  # in a scan nothing is shared
         x, (k, v) = jax.lax.scan(body, x, (params["layers"], cached))
         return _norm(x, params["norm"], arch.norm_eps), Segment(k, v, mask)
 
@@ -306,6 +319,7 @@ def _layer(
     q, k, v = (_project(arch, w, name, adapted(times, w, name, h)) for name in "qkv")
     q, k = _rotate(q, rotation), _rotate(k, rotation)
     heads, kept = attention(q, k.swapaxes(0, 1), v.swapaxes(0, 1))  # as segments keep them
+    heads = checkpoint_name(heads, ATTENDED)
     # One axis of heads and their sizes: contracted as two, the weights are transposed first.
     mixed = adapted(times, w, "o", heads.reshape(x.shape[0], -1))
     x = x + (mixed + w["o_bias"][None] if arch.out_bias else mixed)

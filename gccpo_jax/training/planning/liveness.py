@@ -29,7 +29,7 @@ from jax.extend.core import Literal
 
 _CALLS = {"jit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "closed_call": "call_jaxpr"}
 _CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "pjit": "jaxpr"}
-_ALIASES = frozenset("reshape squeeze expand_dims stop_gradient copy copy_p transpose".split())
+_ALIASES = frozenset("reshape squeeze expand_dims stop_gradient copy copy_p transpose name".split())
 _EXPENSIVE = frozenset(
     "exp exp2 log log1p expm1 tanh logistic div rem sqrt rsqrt pow sin cos erf random_bits".split()
 )

@@ -165,7 +165,7 @@ def test_recomputing_layers_and_small_micro_batches_lower_the_update():
     fields = dict(data__max_prompt_tokens=64, sampling__max_tokens=64)
     update = lambda **more: memory.plan(config_of(**fields, **more), ARCH).stages[-1].size  # noqa: E731
     whole = update()
-    assert update(policy__remat=True) < 0.8 * whole
+    assert update(policy__remat=True) < 0.9 * whole
     assert update(optim__micro_batch=1) < 0.5 * whole
 
 
