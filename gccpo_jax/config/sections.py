@@ -121,7 +121,8 @@ class PolicyConfig:
     init: str = choice("load", "scratch")  # "scratch" (sft, task chain or programs)
     dtype: str = choice("", "float32", "bfloat16")  # of what is trained; "": as stored
     compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
-    remat: bool = False  # recompute layers in the backward pass: less memory, more time
+    # Keep of each layer its input alone for the backward pass, not its products: less memory.
+    remat: bool = False
     lora: LoraConfig = only_if("policy.init", section(LoraConfig), "load")
     scratch: ScratchConfig = only_if("policy.init", section(ScratchConfig), "scratch")
 

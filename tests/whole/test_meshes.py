@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from gccpo_jax.policy.packing import laid
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import ended, environment, flags, free_port, lines
 from tests.helpers.runs import rollouts
@@ -32,8 +33,12 @@ MESHES = {
     "tensor": ["--config.mesh.data=2", "--config.mesh.tensor=4"],
     "mixed": [f"--config.mesh.{axis}=2" for axis in ("data", "fsdp", "tensor")],
 }
-LEAN = ["--config.counterfactual.value=scored", "--config.counterfactual.surface_arms=0"]
-"""What compiles in half the time; the mixed mesh runs the whole method."""
+LEAN = [
+    "--config.counterfactual.value=scored", "--config.counterfactual.surface_arms=0",
+    "--config.sampling.max_tokens=160", "--config.sampling.temperature=3",
+]  # fmt: skip
+"""What compiles in half the time, with responses so long that they share rows in the update; the
+mixed mesh runs the whole method."""
 
 
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -65,6 +70,8 @@ def one(tmp_path_factory):
     """Two runs of one device: the lean method and the whole one."""
     folder = tmp_path_factory.mktemp("one")
     finish(*begin(folder / "lean", [1], *LEAN), *begin(folder / "whole", [1]))
+    first = np.reshape([row["length"] for row in rollouts(folder / "lean", 1)], (8, 4))
+    assert laid(first, 160) is not None, "responses should share rows"
     return folder
 
 
