@@ -203,10 +203,12 @@ def test_a_masked_key_does_not_shadow_the_others_however_large_its_score():
     np.testing.assert_allclose(out, jnp.full((1, 1, 2), 2.0))  # the mean of 1 and 3
 
 
+@pytest.mark.parametrize("spans", [1, 2, 4], ids=["loop", "two loops", "no loop"])
 @pytest.mark.parametrize("several", [False, True], ids=["one sequence", "three"])
-def test_attention_by_blocks_of_queries_is_that_of_all_at_once(monkeypatch, several):
+def test_attention_by_blocks_of_queries_is_that_of_all_at_once(monkeypatch, several, spans):
     """Values and gradients, with a prompt, grouped heads, padding and a short last block."""
-    monkeypatch.setattr(attention, "QUERIES", 4)
+    monkeypatch.setattr(attention, "QUERIES", 4 if spans == 4 else 2)
+    monkeypatch.setattr(attention, "SPANS", spans)
     size, keys = 11, jax.random.split(jax.random.key(0), 5)
     shapes = (size, 4, 8), (2, size, 8), (2, size, 8), (2, 3, 8), (2, 3, 8)
     given = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
