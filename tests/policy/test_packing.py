@@ -60,7 +60,7 @@ def test_each_token_lies_once_and_in_order(lengths):
     found = laid(lengths, 128)
     least = max(-(-lengths.sum(1).max() // 128), 1)
     if found is None:
-        assert least > rows(6)[-2] * 9 / 11 - 1, "first fit decreasing needs 11/9 and one at most"
+        assert least > 3, "no two of six share a row, so any three pairs are longer than three"
         return
     for b in range(len(lengths)):
         expected = [g * 128 + t for g in range(6) for t in range(lengths[b, g])]
