@@ -1,18 +1,21 @@
 """A run compiles what it needs in its first steps and never again, whatever lengths it meets.
 
 Arms that replace a step compile once more for each power of two that the longest step reaches,
-and the update once for each of `buckets.sizes`: of rollouts up to 40 tokens there are two.
+and the update once for each of `buckets.sizes`: of rollouts up to 40 tokens there are two. In rows
+of 128 tokens and more it compiles once for each of `packing.rows` that a batch is laid into.
 """
 
 import jax
 import pytest
 
 from gccpo_jax import train
+from gccpo_jax.policy.packing import rows
 from gccpo_jax.training.run import Run
 from tests.helpers.runs import small
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 STEPS = 20
+GROUP = small().group_size
 WIDTHS = (8, 16, 32, 64)  # of replaced steps
 
 
@@ -29,7 +32,7 @@ WIDTHS = (8, 16, 32, 64)  # of replaced steps
         ({
             "credit__kind": "outcome", "reward__process": "gccpo_jax.tasks.arithmetic:score",
             "sampling__max_tokens": 136,
-        }, 1),
+        }, len(rows(GROUP))),
     ],
     ids=["default", "every arm", "outcome and judge"],
 )  # fmt: skip
