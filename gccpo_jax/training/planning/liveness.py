@@ -258,7 +258,7 @@ def _early(
             ends = {r: program.bytes[r] for r in reads if last[r] == n}
             for value in begun.intersection(writes):
                 size = program.bytes[value]
-                if found := next((r for r in ends if ends[r] == size), None):
+                for found in [r for r in ends if ends[r] == size][:1]:
                     del ends[found]
                     begun = begun - {value} | {found}
     for value in sorted(begun):
