@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--against", type=pathlib.Path, help="a folder with another version")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.against and not (given.against / "gccpo_jax").is_dir():
+        parser.error(f"--against {given.against}: no gccpo_jax in this folder")
     rows = [*((given.data / "gsm8k_test.jsonl", "gsm8k", name) for name in GSM8K)]
     rows += [*((given.data / "math500_dev.jsonl", "math", name) for name in MATH)]
     if given.serve:
