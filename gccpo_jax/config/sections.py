@@ -123,6 +123,9 @@ class PolicyConfig:
     compute: str = choice("", "float32", "bfloat16")  # weights in use are rounded to; "": dtype
     # Keep of each layer its input alone for the backward pass, not its products: less memory.
     remat: bool = False
+    # "cudnn": a kernel that writes no scores attends where many tokens are read at once (one NVIDIA
+    # GPU, bfloat16); refused where it cannot run, where "xla" does.
+    attention: str = choice("xla", "cudnn")
     lora: LoraConfig = only_if("policy.init", section(LoraConfig), "load")
     scratch: ScratchConfig = only_if("policy.init", section(ScratchConfig), "scratch")
 

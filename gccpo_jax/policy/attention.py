@@ -19,6 +19,7 @@ import operator
 import jax
 import jax.numpy as jnp
 
+from gccpo_jax.policy.products import wide_product
 from gccpo_jax.types import Array
 
 _LOW = -1e30  # a score that loses against every real one, and whose differences stay finite
@@ -116,24 +117,26 @@ def _merge(q: Array, parts: tuple[KeysValues, ...]) -> Array:
     total = functools.reduce(operator.add, [weight.sum(-1, keepdims=True) for weight in weights])
     total = jnp.where(total > 0, total, 1.0)  # [K, R, S, 1]
     mixed = [
-        jnp.einsum(
-            "krsj,kjd->krsd",
-            weight.astype(values.dtype),
-            values,
-            preferred_element_type=jnp.float32,
-        )
+        wide_product("krsj,kjd->krsd", weight.astype(values.dtype), values)
         for weight, (_, values, _) in zip(weights, parts, strict=True)
     ]
     return (functools.reduce(operator.add, mixed) / total).astype(q.dtype)
 
 
+def _of_one_token(q: Array, keys: Array) -> Array:
+    """float32 [K, R, 1, J] products of queries [K, R, 1, D] with keys [K, J, D].
+
+    Keys on the left as they lie: on the right, XLA's CPU keeps a decoder's caches as [D, J] and
+    writes each new key with strides.
+    """
+    return jnp.moveaxis(wide_product("kjd,krsd->kjrs", keys, q), 1, 3)
+
+
 def _scores(q: Array, keys: Array, visible: Array) -> Array:
     """float32 [K, R, S, J] scaled products, `_LOW` where the key is not visible."""
+    plain = functools.partial(wide_product, "krsd,kjd->krsj")
     if q.shape[2] == 1:
-        # Keys on the left as they lie: on the right, XLA keeps a decoder's caches as [D, J] and
-        # writes each new key with strides.
-        products = jnp.einsum("kjd,krsd->kjrs", keys, q, preferred_element_type=jnp.float32)
-        products = jnp.moveaxis(products, 1, 3)
+        products = jax.lax.platform_dependent(q, keys, cpu=_of_one_token, default=plain)
     else:
-        products = jnp.einsum("krsd,kjd->krsj", q, keys, preferred_element_type=jnp.float32)
+        products = plain(q, keys)
     return jnp.where(visible[None, None], products / q.shape[-1] ** 0.5, _LOW)

@@ -134,7 +134,9 @@ def _each_token(
 
 def _chosen(law: Array, tokens: Array) -> Array:
     """Log-probability [n] of each token [n] under its law [n, V]."""
-    return jnp.take_along_axis(law, tokens[:, None], axis=1)[:, 0]
+    # A sum rather than a gather, whose gradient would be a scatter into zeros of [n, V].
+    chosen = jnp.arange(law.shape[-1])[None] == tokens[:, None]
+    return jnp.sum(jnp.where(chosen, law, 0.0), axis=-1)
 
 
 def in_chunks(

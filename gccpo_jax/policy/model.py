@@ -26,10 +26,12 @@ from flax import traverse_util
 from jax.ad_checkpoint import checkpoint_name
 
 from gccpo_jax.config.sections import MATRICES
+from gccpo_jax.policy import fused_attention
 from gccpo_jax.policy.arch import Arch, Llama3Rope
 from gccpo_jax.policy.attention import attend, attend_to
 from gccpo_jax.policy.cache import put
 from gccpo_jax.policy.lora import adapted, halves
+from gccpo_jax.policy.products import wide_product
 from gccpo_jax.policy.token_law import EXCLUDED
 from gccpo_jax.runtime import sharding
 from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Segment
@@ -145,6 +147,7 @@ def make_policy(
     mesh: jax.sharding.Mesh | None = None,
     compute: str = "",
     spare: tuple[tuple[int, int], ...] = (),
+    fused: bool = False,
 ) -> Policy:
     """The decoder as a `Policy` for one sequence; callers add axes with `vmap`.
 
@@ -164,6 +167,8 @@ def make_policy(
         kept in the update, and gradients have the dtype of the parameters.
       spare: ranges [first, end) of the vocabulary without a token (`Tokenizer.spare_rows`):
         their logits are `EXCLUDED` for whoever reads them, in sampling, scoring and the update.
+      fused: where many tokens are read at once, attend by a kernel of cuDNN
+        (`fused_attention.check_fused` says whether that can be).
     """
     narrow = _rounded(compute)
     axes = logical_axes(arch)
@@ -193,7 +198,9 @@ def make_policy(
             context = tuple((k, v, m) for (k, v), m in zip(cached, masks, strict=True))
 
             def attention(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
-                return attend(q, k, v, mask, context, sequences), (k, v)
+                long = fused and len(mask) >= fused_attention.LEAST
+                mix = fused_attention.attend_fused if long else attend
+                return mix(q, k, v, mask, context, sequences), (k, v)
 
             return _layer(arch, weights, x, rotation, _times, attention)
 
@@ -208,8 +215,7 @@ def make_policy(
         if _is_unrolled(params):
             return allowed(_times_turned(hidden[None], params[name], jnp.float32)[0])
         table = whole(params, name)
-        found = jnp.einsum("...m,vm->...v", hidden, table, preferred_element_type=jnp.float32)
-        return allowed(found)
+        return allowed(wide_product("...m,vm->...v", hidden, table))
 
     has_token = np.ones(arch.vocab_size, bool)
     for first, end in spare:
@@ -294,13 +300,19 @@ def _times(x: Array, w: Array) -> Array:
 def _times_turned(x: Array, w: Array, dtype: jnp.dtype | None = None) -> Array:
     """x [S, I] times weights [O, I]: [S, O], added up in float32, of x's dtype or another.
 
-    Made as [O, S], which the barrier keeps: for few rows XLA's CPU product is a quarter faster
-    with the weights on the left, as they lie in memory.
+    On a CPU it is made as [O, S], which the barrier keeps: for few rows XLA's CPU product is a
+    quarter faster with the weights on the left, as they lie in memory.
     """
-    product = jax.lax.dot_general(
-        w, x, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )
-    return jax.lax.optimization_barrier(product).T.astype(dtype or x.dtype)
+    dtype, contracted = jnp.dtype(dtype or x.dtype), (((1,), (1,)), ((), ()))
+
+    def turned(x: Array, w: Array) -> Array:
+        product = jax.lax.dot_general(w, x, contracted, preferred_element_type=jnp.float32)
+        return jax.lax.optimization_barrier(product).T.astype(dtype)
+
+    def plain(x: Array, w: Array) -> Array:
+        return jax.lax.dot_general(x, w, contracted, preferred_element_type=dtype)
+
+    return jax.lax.platform_dependent(x, w, cpu=turned, default=plain)
 
 
 def _layer(

@@ -14,6 +14,7 @@ from gccpo_jax.masked import all_finite
 from gccpo_jax.policy import model, weights
 from gccpo_jax.policy.arch import Arch
 from gccpo_jax.policy.chat_template import Template
+from gccpo_jax.policy.fused_attention import check_fused
 from gccpo_jax.policy.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from gccpo_jax.runtime import sharding
 from gccpo_jax.runtime.sharding import keep_compilations
@@ -69,7 +70,11 @@ def open_session(config: Config) -> tuple[Session, Params]:
     _check_context(config, arch)
     tokenizer.template.check(tokenizer.backend, task.chat, task.system)
     spare = tokenizer.spare_rows(arch.vocab_size)
-    policy = model.make_policy(arch, config.policy.remat, mesh, config.policy.compute, spare)
+    fused = config.policy.attention == "cudnn"
+    if fused:
+        check_fused(arch, config.policy.compute or arch.dtype, mesh.size)
+    section = config.policy
+    policy = model.make_policy(arch, section.remat, mesh, section.compute, spare, fused)
     solver = make_solver(policy, task, tokenizer, config.mesh.data * config.mesh.fsdp)
     eval_width = config.eval.max_prompt_tokens or config.data.max_prompt_tokens
     session = Session(

@@ -14,7 +14,7 @@ from gccpo_jax.errors import UserError
 
 ALWAYS = {
     "": "seed steps batch_size group_size",
-    "policy": "init dtype compute remat",
+    "policy": "init dtype compute remat attention",
     "task": "name options paraphraser",  # the task refuses options that it does not have
     # Paths, template and date are refused by the task and the template that do not read them.
     "data": "path eval_path max_prompt_tokens shuffle template date",
