@@ -30,6 +30,9 @@ from gccpo_jax.types import Array, Candidates
 
 UNSCORABLE = -1
 
+ON_ACCELERATOR = 256
+"""Branches that are decoded at a time on a GPU or TPU, at least."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Readout:
@@ -175,13 +178,22 @@ def _is_cut(branches: Branches, begun: np.ndarray, limit: int, stop: np.ndarray)
     return bool((full & ~stop[last]).any())
 
 
-def branch_slots(rollouts: int, each: int, shards: int) -> int:
+def branch_slots(rollouts: int, each: int, shards: int, on_cpu: bool | None = None) -> int:
     """Branches decoded at a time; 0: all at once, since a queue serves one device.
 
-    The fewer, the fewer wait for the longest; a machine is kept busy by a quarter of the
-    rollouts, and by 32 if they are few. `each`: branches per rollout.
+    The fewer, the fewer wait for the longest. A CPU is kept busy by a quarter of the rollouts, and
+    by 32 if they are few; an accelerator, which reads all weights for each token of one or of
+    hundreds, by 256 at the least, and where there are no more the queue has no use.
+
+    Args:
+      rollouts: of a step. each: branches per rollout. shards: devices with questions of their own.
+      on_cpu: None asks JAX.
     """
-    return 0 if shards > 1 else min(max(rollouts // 4, 32), rollouts * each)
+    total = rollouts * each
+    on_cpu = jax.default_backend() == "cpu" if on_cpu is None else on_cpu
+    if shards > 1 or (not on_cpu and total <= ON_ACCELERATOR):
+        return 0
+    return min(max(rollouts // 4, 32 if on_cpu else ON_ACCELERATOR), total)
 
 
 def laws_at(seen: Seen, sites: Sites, candidates: Candidates) -> Array:
