@@ -1,20 +1,23 @@
 """The stages of a step on a GPU or TPU beside what its memory and matrix units reach.
 
     python benchmarks/accelerator.py [--shape qwen2_5_1_5b] [--questions 32] [--group 8]
-        [--prompt 256] [--response 256] [--compute bfloat16] [--micro-batch 1] [--remat]
-        [--repeats 3]
+        [--prompt 256] [--response 256] [--compute bfloat16] [--attention xla] [--micro-batch 1]
+        [--remat] [--repeats 3] [--stages decode update readings] [--kernels] [--torch PYTHON]
 
 Weights are random and float32, as they are trained, and rounded to `--compute` in use. The
 command can be tried on a CPU with smaller shapes and sizes, better in float32.
 Decoding is a run of `rollouts.sample` less one of a single token. Branches (2 boundaries x 2 draws
 of half a response each) and the scored readout (2 latent arms) are the programs that the planner
 knows, on inputs of full length; answers are as long as the config allows. The limits, a large
-product in that dtype and a large copy, are measured between the runs. Prints one JSON line:
+product in that dtype and a large copy, are measured between the runs. With `--torch` the
+interpreter of an environment with PyTorch and transformers: `accelerator_torch.py` decodes and
+updates the same rows on the same device, before ours (`torch_` in the line). Prints one JSON line:
 
   share_of_bandwidth  the least bytes that a token of all rows needs (every weight once, each
                       question's prompt once, half of each row's own tokens) per second, of those
                       that the copy reads and writes; `branches_` likewise, for a token of as many
                       branches as are decoded at a time, with what they went on from
+  share_of_products   the products of that token with weights, of those of the large product
   mfu                 the least products that an update needs (prompts once per group, nothing
                       computed twice, attention left out) per second, of those of the large product;
                       `readout_` likewise, by the formulas of `planning/tokens.py`
@@ -25,11 +28,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 
+import gpu_kernels
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +46,7 @@ from gccpo_jax.counterfactual.readers import branch_slots
 from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.fused_attention import check_fused
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
@@ -50,6 +57,9 @@ from gccpo_jax.types import Params, Policy, Prompts, TrainState, UpdateBatch
 RULE = Rule(1.0)
 
 
+STAGES = ("decode", "update", "readings")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--shape", choices=SHAPES, default="qwen2_5_1_5b")
@@ -57,53 +67,109 @@ def main() -> None:
     for name, size in (sizes | {"micro-batch": 1}).items():
         options.add_argument(f"--{name}", type=int, default=size)
     options.add_argument("--compute", choices=("bfloat16", "float32"), default="bfloat16")
+    options.add_argument("--attention", choices=("xla", "cudnn"), default="xla")
     options.add_argument("--remat", action="store_true", help="recompute layers when going back")
+    options.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    options.add_argument("--kernels", action="store_true", help="list the longest (GPU)")
+    options.add_argument("--torch", metavar="PYTHON", help="with transformers: the peer runs first")
+    options.add_argument("--torch-rows", type=int, default=8, help="sequences at a time")
     asked = options.parse_args()
+    line = vars(asked).copy()
+    if python := line.pop("torch"):  # before JAX takes the memory
+        line |= peer(python, asked)
     if asked.shape == "qwen2_5_1_5b" and jax.default_backend() == "cpu":
         sys.exit("no GPU or TPU here: ask for --shape tiny or smollm2 to try the command")
     if asked.response < 2 or asked.questions % asked.micro_batch:
         sys.exit("--response: at least 2; --micro-batch: a divisor of --questions")
-    print(json.dumps(measure(asked)))
+    line["device"] = jax.local_devices()[0].device_kind
+    print(json.dumps(line | measure(asked)))
 
 
 def measure(asked: argparse.Namespace) -> dict[str, object]:
-    """The line that is printed."""
-    arch, dtype = SHAPES[asked.shape], jnp.dtype(asked.compute)
-    policy = model.make_policy(arch, asked.remat, compute=asked.compute)
+    """What is found of the stages asked for."""
+    arch = SHAPES[asked.shape]
+    if asked.attention == "cudnn":
+        check_fused(arch, asked.compute)
+    fused = asked.attention == "cudnn"
+    policy = model.make_policy(arch, asked.remat, compute=asked.compute, fused=fused)
+    found: dict[str, object] = {}
+    for stage in asked.stages:
+        of_stage = {"decode": of_decoding, "update": of_update, "readings": of_readings}[stage]
+        found |= (new := of_stage(asked, arch, policy))
+        print(json.dumps(new), file=sys.stderr, flush=True)
+    if set(STAGES) == set(asked.stages):
+        grpo = found["sample_seconds"] + found["update_seconds"]
+        more = found["branches_seconds"] + found["readout_seconds"]
+        found["ratio_gccpo_over_grpo"] = 1 + more / grpo
+    held = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    return found | {"peak_gib": held / 2**30 or None}
+
+
+def of_decoding(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[str, object]:
+    """Sampling, and one token of all rows beside the bytes that it has to read."""
+    dtype = jnp.dtype(asked.compute)
     params = jax.jit(model.init, static_argnums=0)(arch, jax.random.key(0))
-    runs = limits(dtype) | decoding(asked, arch, policy, params)
-    s = alternately(asked.repeats, runs)
-    runs = limits(dtype) | {"update": updating(asked, arch, policy, params)}
-    late = alternately(asked.repeats, runs)
-    config = step_config(asked)
-    s |= alternately(asked.repeats, limits(dtype) | readings(config, arch))
+    s = measured(asked, dtype, decoding(asked, arch, policy, params))
     token = (s["all"] - s["one"]) / (asked.response - 1)
     rows = asked.questions * asked.group
     kept = asked.questions * asked.prompt + rows * (asked.response + 1) / 2
     weights = matmul_flops(arch, 1, 1) / 2
     least = (weights + 2 * arch.depth * arch.kv_heads * arch.head_dim * kept) * dtype.itemsize
-    encoded = asked.questions * asked.prompt + rows * asked.response
-    flops = 3 * matmul_flops(arch, encoded, rows * asked.response)
-    limit = 2 * side() ** 3 / late["matmul"]
-    grpo = s["all"] + late["update"]
-    device = jax.local_devices()[0]
     return {
-        **vars(asked), "device": device.device_kind,
-        "copy_gbs": COPIED / s["copy"] / 1e9, "matmul_tflops": limit / 1e12,
-        "decode_milliseconds": 1e3 * token, "decode_tokens_per_second": rows / token,
+        "copy_gbs": COPIED / s["copy"] / 1e9,
+        "matmul_tflops": 2 * side() ** 3 / s["matmul"] / 1e12,
+        "sample_seconds": s["all"],
+        "decode_milliseconds": 1e3 * token,
+        "decode_tokens_per_second": rows / token,
         "share_of_bandwidth": least / token / (COPIED / s["copy"]),
+        "share_of_products": 2 * weights * rows / token / (2 * side() ** 3 / s["matmul"]),
+    }
+
+
+def of_update(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[str, object]:
+    """An update beside the products that it needs."""
+    s = measured(asked, jnp.dtype(asked.compute), {"update": updating(asked, arch, policy)})
+    tokens = asked.questions * asked.group * asked.response
+    flops = 3 * matmul_flops(arch, asked.questions * asked.prompt + tokens, tokens)
+    limit = 2 * side() ** 3 / s["matmul"]
+    return {"update_seconds": s["update"], "mfu": flops / s["update"] / limit}
+
+
+def of_readings(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[str, object]:
+    """Branches and readout."""
+    config, dtype = step_config(asked), jnp.dtype(asked.compute)
+    s = measured(asked, dtype, readings(config, arch))
+    limit, copied = 2 * side() ** 3 / s["matmul"], COPIED / s["copy"]
+    return {
         "branches_seconds": s["branches"],
-        "branches_share_of_bandwidth": branch_bytes(config, arch, dtype) / s["branches"]
-        / (COPIED / s["copy"]),
+        "branches_share_of_bandwidth": branch_bytes(config, arch, dtype) / s["branches"] / copied,
         "readout_seconds": s["readout, latent"],
         "readout_mfu": readout_flops(config, arch) / s["readout, latent"] / limit,
-        "update_seconds": late["update"], "mfu": flops / late["update"] / limit,
-        "ratio_gccpo_over_grpo": 1 + (s["branches"] + s["readout, latent"]) / grpo,
-        "peak_gib": (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**30 or None,
-    }  # fmt: skip
+    }
 
 
-COPIED = 2 * 2**28  # bytes read and written
+def measured(
+    asked: argparse.Namespace, dtype: jnp.dtype, runs: dict[str, Callable[[], object]]
+) -> dict[str, float]:
+    """Seconds of each by turns with the limits; the kernels of each, where asked for."""
+    seconds = alternately(asked.repeats, limits(dtype) | runs)
+    seconds |= {name: seconds[name] / often() for name in ("matmul", "copy")}
+    for name, run in runs.items() if asked.kernels else ():
+        print(gpu_kernels.table(name, run), file=sys.stderr, flush=True)
+    return seconds
+
+
+def peer(python: str, asked: argparse.Namespace) -> dict[str, float]:
+    """What `accelerator_torch.py` finds, in a process that ends before ours takes memory."""
+    sizes = (asked.questions, asked.group, asked.prompt, asked.response)
+    sizes = (*sizes, asked.torch_rows, asked.repeats)
+    script = str(pathlib.Path(__file__).parent / "accelerator_torch.py")
+    command = [python, script, asked.shape, *map(str, sizes)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+COPIED = 2 * 2**30  # bytes read and written
 
 
 def side() -> int:
@@ -111,11 +177,18 @@ def side() -> int:
     return 2048 if jax.default_backend() == "cpu" else 8192
 
 
+def often() -> int:
+    """Times that each is done in one call, so that what calling costs does not count."""
+    return 1 if jax.default_backend() == "cpu" else 16
+
+
 def limits(dtype: jnp.dtype) -> dict[str, Callable[[], object]]:
-    """A large product and a large copy."""
-    x = jnp.ones((side(), side()), dtype)
+    """Large products and large copies."""
+    x = jax.random.normal(jax.random.key(0), (side(), side()), dtype)  # ones may be faster
+    x = x / side() ** 0.5
     y = jnp.ones(COPIED // 8, jnp.float32)
-    product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
+    product = jax.jit(lambda x: jax.lax.fori_loop(0, often(), lambda _, y: y @ x, x))
+    copy = jax.jit(lambda x: jax.lax.fori_loop(0, often(), lambda _, y: y + 1, x))
     return {"matmul": lambda: product(x), "copy": lambda: copy(y)}
 
 
@@ -134,10 +207,9 @@ def decoding(
     return {"all": run(asked.response), "one": run(1)}
 
 
-def updating(
-    asked: argparse.Namespace, arch: Arch, policy: Policy, params: Params
-) -> Callable[[], object]:
+def updating(asked: argparse.Namespace, arch: Arch, policy: Policy) -> Callable[[], object]:
     """One AdamW step of the clipped objective after another; the state is donated."""
+    params = jax.jit(model.init, static_argnums=0)(arch, jax.random.key(0))
     optimizer = make_optimizer(lr=1e-6, steps=1000)
     loss = rl_loss(policy, rule=RULE, max_tokens=asked.response)
     update = make_update(loss, optimizer, micro_batch=asked.micro_batch)
@@ -192,7 +264,7 @@ def branch_bytes(config: Config, arch: Arch, dtype: jnp.dtype) -> float:
     """The least that all branches read: weights once per token of those decoded at a time."""
     c, rollouts = config.counterfactual, config.batch_size * config.group_size
     count, each = rollouts * c.boundaries * c.draws, c.branch_tokens
-    slots = branch_slots(rollouts, c.boundaries * c.draws, 1)
+    slots = branch_slots(rollouts, c.boundaries * c.draws, 1) or count
     kept = config.batch_size * config.data.max_prompt_tokens
     kept += slots * (config.sampling.max_tokens + each) / 2
     cache = 2 * arch.depth * arch.kv_heads * arch.head_dim * kept
