@@ -191,6 +191,10 @@ class CounterfactualConfig:
     equivariance_arms: int = of_step(least(0, 0))
     # The same tapes at all boundaries of a trajectory.
     shared_noise: bool = only_if("counterfactual.transport", of_branch(True), "none")
+    # A branch that writes the trajectory's own rest again counts by its chance, which is known, not
+    # by how often it came: the same Phi in the mean, with less noise; see
+    # counterfactual/known_rest.py.
+    known_rest: bool = only_if("counterfactual.transport", of_branch(False), "none")
     # How Phi is read: "continued" by branches, "scored" by answering at once, "learned" by a
     # process reward model and branches from some boundaries, see counterfactual/learned.py.
     value: str = of_step(choice("continued", "scored", "learned"))

@@ -27,6 +27,7 @@ from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
+from gccpo_jax.counterfactual.known_rest import by_chance
 from gccpo_jax.counterfactual.learned import coins, foretold, learned_values
 from gccpo_jax.counterfactual.places import Asked, Places, boundary_sites, places_of
 from gccpo_jax.counterfactual.transport import Transported
@@ -305,20 +306,27 @@ def begin_values(
     else:
         tapes = independent_tapes(traces.keys, group, sites, section.draws)
     limit = traces.limit
+    most = section.branch_tokens or limit
     read_endings = readers.begin_branches(
         writer,
         noise.keyed(tapes, writer.solver.policy.vocab_size),
         boundary_sites(traces, spans.end[..., :-1], where),
         limit=limit,
-        max_tokens=section.branch_tokens or limit,
+        max_tokens=most,
         slots=readers.branch_slots(batch * group, sites * section.draws, writer.solver.shards),
     )
 
     def values() -> readers.Values:
         found = read_endings([[item.answer or ""] for item in traces.items], 1)
         after_last = np.full((batch, group, 1), np.nan, np.float32)
-        value = np.concatenate([found.value[..., 0], after_last], -1)
-        return readers.Values(value, float(found.tokens), written=found.written)
+        value, written = found.value[..., 0], found.written
+        if section.known_rest:
+            ends = to_host(spans.end)[..., :-1]
+            counted = by_chance(traces, ends, written, most)
+            value = readers.mean_of_known(counted)
+            written = dataclasses.replace(written, counted=counted)
+        value = np.concatenate([value, after_last], -1, dtype=np.float32)
+        return readers.Values(value, float(found.tokens), written=written)
 
     return values
 

@@ -51,6 +51,7 @@ class Written:
 
     branches: Branches  # [B, G, E P, N, T]
     score: np.ndarray  # [B, G, E P, N] f32  NaN where there is none
+    counted: np.ndarray | None = None  # [B, G, E P, N]  what Phi is the mean of; None: the scores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,6 +102,10 @@ ROWS = {
     "counterfactual.swap_delta": (2.0, [on(counterfactual__swap_arms=1)], [STEPS, OUTCOME]),
     "counterfactual.equivariance_arms": (2, [STEPS], [OUTCOME]),
     "counterfactual.shared_noise": (False, [STEPS], [OUTCOME, SCORED, MOVED, MOVED_OUTCOME]),
+    "counterfactual.known_rest": (
+        *(True, [STEPS, LEARNED]),
+        [OUTCOME, SCORED, MOVED, MOVED_OUTCOME],
+    ),
     "counterfactual.scorer": ("other", [LEARNED], [STEPS, SCORED, OUTCOME]),
     "counterfactual.learned_share": (0.5, [LEARNED], [STEPS, SCORED, OUTCOME]),
     "counterfactual.value": ("scored", [STEPS], [OUTCOME]),
