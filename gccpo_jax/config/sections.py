@@ -191,6 +191,16 @@ class CounterfactualConfig:
     equivariance_arms: int = of_step(least(0, 0))
     # The same tapes at all boundaries of a trajectory.
     shared_noise: bool = only_if("counterfactual.transport", of_branch(True), "none")
+    # Branches are decoded from the token at which they leave the trajectory, which is read once
+    # more to find it: the same branches for fewer decoded tokens, see sampling/departures.py.
+    from_departure: bool = only_if(
+        "counterfactual.branch_tokens",
+        only_if(
+            "counterfactual.shared_noise",
+            only_if("counterfactual.transport", of_branch(False), "none"),
+        ),
+        0,
+    )
     # A branch that writes the trajectory's own rest again counts by its chance, which is known, not
     # by how often it came: the same Phi in the mean, with less noise; see
     # counterfactual/known_rest.py.

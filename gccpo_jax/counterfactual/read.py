@@ -25,6 +25,7 @@ from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.counterfactual.arms import Intervened
 from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
+from gccpo_jax.counterfactual.departed import begin_departed
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.known_rest import by_chance
@@ -111,6 +112,8 @@ def read(
                 given = (told, value, drawn, section.learned_share)
                 value, metrics["learned_error"] = foretold(*given)
             outcome, metrics["branch_tokens"] = of_branches.outcome, of_branches.tokens
+            if section.from_departure:  # which are found by reading every trajectory again
+                metrics["departure_tokens"] = float(traces.lengths.sum())
         else:
             trusted = metrics["reader_gate"] >= section.min_gate
             max_other = section.max_other if trusted else -1.0
@@ -297,38 +300,52 @@ def begin_values(
 
     `drawn` [B, G, E - 1] bool: the boundaries that are branched from; None: all of them.
     """
-    traces = writer.traces
+    traces, ends = writer.traces, spans.end[..., :-1]
     where = spans.mask[..., 1:]  # a boundary is read if a step follows it
     where = where if drawn is None else where & drawn
-    batch, group, sites = where.shape
+    most = section.branch_tokens or traces.limit
+    if section.from_departure:
+        tapes = fresh_tapes(traces.keys, where.shape[1], section.draws)
+        read_branches = begin_departed(writer, tapes, ends, where)
+    else:
+        read_branches = _begin_whole(writer, ends, where, section, most)
+
+    def values() -> readers.Values:
+        written, tokens = read_branches()
+        if section.known_rest:
+            counted = by_chance(traces, to_host(ends), written, most)
+            written = dataclasses.replace(written, counted=counted)
+        value = readers.mean_of_known(written.score if written.counted is None else written.counted)
+        after_last = np.full((*value.shape[:2], 1), np.nan)
+        value = np.concatenate([value, after_last], -1).astype(np.float32)
+        return readers.Values(value, float(tokens), written=written)
+
+    return values
+
+
+def _begin_whole(
+    writer: Seen, ends: Array, where: Array, section: CounterfactualConfig, most: int
+) -> Callable[[], tuple[readers.Written, int]]:
+    """`departed.begin_departed` with branches that are decoded from their boundaries on."""
+    traces, (batch, group, sites) = writer.traces, where.shape
     if section.shared_noise:
         tapes = fresh_tapes(traces.keys, group, section.draws)
     else:
         tapes = independent_tapes(traces.keys, group, sites, section.draws)
-    limit = traces.limit
-    most = section.branch_tokens or limit
     read_endings = readers.begin_branches(
         writer,
         noise.keyed(tapes, writer.solver.policy.vocab_size),
-        boundary_sites(traces, spans.end[..., :-1], where),
-        limit=limit,
+        boundary_sites(traces, ends, where),
+        limit=traces.limit,
         max_tokens=most,
         slots=readers.branch_slots(batch * group, sites * section.draws, writer.solver.shards),
     )
 
-    def values() -> readers.Values:
+    def written() -> tuple[readers.Written, int]:
         found = read_endings([[item.answer or ""] for item in traces.items], 1)
-        after_last = np.full((batch, group, 1), np.nan, np.float32)
-        value, written = found.value[..., 0], found.written
-        if section.known_rest:
-            ends = to_host(spans.end)[..., :-1]
-            counted = by_chance(traces, ends, written, most)
-            value = readers.mean_of_known(counted)
-            written = dataclasses.replace(written, counted=counted)
-        value = np.concatenate([value, after_last], -1, dtype=np.float32)
-        return readers.Values(value, float(found.tokens), written=written)
+        return found.written, found.tokens
 
-    return values
+    return written
 
 
 def scored_values(

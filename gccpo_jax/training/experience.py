@@ -255,7 +255,7 @@ def forward_tokens(
     prompts = float(to_host(sampled.prompts.mask).sum())
     asked = metrics.get("sampled_questions", questions) / questions
     exact = ("tokens", "branch_tokens", "rewritten_tokens", "branch_context_tokens")
-    exact += ("teacher_tokens", "compression_tokens", "causal_tokens")
+    exact += ("departure_tokens", "teacher_tokens", "compression_tokens", "causal_tokens")
     total = prompts * asked + sum(metrics.get(name, 0.0) for name in exact)
     if spans is None or "candidates" not in metrics:
         return total

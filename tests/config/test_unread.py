@@ -102,6 +102,10 @@ ROWS = {
     "counterfactual.swap_delta": (2.0, [on(counterfactual__swap_arms=1)], [STEPS, OUTCOME]),
     "counterfactual.equivariance_arms": (2, [STEPS], [OUTCOME]),
     "counterfactual.shared_noise": (False, [STEPS], [OUTCOME, SCORED, MOVED, MOVED_OUTCOME]),
+    "counterfactual.from_departure": (
+        *(True, [STEPS, LEARNED]),
+        [OUTCOME, SCORED, MOVED, MOVED_OUTCOME, on(counterfactual__shared_noise=False)],
+    ),
     "counterfactual.known_rest": (
         *(True, [STEPS, LEARNED]),
         [OUTCOME, SCORED, MOVED, MOVED_OUTCOME],
