@@ -20,6 +20,7 @@ def check_combinations(c: Config) -> None:
     """
     check_unread(c)
     _refuse(sizes(c))
+    _refuse(branches(c))
     if c.credit.of_steps:
         _refuse(step_credit(c))
     _refuse(outcome_credit(c))
@@ -64,6 +65,18 @@ def sizes(c: Config) -> list[tuple[bool, str]]:
             c.sampling.slots > 0 and shards > 1,
             f"config.sampling.slots = {c.sampling.slots} with mesh.data x mesh.fsdp = {shards}: "
             "a queue serves the questions of one device; leave slots at 0",
+        ),
+    ]
+
+
+def branches(c: Config) -> list[tuple[bool, str]]:
+    """Branches that cannot be continued so."""
+    shards = c.mesh.data * c.mesh.fsdp
+    return [
+        (
+            c.counterfactual.from_departure and shards > 1,
+            f"config.counterfactual.from_departure = True with mesh.data x mesh.fsdp = {shards}: "
+            "the branches of a mesh are decoded all at once, as long as the longest; leave it off",
         ),
     ]
 

@@ -192,7 +192,7 @@ class CounterfactualConfig:
     # The same tapes at all boundaries of a trajectory.
     shared_noise: bool = only_if("counterfactual.transport", of_branch(True), "none")
     # Branches are decoded from the token at which they leave the trajectory, which is read once
-    # more to find it: the same branches for fewer decoded tokens, see sampling/departures.py.
+    # more to find it: the same branches for fewer decoded tokens, see counterfactual/departures.py.
     from_departure: bool = only_if(
         "counterfactual.branch_tokens",
         only_if(

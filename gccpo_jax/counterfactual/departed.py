@@ -1,7 +1,7 @@
 """Branches decoded from where they leave their trajectory: `from_departure`.
 
 They are those of `readers.begin_branches` under tapes that all boundaries share, token by token: a
-branch is what the trajectory wrote up to the departure (`sampling/departures.py`), then what is
+branch is what the trajectory wrote up to the departure (`departures.py`), then what is
 decoded from there, once for all boundaries that it is the branch of.
 """
 
@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gccpo_jax.counterfactual import readers
+from gccpo_jax.counterfactual.departures import departures, sources
 from gccpo_jax.counterfactual.places import boundary_sites
 from gccpo_jax.counterfactual.readers import Written
 from gccpo_jax.runtime.distributed import to_host
 from gccpo_jax.sampling import buckets, noise
 from gccpo_jax.sampling.branches import Branches
-from gccpo_jax.sampling.departures import departures, sources
 from gccpo_jax.sampling.traces import Seen, Traces
 from gccpo_jax.types import Array
 
@@ -33,7 +33,7 @@ def begin_departed(
     """
     solver, traces = seen.solver, seen.traces
     rollout, rows = traces.rollout, tapes.shape[:2]
-    read = (traces.prompt, rollout.tokens, rollout.length, tapes, ends)
+    read = (*seen.cache, rollout.tokens, rollout.length, tapes, ends, where)
     leaves = departures(solver.policy, seen.params, *read, rule=traces.rule)
     source, needed = sources(leaves, rollout.length, where)
     flat = lambda x: x.reshape(*rows, -1)  # noqa: E731  a site for each boundary and tape
@@ -53,6 +53,15 @@ def begin_departed(
         return _joined(traces, found.written, *host), found.tokens
 
     return written
+
+
+def tokens_again(lengths: np.ndarray, ends: np.ndarray, where: np.ndarray) -> float:
+    """Tokens after the first boundary of each trajectory: those `departures` reads once more.
+
+    Args: lengths [B, G]; ends, where [B, G, K'].
+    """
+    first = np.where(where, ends, lengths[..., None]).min(-1)
+    return float((lengths - first).sum())
 
 
 def _joined(

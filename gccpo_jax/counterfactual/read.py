@@ -25,7 +25,7 @@ from gccpo_jax.counterfactual.answer_laws import latent_laws
 from gccpo_jax.counterfactual.arms import Intervened
 from gccpo_jax.counterfactual.cache_edits import norm_energy
 from gccpo_jax.counterfactual.candidates import candidates_of
-from gccpo_jax.counterfactual.departed import begin_departed
+from gccpo_jax.counterfactual.departed import begin_departed, tokens_again
 from gccpo_jax.counterfactual.equivariance import equivariance
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS
 from gccpo_jax.counterfactual.known_rest import by_chance
@@ -112,8 +112,8 @@ def read(
                 given = (told, value, drawn, section.learned_share)
                 value, metrics["learned_error"] = foretold(*given)
             outcome, metrics["branch_tokens"] = of_branches.outcome, of_branches.tokens
-            if section.from_departure:  # which are found by reading every trajectory again
-                metrics["departure_tokens"] = float(traces.lengths.sum())
+            if section.from_departure:
+                metrics["departure_tokens"] = of_branches.again
         else:
             trusted = metrics["reader_gate"] >= section.min_gate
             max_other = section.max_other if trusted else -1.0
@@ -318,7 +318,10 @@ def begin_values(
         value = readers.mean_of_known(written.score if written.counted is None else written.counted)
         after_last = np.full((*value.shape[:2], 1), np.nan)
         value = np.concatenate([value, after_last], -1).astype(np.float32)
-        return readers.Values(value, float(tokens), written=written)
+        again = 0.0
+        if section.from_departure:
+            again = tokens_again(traces.lengths, to_host(ends), to_host(where))
+        return readers.Values(value, float(tokens), again, written=written)
 
     return values
 

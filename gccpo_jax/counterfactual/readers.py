@@ -60,6 +60,7 @@ class Values:
 
     value: np.ndarray  # [B, G, E] f32  Phi after each; NaN after the last and where unknown
     tokens: float  # decoded
+    again: float = 0.0  # tokens of trajectories that were read to find where branches leave them
     outcome: np.ndarray | None = None  # [B, G] f32  o^do, of values in other words; NaN unknown
     written: Written | None = None  # of values as asked [B, G, E - 1]
 

@@ -125,7 +125,7 @@ def begin_values(moved: Transported, section: CounterfactualConfig) -> Callable[
         outcome = np.where(count > 0, outcome, np.nan)
         np.put_along_axis(mean, last, np.nan, -1)
         return readers.Values(
-            mean.astype(np.float32), float(found.tokens), outcome.astype(np.float32)
+            mean.astype(np.float32), float(found.tokens), outcome=outcome.astype(np.float32)
         )
 
     return values

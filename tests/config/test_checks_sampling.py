@@ -1,4 +1,4 @@
-"""`sampling.slots`: a queue that is shorter than a step's rollouts, on one device."""
+"""`sampling.slots`: a queue shorter than a step's rollouts, on one device; branches likewise."""
 
 import pytest
 
@@ -35,3 +35,12 @@ def test_a_queue_on_a_split_batch_is_refused(axis):
 def test_a_negative_number_of_slots_is_refused():
     with pytest.raises(UserError, match="slots"):
         freeze(config_of(-1))
+
+
+def test_branches_of_a_mesh_are_decoded_from_their_boundaries():
+    config = config_of(0, data=2)
+    config.counterfactual.from_departure = True
+    with pytest.raises(UserError, match="from_departure = True with mesh.data x mesh.fsdp = 2"):
+        freeze(config)
+    config.mesh.data = 1
+    assert freeze(config).counterfactual.from_departure

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gccpo_jax.config import Config
 from gccpo_jax.counterfactual.answer_laws import latent_laws, site_laws
+from gccpo_jax.counterfactual.departures import departures
 from gccpo_jax.counterfactual.interventions import INTERVENTIONS, SWAP, Intervention
 from gccpo_jax.counterfactual.readers import branch_slots
 from gccpo_jax.counterfactual.rewritten import Variant, variant_laws
@@ -55,6 +56,7 @@ CUE = 4
 Shape = jax.ShapeDtypeStruct
 READER = "caches of another reader"
 REWRITTEN = "caches in other words"
+DEPARTED = "departures"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +206,12 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
     def values(batch: int, count: int, caches: tuple) -> Stage:
         shards = c.mesh.data * c.mesh.fsdp
         sizes = dict(rule=rule, max_tokens=min(f.branch_tokens or limit, limit), limit=limit)
-        tapes, sites = keys(batch, group, count, f.draws), _sites(batch, group, count, 1)
+        each = (count * f.draws, 1) if f.from_departure else (count, f.draws)
+        tapes, sites = keys(batch, group, *each), _sites(batch, group, each[0], 1)
         if slots := branch_slots(batch * shards * group, count * f.draws, shards):
             run = partial(queue_branches, policy, **sizes, slots=slots)
             return Stage("branches", run, (*caches, sites, tapes, share.stop))
-        noise = Tape(tapes, floats(batch, group, f.draws, 0, share.arch.vocab_size))
+        noise = Tape(tapes, floats(batch, group, each[1], 0, share.arch.vocab_size))
         run = partial(continue_branches, policy, **sizes)
         return Stage("branches", run, (*caches, sites, noise, share.stop))
 
@@ -224,6 +227,12 @@ def readings(share: Share, prompt: Any, rollout: Any) -> Iterator[Stage]:
         there, written = jax.eval_shape(again.run, *again.arguments)
         yield values(count, steps, (params, there, written.segment))
     elif f.value != "scored":
+        if f.from_departure:
+            written = (ints(batch, group, limit), ints(batch, group), keys(batch, group, f.draws))
+            boundaries = (batch, group, f.boundaries)
+            read = partial(departures, policy, rule=rule)
+            given = (*cache, *written, ints(*boundaries), flags(*boundaries))
+            yield Stage(DEPARTED, read, given)
         yield values(batch, f.boundaries, cache)
     if not c.reads_laws:
         return

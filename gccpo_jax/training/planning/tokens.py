@@ -8,6 +8,7 @@ L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question 
     surface                  P (q + T) + K P c L                    (+ K P t, if decoded)
     equivariance             P (q + T + 2 L)        another reader  T + q / G
     Phi                      K' N h             total-effect audit  K P (t + N h)
+    departures               T - t, at most
     branches that train      K' N T
     re-generations (gcpo)    (2 q + G T)(1 / G + 2 n') + T n' (1 / G + 2 n' + 1)
     teacher (sdpo)           2 (q + T)              compression     T, forward and along
@@ -15,8 +16,10 @@ L tokens, P arms, N draws, K' read boundaries, branches of h tokens, a question 
 A replaced step (`swap`, `corrupt`, `equivalent`, `resample`) is read once per arm, then
 its answers are; `equivalent` and `resample` decode it first. Deletion is the law one step
 earlier, which the chain has read. All of it attends to prefixes that the rollout encoded.
-Not counted: the cue, once per readout, and the last token of a prefix, which a branch reads
-again. A question in other words counts for each trajectory, though the group shares it.
+Branches that are decoded from their departures are shorter by what they share with the trajectory:
+K' N h is the most. Not counted: the cue, once per readout, and the last token of a prefix, which
+a branch reads again. A question in other words counts for each trajectory, though the group shares
+it.
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ from gccpo_jax.policy.locate import SHIPPED, locate
 
 REWRITTEN = "in other words"
 TRAINED = "branches, trained"
+DEPARTED = "departures"
 TAUGHT = "teacher"
 COMPRESSED = "compression"
 CAUSAL = "re-generations"
-COUNTED = (REWRITTEN, TRAINED, TAUGHT, COMPRESSED, CAUSAL)
+COUNTED = (REWRITTEN, TRAINED, DEPARTED, TAUGHT, COMPRESSED, CAUSAL)
 """Rows of trajectories that are rewritten or read again, and of branches that the update reads with
 what they went on from: a run counts these tokens itself."""
 
@@ -191,6 +195,8 @@ def budget(
         rows.append(row("Phi, in other words", True, (rewrites * (phi + s.branch), grows)))
     elif config.credit.of_steps:
         rows.append(row("Phi, continued", True, (phi, grows)))
+    if c.from_departure:  # each trajectory after its first step, once more
+        rows.append(row(DEPARTED, False, (tokens - s.step, read)))
     if config.credit.kind == "sdpo":
         rows.append(row(TAUGHT, False, (2 * (prompt + tokens), prompt + tokens)))
     if config.credit.kind == "gcpo":

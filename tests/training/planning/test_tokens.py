@@ -109,6 +109,12 @@ def test_what_is_not_asked_for_costs_nothing():
     assert free == [*names, "equivariance", "encoded by another reader"]
 
 
+def test_trajectories_are_read_once_more_where_branches_leave_them():
+    tokens = {row.name: row.tokens for row in budget_of(config_of(from_departure=True)).rows}
+    assert tokens["departures"] == 256 - 256 / 8
+    assert tokens["Phi, continued"] == 448  # the most
+
+
 def test_values_read_at_once_have_no_branches_and_other_readers_encode_again():
     tokens = {row.name: row.tokens for row in budget_of(config_of(value="scored")).rows}
     assert tokens["Phi, continued"] == 0
