@@ -1,6 +1,7 @@
 """What a GCCPO step costs beside a GRPO step at equal G, stage by stage, on one core.
 
-    python benchmarks/step.py [--shape tiny|smollm2] [--repeats 5] [--core 0] [--naive 1] [--record]
+    python benchmarks/step.py [--shape tiny|smollm2] [--draws 2] [--repeats 5] [--core 0]
+                              [--naive 1] [--record] [--spare]
 
 `tiny` is `configs/quickstart.py` as it is; `smollm2` is `configs/smollm2_gsm8k_cpu.py` on one
 written word problem a step, 64 response tokens (needs the extra `smollm2`). Both with the default
@@ -9,13 +10,19 @@ GRPO is preset A0 of the same config. Every round runs both on the same question
 other; the first round compiles. Beside them in `--naive` rounds, on the same trajectories, the
 naive way of the same readings: each branch and each candidate answer is a new prompt, encoded
 from its first token (`step_naive.py`). With `--record` a third contestant is the same GCCPO step
-that writes its record while it updates, as every `log.rollouts_every`th step of a run does.
+that writes its record while it updates, as every `log.rollouts_every`th step of a run does. With
+`--spare` another is the same step whose branches are decoded from where they leave their
+trajectory (`counterfactual.from_departure`) and count by known chances (`known_rest`).
 
-Prints one JSON line of medians: seconds by stage, `rest` is what no stage holds; `se_D`, the
-standard error that the branches' draws leave in a step's effect, so that precision per second is
-seen; `ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps;
-`ratio_recorded_over_gccpo` likewise, `record_share` what the writing thread computed as a share
-of its step, `record_share_of_a_run` that over all steps; `compiled_in_timed_rounds` should be 0.
+Prints one JSON line of medians: seconds by stage (the device goes on while the host starts the next
+one: the branches are waited for in the readout), `rest` is what no stage holds; `branch_tokens`,
+decoded for Phi, `departure_tokens`, read once more, and `se_D`, the standard error that the
+branches' draws leave in a step's effect, so that precision per second and per token is seen;
+`branch_tokens_at_equal_se_D` of the spared step as a share of the other's, had both the same;
+`ratio_gccpo_over_grpo`, `ratio_naive_over_gccpo` and `ratio_naive_over_grpo` of whole steps,
+`ratio_recorded_over_gccpo` and `ratio_spared_over_gccpo` likewise; `record_share` what the writing
+thread computed as a share of its step, `record_share_of_a_run` that over all steps;
+`compiled_in_timed_rounds` should be 0.
 """
 
 from __future__ import annotations
@@ -55,15 +62,15 @@ def questions(file: pathlib.Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def frozen(shape: str, preset: str, data: pathlib.Path) -> object:
-    """The config of a contestant."""
+def frozen(shape: str, preset: str, data: pathlib.Path, **counterfactual: int) -> object:
+    """The config of a contestant, with fields of its section `counterfactual`."""
     from gccpo_jax.config import freeze
 
     spec = importlib.util.spec_from_file_location("base", FILES[shape])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(preset)
-    config.counterfactual.boundaries = config.counterfactual.draws = 2
+    config.counterfactual.update(counterfactual)
     if shape == "smollm2":
         questions(data)
         config.data.path = str(data)
@@ -79,6 +86,8 @@ def main() -> None:
     options.add_argument("--core", type=int, default=0)
     options.add_argument("--naive", type=int, default=1, help="rounds of the naive way; 0: none")
     options.add_argument("--record", action="store_true", help="also a step that is recorded")
+    options.add_argument("--draws", type=int, default=2, help="N, branches from each boundary")
+    options.add_argument("--spare", action="store_true", help="also a step with fewer tokens")
     asked = options.parse_args()
     os.environ.update(ONE_THREAD)
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # `compile_seconds` are of compiling
@@ -104,8 +113,12 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, object]:
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(seconds) if event == COMPILED else None
     )
-    configs = {"gccpo": frozen(asked.shape, "A7", data), "grpo": frozen(asked.shape, "A0", data)}
-    config = configs["gccpo"]
+    gccpo = {"boundaries": 2, "draws": asked.draws}
+    config = frozen(asked.shape, "A7", data, **gccpo)
+    configs = {"gccpo": config, "grpo": frozen(asked.shape, "A0", data)}
+    if asked.spare:
+        spared = {"from_departure": True, "known_rest": True}
+        configs["spared"] = frozen(asked.shape, "A7", data, **gccpo, **spared)
     if asked.record:
         configs["recorded"] = config
     session, params = open_session(config)
@@ -174,7 +187,7 @@ def one_step(solver, config, params, items, prompts, step, watch, update, state,
     if found.evidence and found.evidence.written:
         found.metrics["se_D"] = standard_error(found)
     wanted = ("length", "steps", "branch_tokens", "accuracy", "reader_gate", "R_defined")
-    wanted += ("record", "se_D")
+    wanted += ("record", "se_D", "departure_tokens")
     return state, {name: found.metrics[name] for name in wanted if name in found.metrics}
 
 
@@ -186,7 +199,8 @@ def standard_error(found) -> float:
     """
     import numpy as np
 
-    score = found.evidence.written.score  # [B, G, E, N], NaN where nothing was drawn
+    written = found.evidence.written  # [B, G, E, N], NaN where nothing was drawn
+    score = written.score if written.counted is None else written.counted
     drawn = score[~np.isnan(score).any(-1)]
     variance = drawn.var(-1, ddof=1) / drawn.shape[-1]
     return float(np.sqrt(2 * variance.sum() / np.asarray(found.spans.mask).sum()))
@@ -212,12 +226,21 @@ def summary(times: dict[str, list[dict[str, float]]], every: int) -> dict[str, o
         share = statistics.median(row["record"] / row["step_seconds"] for row in times["recorded"])
         line["record_share"] = round(share, 4)
         line["record_share_of_a_run"] = round(share / every, 4)
+    if "spared" in middle:
+        line |= ratio(times, "spared", "gccpo")
+        line["branch_tokens_at_equal_se_D"] = at_equal_se(middle["spared"], middle["gccpo"])
     if "naive" in middle:
         ours = sum(middle["gccpo"][k] for k in ("branches_seconds", "readout_seconds"))
         naive = gccpo - ours + sum(middle["naive"].values())
         line["ratio_naive_over_gccpo"] = round(naive / gccpo, 2)
         line["ratio_naive_over_grpo"] = round(naive / grpo, 2)
     return line
+
+
+def at_equal_se(one: dict[str, float], other: dict[str, float]) -> float:
+    """Decoded tokens as a share of another's, with draws for the same `se_D`: s^2 / N each."""
+    draws = (one["se_D"] / other["se_D"]) ** 2 if other["se_D"] else 1.0
+    return round(draws * one["branch_tokens"] / other["branch_tokens"], 3)
 
 
 def ratio(times: dict[str, list[dict[str, float]]], one: str, other: str) -> dict[str, object]:

@@ -236,7 +236,10 @@ def test_a_decoder_from_random_weights_has_a_shape():
     "changes, rows",
     [
         ({"credit__kind": "sdpo"}, {"teacher"}),
-        ({"counterfactual__from_departure": True}, {"departures"}),
+        (
+            {"credit__kind": "gated_gae", "counterfactual__from_departure": True},
+            {"departures"},
+        ),
         ({"credit__kind": "gcpo"}, {"re-generations", "re-generations, read"}),
         ({"credit__kind": "l2t", "credit__compression": 0.6}, {"compression"}),
     ],
