@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gccpo_jax import train
 from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
 from gccpo_jax.counterfactual import read
@@ -24,6 +25,7 @@ from gccpo_jax.sampling.traces import Seen, sample_traces
 from gccpo_jax.tasks.chain.suite import ChainConfig, chain
 from tests.helpers import toy
 from tests.helpers.rollouts import MASKED, PLAIN, ROOT, ROWS, G
+from tests.helpers.runs import metrics, small
 
 LIMIT, DRAWS = 20, 5
 SECTION = CounterfactualConfig(draws=3)
@@ -109,6 +111,25 @@ def same(found, wanted, where=...):
     for name, tolerance in (("tokens", 0), ("logp", 3e-5)):
         x, y = (np.asarray(getattr(w.branches, name))[..., :size][where] for w in (a, b))
         np.testing.assert_allclose(x, y, atol=tolerance)
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_for_fewer_tokens(tmp_path):
+    """All that a step logs, where branches train as well; but for what the branches cost."""
+    found = []
+    for name, departed in (("whole", False), ("departed", True)):
+        config = small(
+            steps=1, counterfactual__from_departure=departed, optim__train_branches=True,
+            checkpoint__every=0,
+        )  # fmt: skip
+        train.train_and_evaluate(config, "small", tmp_path / name)
+        found += metrics(tmp_path / name)
+    whole, departed = found
+    again = departed.pop("departure_tokens")
+    spared = whole.pop("branch_tokens") - departed.pop("branch_tokens")
+    assert spared > again > 0
+    assert whole.pop("forward_tokens") - departed.pop("forward_tokens") == spared - again
+    assert departed == pytest.approx(whole, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -24,6 +24,7 @@ WIDTHS = (8, 16, 32, 64)  # of replaced steps
     "changes, growth",
     [
         ({}, 0),
+        ({"counterfactual__from_departure": True, "counterfactual__known_rest": True}, 0),
         ({
             "credit__kind": "selective", "counterfactual__equivalent_arms": 2,
             "counterfactual__corrupt_arms": 1, "counterfactual__swap_arms": 1,
@@ -34,7 +35,7 @@ WIDTHS = (8, 16, 32, 64)  # of replaced steps
             "sampling__max_tokens": 136,
         }, len(rows(GROUP))),
     ],
-    ids=["default", "every arm", "outcome and judge"],
+    ids=["default", "fewer branch tokens", "every arm", "outcome and judge"],
 )  # fmt: skip
 def test_nothing_is_compiled_once_it_is_warm(tmp_path, monkeypatch, changes, growth):
     compiled, after, lengths = [], [], set()
