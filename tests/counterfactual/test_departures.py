@@ -10,6 +10,7 @@ import pytest
 from gccpo_jax import train
 from gccpo_jax.analysis.library import prompts_of
 from gccpo_jax.config import CounterfactualConfig, SegmentationConfig
+from gccpo_jax.counterfactual import departures as departing
 from gccpo_jax.counterfactual import read
 from gccpo_jax.counterfactual.departed import tokens_again
 from gccpo_jax.counterfactual.departures import departures, sources
@@ -33,15 +34,17 @@ DEPARTED = dataclasses.replace(SECTION, from_departure=True)
 
 
 @pytest.mark.parametrize("rule", [PLAIN, MASKED, Rule(0.4)])
-def test_a_branch_leaves_its_trajectory_where_it_differs(rule):
+def test_a_branch_leaves_its_trajectory_where_it_differs(rule, monkeypatch):
     """Beside branches that are decoded from the boundaries on; places over several pieces."""
+    monkeypatch.setattr(departing, "AT_ONCE", 1)  # no piece is read that is not asked for
     prompts = toy.prompts(ROWS)
     keys = noise.question_keys(ROOT, 0, prompts.ids)
     sampled = dict(group=G, rule=rule, max_tokens=LIMIT)
     prompt, rollout = sample(toy.POLICY, toy.PARAMS, prompts, keys, toy.IS_STOP, **sampled)
     tokens, length = np.asarray(rollout.tokens), np.asarray(rollout.length)
     ends = np.stack([1 + 0 * length, (length + 1) // 2, length, 1 + 0 * length], -1)
-    where = np.stack([length > 1, length > 2, length > 2, length < 0], -1)
+    early = np.arange(G) == 0  # of the others the first pieces are not read
+    where = np.stack([early & (length > 1), length > 2, length > 2, length < 0], -1)
     tapes = fresh_tapes(keys, G, DRAWS)
     cache = (prompt, rollout.segment)
     found = departures(
