@@ -198,6 +198,7 @@ class CounterfactualConfig:
         only_if(
             "counterfactual.shared_noise",
             only_if("counterfactual.transport", of_branch(False), "none"),
+            True,
         ),
         0,
     )
