@@ -22,6 +22,9 @@ updates the same rows on the same device, before ours (`torch_` in the line). Pr
                       computed twice, attention left out) per second, of those of the large product;
                       `readout_` likewise, by the formulas of `planning/tokens.py`
   ratio_gccpo_over_grpo   sampling, branches, readout and update, over sampling and update
+
+`--stages attention` compares one layer's attention of a group by XLA and, with `--attention cudnn`,
+by cuDNN.
 """
 
 from __future__ import annotations
@@ -43,10 +46,12 @@ from shapes import SHAPES, filled, matmul_flops
 
 from gccpo_jax.config import Config, default, freeze
 from gccpo_jax.counterfactual.readers import branch_slots
+from gccpo_jax.errors import UserError
 from gccpo_jax.objective.update import make_optimizer, make_update, rl_loss
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
-from gccpo_jax.policy.fused_attention import check_fused
+from gccpo_jax.policy.attention import attend
+from gccpo_jax.policy.fused_attention import attend_fused, check_fused
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
 from gccpo_jax.sampling.rollouts import sample
@@ -57,7 +62,7 @@ from gccpo_jax.types import Params, Policy, Prompts, TrainState, UpdateBatch
 RULE = Rule(1.0)
 
 
-STAGES = ("decode", "update", "readings")
+STAGES = ("decode", "update", "readings")  # of a step; "attention" is one layer's
 
 
 def main() -> None:
@@ -69,7 +74,7 @@ def main() -> None:
     options.add_argument("--compute", choices=("bfloat16", "float32"), default="bfloat16")
     options.add_argument("--attention", choices=("xla", "cudnn"), default="xla")
     options.add_argument("--remat", action="store_true", help="recompute layers when going back")
-    options.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    options.add_argument("--stages", nargs="+", choices=(*STAGES, "attention"), default=STAGES)
     options.add_argument("--kernels", action="store_true", help="list the longest (GPU)")
     options.add_argument("--torch", metavar="PYTHON", help="with transformers: the peer runs first")
     options.add_argument("--torch-rows", type=int, default=8, help="sequences at a time")
@@ -89,15 +94,19 @@ def measure(asked: argparse.Namespace) -> dict[str, object]:
     """What is found of the stages asked for."""
     arch = SHAPES[asked.shape]
     if asked.attention == "cudnn":
-        check_fused(arch, asked.compute)
+        try:
+            check_fused(arch, asked.compute)
+        except UserError as error:
+            sys.exit(str(error))
     fused = asked.attention == "cudnn"
     policy = model.make_policy(arch, asked.remat, compute=asked.compute, fused=fused)
     found: dict[str, object] = {}
     for stage in asked.stages:
-        of_stage = {"decode": of_decoding, "update": of_update, "readings": of_readings}[stage]
-        found |= (new := of_stage(asked, arch, policy))
+        of_stage = {"decode": of_decoding, "update": of_update, "readings": of_readings}
+        of_stage["attention"] = of_attention
+        found |= (new := of_stage[stage](asked, arch, policy))
         print(json.dumps(new), file=sys.stderr, flush=True)
-    if set(STAGES) == set(asked.stages):
+    if set(STAGES) <= set(asked.stages):
         grpo = found["sample_seconds"] + found["update_seconds"]
         more = found["branches_seconds"] + found["readout_seconds"]
         found["ratio_gccpo_over_grpo"] = 1 + more / grpo
@@ -146,6 +155,40 @@ def of_readings(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[s
         "readout_seconds": s["readout, latent"],
         "readout_mfu": readout_flops(config, arch) / s["readout, latent"] / limit,
     }
+
+
+def of_attention(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[str, object]:
+    """One layer's attention of a group, forward and backward, by XLA's blocks and by cuDNN."""
+    size, rows, dtype = asked.response - 1, asked.group, jnp.dtype(asked.compute)
+
+    def drawn(*shape: int) -> jax.Array:
+        return jax.random.normal(jax.random.key(len(shape)), shape, dtype)
+
+    heads, keys = (arch.heads, arch.head_dim), (arch.kv_heads, arch.head_dim)
+    q, k = drawn(rows, size, *heads), drawn(rows, keys[0], size, keys[1])
+    prompt, seen = drawn(keys[0], asked.prompt, keys[1]), jnp.ones(asked.prompt, bool)
+    mask = jnp.arange(size)[None] < jnp.linspace(size // 2, size, rows, dtype=int)[:, None]
+
+    def gradients(by: Callable[..., jax.Array]) -> Callable[[], object]:
+        def loss(q: jax.Array, k: jax.Array, prompt: jax.Array) -> jax.Array:
+            past = ((prompt, prompt, seen),)
+            found = jax.vmap(lambda q, k, mask: by(q, k, k, mask, past))(q, k, mask)
+            return jnp.sum(jnp.where(mask[..., None, None], found, 0).astype(jnp.float32) ** 2)
+
+        run = jax.jit(jax.grad(loss, (0, 1, 2)))
+        return lambda: run(q, k, prompt)
+
+    runs = {"xla": gradients(attend)}
+    if asked.attention == "cudnn":
+        runs["cudnn"] = gradients(attend_fused)
+    s = alternately(asked.repeats, runs)
+    found = {f"attention_{name}_milliseconds": 1e3 * s[name] for name in runs}
+    if "cudnn" in runs:
+        pairs = zip(runs["cudnn"](), runs["xla"](), strict=True)
+        far = lambda a, b: float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))  # noqa: E731
+        wide = lambda x: x.astype(jnp.float32)  # noqa: E731
+        found["attention_gradients_apart"] = max(far(wide(a), wide(b)) for a, b in pairs)
+    return found
 
 
 def measured(
