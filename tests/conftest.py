@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -25,6 +27,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import hypothesis
 import jax
 import pytest
+
+from tests.helpers.paths import ROOT
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -86,3 +90,24 @@ def programs_of_a_test(request):
     slow = request.node.get_closest_marker("slow")
     if resident() > HELD or (slow and mapped() > MAPPED):
         free_programs()
+
+
+ALONE = "GCCPO_TEST_ALONE"
+"""Set in a process that was started for one test."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test marked `own_process` runs in one; here nothing is set up for it."""
+    if item.get_closest_marker("own_process") and ALONE not in os.environ:
+        item.fixturenames.clear()
+        item.runtest = lambda: run_alone(item.nodeid)
+
+
+def run_alone(test: str) -> None:
+    """Runs a test in a process of its own, so that this one never holds what it needs."""
+    command = [sys.executable, "-m", "pytest", "-m", "own_process", test]
+    done = subprocess.run(
+        command, env={**os.environ, ALONE: "1"}, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -27,13 +27,18 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def smollm2():
+def tokenizer():
+    return load_tokenizer("smollm2")
+
+
+@pytest.fixture(scope="module")
+def smollm2(tokenizer):
     arch, params = weights.load("smollm2")
-    tokenizer = load_tokenizer("smollm2")
     check_vocab(arch, tokenizer)
     return arch, params, tokenizer
 
 
+@pytest.mark.own_process
 def test_it_knows_the_capital_of_france_and_stops(smollm2):
     arch, params, tokenizer = smollm2
     prompt = np.asarray(tokenizer.render("What is the capital of France?"), np.int32)[None]
@@ -49,10 +54,9 @@ def test_it_knows_the_capital_of_france_and_stops(smollm2):
     assert rollout.stopped.all() and int(tokens[-1]) in tokenizer.stop_ids
 
 
-def test_its_tokenizer_is_written_as_llama_cpp_knows_it(smollm2, tmp_path):
+def test_its_tokenizer_is_written_as_llama_cpp_knows_it(tokenizer, tmp_path):
     arch, params = weights.load("tiny")
-    arch = dataclasses.replace(arch, vocab_size=smollm2[0].vocab_size)
-    tokenizer = smollm2[2]
+    arch = dataclasses.replace(arch, vocab_size=tokenizer.vocab_size)
     assert save_gguf(tmp_path / "m.gguf", arch, params, tokenizer)
     other = load_tokenizer(tmp_path / "m.gguf")
     text = "12 apples,  and\n\nit's 3.5 <|im_end|>"
@@ -60,6 +64,7 @@ def test_its_tokenizer_is_written_as_llama_cpp_knows_it(smollm2, tmp_path):
     assert other.render("2 + 3?") == tokenizer.render("2 + 3?")
 
 
+@pytest.mark.own_process
 def test_exported_and_loaded_it_gives_the_same_logits(smollm2, tmp_path):
     arch, params, tokenizer = smollm2
     weights.save(tmp_path / "export", arch, params, tokenizer)
@@ -80,8 +85,8 @@ def test_exported_and_loaded_it_gives_the_same_logits(smollm2, tmp_path):
     np.testing.assert_array_equal(logits(params), logits(loaded))
 
 
-def test_what_it_learns_and_is_asked_on_two_cores_fits_the_limits_of_its_configs(smollm2):
-    tokenizer, problems = smollm2[2], {}
+def test_what_it_learns_and_is_asked_on_two_cores_fits_the_limits_of_its_configs(tokenizer):
+    problems = {}
     for name in ("smollm2_two_ways_sft.py", "smollm2_two_ways.py:A0", "smollm2_two_ways.py"):
         config = freeze(load_config(str(ROOT / "configs" / name))[0])
         task = load_task(config.task.name, **config.task.options)
