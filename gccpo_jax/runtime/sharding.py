@@ -7,7 +7,6 @@ on the mesh. One device is a mesh of one.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pathlib
@@ -192,16 +191,20 @@ def keep_compilations() -> None:
     holds them too). A folder that was chosen before (`JAX_COMPILATION_CACHE_DIR`) stays, and
     `JAX_ENABLE_COMPILATION_CACHE=false` turns it off. Where it can't be written nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if not jax.config.jax_enable_compilation_cache:
         return
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    folder = home / "gccpo_jax" / "compiled"
-    if jax.default_backend() == "cpu":
-        folder /= f"cpu-{processor_features()}"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+    if not jax.config.jax_compilation_cache_dir:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        folder = home / "gccpo_jax" / "compiled"
+        if jax.default_backend() == "cpu":
+            folder /= f"cpu-{processor_features()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        # JAX keeps what took a second; a run on CPU has some fifty programs that take less.
+    # JAX keeps what took a second; a run on CPU has some sixty programs that take less.
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 

@@ -12,6 +12,8 @@ from tests.helpers.processes import environment
 
 HERE = f"gccpo_jax/compiled/cpu-{processor_features()}"
 
+LEAST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+
 
 @pytest.fixture(autouse=True)
 def restored():
@@ -40,6 +42,19 @@ def test_the_folder(monkeypatch, tmp_path, backend, chosen, kept):
         kept = str(tmp_path / kept)
         assert os.path.isdir(kept)
     assert jax.config.jax_compilation_cache_dir == kept
+
+
+@pytest.mark.parametrize("chosen", [None, "there"])
+@pytest.mark.parametrize(("asked", "least"), [(None, 0.0), ("2", 2.0)])
+def test_programs_that_compile_quickly_are_kept_too(monkeypatch, tmp_path, chosen, asked, least):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(LEAST, raising=False)
+    if asked:
+        monkeypatch.setenv(LEAST, asked)
+    jax.config.update("jax_compilation_cache_dir", chosen)
+    jax.config.update(LEAST.lower(), float(asked or 1))  # as JAX starts
+    keep_compilations()
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == least
 
 
 def test_where_nothing_can_be_kept_a_run_compiles(monkeypatch, tmp_path):
