@@ -44,6 +44,8 @@ MAPPED = 15_000
 HELD = 800 * 2**20
 """Bytes of resident memory from which they are freed. The largest program takes half a GB more to
 compile, and a laptop can spare 1.5 GB for each worker."""
+BEGUN = 550 * 2**20
+"""The same before a slow test: the largest run needs 0.94 GB more."""
 
 
 def resident() -> int:
@@ -94,10 +96,12 @@ def programs_of_a_module():
 
 @pytest.fixture(autouse=True)
 def programs_of_a_test(request):
+    slow = request.node.get_closest_marker("slow")
+    if slow and resident() > BEGUN:
+        free_programs()
     yield
     if resident() > HELD:
         trim()
-    slow = request.node.get_closest_marker("slow")
     if resident() > HELD or (slow and mapped() > MAPPED):
         free_programs()
 
