@@ -40,7 +40,9 @@ from gccpo_jax.config import Config
 from gccpo_jax.errors import UserError
 
 _FREE = ("log", "mesh")
-"""Sections that a run may change when it resumes: what it shows, and where it computes."""
+"""Sections that a run may change when it resumes: what it shows, and where it computes. By whom
+attention is computed (`policy.attention`) is free as well: a GPU's kernel is not on other machines.
+"""
 
 COMMAND = "command.txt"
 LOCK, HELD = "lock", ".lock"
@@ -99,8 +101,8 @@ def check_place(workdir: pathlib.Path) -> None:
 def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterator[None]:
     """Makes `workdir` this run's and nobody else's while in it, or refuses.
 
-    `config.json` holds the configuration of the newest command, which may change the sections
-    `_FREE` when it resumes, and have more steps where their number decides nothing else.
+    `config.json` holds the configuration of the newest command, which may change what is free
+    (`_FREE`) when it resumes, and have more steps where their number decides nothing else.
 
     Raises:
       UserError: it cannot be a run's (`check_place`) or be written, it holds another
@@ -126,8 +128,8 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
     if not started and others - {LOCK, HELD}:
         raise UserError(f"{workdir}: not empty and not a run; choose another --workdir")
     theirs = json.loads(file.read_text()) if started else mine
-    free = (*_FREE, *_extended(workdir, theirs, mine))
-    if changed := differences(theirs | {name: mine[name] for name in free}, mine):
+    free = _extended(workdir, theirs, mine)
+    if changed := differences(_with_free(theirs, mine, *free), mine):
         raise UserError(
             f"{workdir}: holds a run of another config ({changed}); "
             "choose another --workdir or give the same config"
@@ -141,6 +143,13 @@ def claim_workdir(workdir: pathlib.Path, config: Config, resume: bool) -> Iterat
         yield
 
 
+def _with_free(theirs: dict[str, Any], mine: dict[str, Any], *more: str) -> dict[str, Any]:
+    """`theirs` with what is free, and `more`, as in `mine`."""
+    changed = theirs | {name: mine[name] for name in (*_FREE, *more)}
+    attention = {"attention": mine["policy"]["attention"]}
+    return changed | {"policy": theirs["policy"] | attention}
+
+
 def _extended(workdir: pathlib.Path, theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
     """["steps"] if a run may get as many as `mine` asks for.
 
@@ -148,8 +157,7 @@ def _extended(workdir: pathlib.Path, theirs: dict[str, Any], mine: dict[str, Any
       UserError: there are more, and the learning rates of the first ones would be others.
     """
     steps = theirs.get("steps", mine["steps"])
-    others = theirs | {name: mine[name] for name in (*_FREE, "steps")}
-    if mine["steps"] <= steps or differences(others, mine):
+    if mine["steps"] <= steps or differences(_with_free(theirs, mine, "steps"), mine):
         return []
     decay = mine["optim"]["decay"]
     if decay != "constant":

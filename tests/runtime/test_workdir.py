@@ -97,9 +97,14 @@ def test_a_claim_is_given_back_and_resumed(tmp_path):
 def test_a_run_may_show_other_things_when_it_resumes(tmp_path):
     with claim_workdir(tmp_path, small(), resume=False):
         pass
-    with claim_workdir(tmp_path, small(log__rollouts=1, mesh__data=2), resume=True):
+    other = small(log__rollouts=1, mesh__data=2, policy__attention="cudnn")
+    with claim_workdir(tmp_path, other, resume=True):
         kept = json.loads((tmp_path / "config.json").read_text())
         assert (kept["log"]["rollouts"], kept["mesh"]["data"]) == (1, 2)
+        assert kept["policy"]["attention"] == "cudnn"
+    with pytest.raises(UserError, match="another config"):
+        with claim_workdir(tmp_path, small(policy__dtype="bfloat16"), resume=True):
+            pass
 
 
 @pytest.mark.parametrize(
