@@ -147,7 +147,7 @@ def _with_free(theirs: dict[str, Any], mine: dict[str, Any], *more: str) -> dict
     """`theirs` with what is free, and `more`, as in `mine`."""
     changed = theirs | {name: mine[name] for name in (*_FREE, *more)}
     attention = {"attention": mine["policy"]["attention"]}
-    return changed | {"policy": theirs["policy"] | attention}
+    return changed | {"policy": theirs.get("policy", {}) | attention}
 
 
 def _extended(workdir: pathlib.Path, theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
