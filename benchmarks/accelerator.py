@@ -62,7 +62,8 @@ from gccpo_jax.types import Params, Policy, Prompts, TrainState, UpdateBatch
 RULE = Rule(1.0)
 
 
-STAGES = ("decode", "update", "readings")  # of a step; "attention" is one layer's
+STEP = ("decode", "update", "readings")
+"""Stages of a step; another is "attention", one layer's."""
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def main() -> None:
     options.add_argument("--compute", choices=("bfloat16", "float32"), default="bfloat16")
     options.add_argument("--attention", choices=("xla", "cudnn"), default="xla")
     options.add_argument("--remat", action="store_true", help="recompute layers when going back")
-    options.add_argument("--stages", nargs="+", choices=(*STAGES, "attention"), default=STAGES)
+    options.add_argument("--stages", nargs="+", choices=STAGES, default=STEP)
     options.add_argument("--kernels", action="store_true", help="list the longest (GPU)")
     options.add_argument("--torch", metavar="PYTHON", help="with transformers: the peer runs first")
     options.add_argument("--torch-rows", type=int, default=8, help="sequences at a time")
@@ -102,11 +103,9 @@ def measure(asked: argparse.Namespace) -> dict[str, object]:
     policy = model.make_policy(arch, asked.remat, compute=asked.compute, fused=fused)
     found: dict[str, object] = {}
     for stage in asked.stages:
-        of_stage = {"decode": of_decoding, "update": of_update, "readings": of_readings}
-        of_stage["attention"] = of_attention
-        found |= (new := of_stage[stage](asked, arch, policy))
+        found |= (new := STAGES[stage](asked, arch, policy))
         print(json.dumps(new), file=sys.stderr, flush=True)
-    if set(STAGES) <= set(asked.stages):
+    if set(STEP) <= set(asked.stages):
         grpo = found["sample_seconds"] + found["update_seconds"]
         more = found["branches_seconds"] + found["readout_seconds"]
         found["ratio_gccpo_over_grpo"] = 1 + more / grpo
@@ -125,13 +124,13 @@ def of_decoding(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[s
     weights = matmul_flops(arch, 1, 1) / 2
     least = (weights + 2 * arch.depth * arch.kv_heads * arch.head_dim * kept) * dtype.itemsize
     return {
-        "copy_gbs": COPIED / s["copy"] / 1e9,
-        "matmul_tflops": 2 * side() ** 3 / s["matmul"] / 1e12,
+        "copy_gbs": s["copy_bytes"] / 1e9,
+        "matmul_tflops": s["matmul_flops"] / 1e12,
         "sample_seconds": s["all"],
         "decode_milliseconds": 1e3 * token,
         "decode_tokens_per_second": rows / token,
-        "share_of_bandwidth": least / token / (COPIED / s["copy"]),
-        "share_of_products": 2 * weights * rows / token / (2 * side() ** 3 / s["matmul"]),
+        "share_of_bandwidth": least / token / s["copy_bytes"],
+        "share_of_products": 2 * weights * rows / token / s["matmul_flops"],
     }
 
 
@@ -140,20 +139,20 @@ def of_update(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[str
     s = measured(asked, jnp.dtype(asked.compute), {"update": updating(asked, arch, policy)})
     tokens = asked.questions * asked.group * asked.response
     flops = 3 * matmul_flops(arch, asked.questions * asked.prompt + tokens, tokens)
-    limit = 2 * side() ** 3 / s["matmul"]
-    return {"update_seconds": s["update"], "mfu": flops / s["update"] / limit}
+    return {"update_seconds": s["update"], "mfu": flops / s["update"] / s["matmul_flops"]}
 
 
 def of_readings(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[str, object]:
     """Branches and readout."""
     config, dtype = step_config(asked), jnp.dtype(asked.compute)
     s = measured(asked, dtype, readings(config, arch))
-    limit, copied = 2 * side() ** 3 / s["matmul"], COPIED / s["copy"]
     return {
         "branches_seconds": s["branches"],
-        "branches_share_of_bandwidth": branch_bytes(config, arch, dtype) / s["branches"] / copied,
+        "branches_share_of_bandwidth": branch_bytes(config, arch, dtype)
+        / s["branches"]
+        / s["copy_bytes"],
         "readout_seconds": s["readout, latent"],
-        "readout_mfu": readout_flops(config, arch) / s["readout, latent"] / limit,
+        "readout_mfu": readout_flops(config, arch) / s["readout, latent"] / s["matmul_flops"],
     }
 
 
@@ -191,15 +190,27 @@ def of_attention(asked: argparse.Namespace, arch: Arch, policy: Policy) -> dict[
     return found
 
 
+STAGES = {
+    "decode": of_decoding,
+    "update": of_update,
+    "readings": of_readings,
+    "attention": of_attention,
+}
+
+
 def measured(
     asked: argparse.Namespace, dtype: jnp.dtype, runs: dict[str, Callable[[], object]]
 ) -> dict[str, float]:
-    """Seconds of each by turns with the limits; the kernels of each, where asked for."""
+    """Seconds of each, by turns with the limits, which are per second: `matmul_flops` and
+    `copy_bytes`. Lists the kernels of each, where asked for."""
     seconds = alternately(asked.repeats, limits(dtype) | runs)
-    seconds |= {name: seconds[name] / often() for name in ("matmul", "copy")}
+    limit = {
+        "matmul_flops": often() * 2 * side() ** 3 / seconds["matmul"],
+        "copy_bytes": often() * COPIED / seconds["copy"],
+    }
     for name, run in runs.items() if asked.kernels else ():
         print(gpu_kernels.table(name, run), file=sys.stderr, flush=True)
-    return seconds
+    return seconds | limit
 
 
 def peer(python: str, asked: argparse.Namespace) -> dict[str, float]:
