@@ -4,7 +4,7 @@ The program is a jaxpr, hence made from shapes alone. Its operations are walked 
 and at each of them the values that a later one still reads are added up. What a compiler
 does about values is in five rules:
 
-    alias     a reshape or a transpose is its operand seen in another way
+    alias     a reshape, a transpose or a join with nothing is its operand seen in another way
     fuse      an elementwise value exists only if a matrix product, a loop, a gather or
               the like reads it, or if it is expensive (`exp`) and read twice
     in place  an elementwise result, the state of a loop and an updated slice take the
@@ -29,6 +29,7 @@ from jax.extend.core import Literal
 
 _CALLS = {"jit": "jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr", "closed_call": "call_jaxpr"}
 _CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "pjit": "jaxpr"}
+_CALLS |= {"custom_vmap_call": "call"}
 _ALIASES = frozenset("reshape squeeze expand_dims stop_gradient copy copy_p transpose name".split())
 _EXPENSIVE = frozenset(
     "exp exp2 log log1p expm1 tanh logistic div rem sqrt rsqrt pow sin cos erf random_bits".split()
@@ -88,8 +89,8 @@ class _Program:
             if name in _CALLS:
                 inner = eqn.params[_CALLS[name]]
                 env |= zip(eqn.outvars, self.inline(_open(inner), reads), strict=True)
-            elif _is_alias(eqn):
-                env[eqn.outvars[0]] = reads[0] and _Seen(reads[0].value, _order(eqn, reads[0]))
+            elif (of := _alias_of(eqn)) is not None:
+                env[eqn.outvars[0]] = reads[of] and _Seen(reads[of].value, _order(eqn, reads[of]))
             else:
                 if name in _UPDATES and reads[0] and reads[0].order:
                     self.turned.add(reads[0].value)
@@ -139,10 +140,16 @@ def _open(jaxpr: Any) -> Any:
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
-def _is_alias(eqn: Any) -> bool:
-    if eqn.primitive.name == "convert_element_type":
-        return eqn.invars[0].aval.dtype == eqn.outvars[0].aval.dtype
-    return eqn.primitive.name in _ALIASES
+def _alias_of(eqn: Any) -> int | None:
+    """Which operand the result is in another view; None: it is a new value."""
+    name, result = eqn.primitive.name, eqn.outvars[0].aval
+    if name == "concatenate":  # with operands of no elements
+        filled = [n for n, v in enumerate(eqn.invars) if v.aval.size]
+        return filled[0] if len(filled) == 1 else None
+    same = name in _ALIASES
+    same |= name == "convert_element_type" and eqn.invars[0].aval.dtype == result.dtype
+    same |= name == "broadcast_in_dim" and eqn.invars[0].aval.size == result.size  # axes of 1
+    return 0 if same else None
 
 
 def peak(jaxpr: Any, donated: Sequence[bool] = ()) -> int:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 from gccpo_jax.training.planning.liveness import nbytes, peak
 
@@ -28,10 +29,19 @@ def peak_of(function, *arguments, donated=()):
         (lambda a: (lambda y: (y.sum(), y.max()))(jnp.exp(a)), (A,), 256 + 8),  # read twice
         (lambda a: (lambda y: (y.sum(), y.max()))(a * 2), (A,), 8),  # cheap: made twice
         (lambda a, b: (a @ b, a.sum())[1], (A, A), 4),  # an unused product costs nothing
+        # Joined with nothing, or with an axis of 1 more, it is the product itself.
+        (lambda a, b: jnp.concatenate([a[:, :0], a @ b], 1)[None, :, None].sum(), (A, A), 256 + 4),
+        (lambda a, b: jnp.concatenate([a, a @ b], 1).sum(), (A, A), 256 + 512 + 4),
     ],
 )
 def test_values_that_are_alive(function, arguments, by_hand):
     assert peak_of(function, *arguments) == by_hand
+
+
+def test_a_call_with_a_rule_of_its_own_for_vmap_is_read():
+    product = custom_vmap(lambda a, b: a @ b)
+    product.def_vmap(lambda size, batched, a, b: (a @ b, True))
+    assert peak_of(lambda a, b: product(a, b).sum(), A, A) == 256 + 4
 
 
 def test_donated_arguments_are_written_over():
