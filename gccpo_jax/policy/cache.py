@@ -10,10 +10,11 @@ have (`room`, `extend`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from gccpo_jax.types import Array, Context, Decoder, Params, Policy, Segment
 
@@ -28,12 +29,27 @@ def join(segment: Segment) -> Segment:
     return Segment(jnp.stack(segment.k), jnp.stack(segment.v), segment.mask)
 
 
+@custom_vmap
 def put(cache: Array, new: Array, slot: Array) -> Array:
-    """Writes keys or values [K, 1, D] of one token at `slot` of a layer's [K, T, D].
+    """Writes keys or values [..., K, 1, D] of one token at `slot` of a layer's [..., K, T, D].
 
-    Under `vmap` the slot must be the same for all rows: then it stays one update in place.
+    Under `vmap` the slot must be the same for all rows: it stays one update in place, where
+    JAX's own rule makes it a scatter, which XLA's CPU does by copying where an axis has one row.
     """
-    return jax.lax.dynamic_update_slice_in_dim(cache, new, slot, axis=1)
+    return jax.lax.dynamic_update_slice_in_dim(cache, new, slot, axis=cache.ndim - 2)
+
+
+@put.def_vmap
+def _put_in_rows(
+    rows: int, batched: Sequence[bool], cache: Array, new: Array, slot: Array
+) -> tuple[Array, bool]:
+    if batched[2]:
+        raise ValueError("one token is written at one slot of all rows; slot differs between them")
+    cache, new = (
+        x if has_rows else jnp.broadcast_to(x, (rows, *x.shape))
+        for x, has_rows in zip((cache, new), batched, strict=False)
+    )
+    return (put(cache[0], new[0], slot)[None] if rows == 1 else put(cache, new, slot)), True
 
 
 def room(like: Segment, tokens: int) -> Segment:

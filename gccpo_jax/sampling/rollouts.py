@@ -165,8 +165,15 @@ def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int, written: 
 
     Inside, the layers of the rows' segments are split (`policy/cache.py`), and buffers grow
     fourfold from about `buckets.LEAST` tokens, so that early tokens attend to short ones.
+    Axes of one row are left out of what the loop carries: with them XLA's CPU reads a cache in
+    another shape than it is written in, and copies it for each token.
     `written`: tokens that the rows which go on hold already.
     """
+    single = [axis for axis, count in enumerate(rows.rollout.length.shape) if count == 1]
+
+    def step_without(t: Array, rows: Row) -> Row:
+        whole = jax.tree.map(lambda x: jnp.expand_dims(x, single), rows)
+        return jax.tree.map(lambda x: jnp.squeeze(x, single), step(t, whole))
 
     def with_segment(row: Row, segment: Segment) -> Row:
         rollout = Rollout(**{**vars(row.rollout), "segment": segment})
@@ -178,15 +185,17 @@ def run(step: Callable[[Array, Row], Row], rows: Row, max_tokens: int, written: 
 
     def body(state: tuple[Array, Row]) -> tuple[Array, Row]:
         t, rows = state
-        return t + 1, step(t, rows)
+        return t + 1, step_without(t, rows)
 
-    state = jnp.int32(written), with_segment(rows, split(rows.rollout.segment))
+    rows = with_segment(rows, split(rows.rollout.segment))
+    state = jnp.int32(written), jax.tree.map(lambda x: jnp.squeeze(x, single), rows)
     for size in (size for size in sizes(max_tokens, GROWTH) if size > written):
         t, rows = state
         rows = dataclasses.replace(rows, rollout=resized(rows.rollout, size))
         state = jax.lax.while_loop(partial(going, size), body, (t, rows))
     rows = state[1]
     rows = dataclasses.replace(rows, rollout=resized(rows.rollout, max_tokens))
+    rows = jax.tree.map(lambda x: jnp.expand_dims(x, single), rows)
     return with_segment(rows, join(rows.rollout.segment))
 
 

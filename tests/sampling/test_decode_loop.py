@@ -19,15 +19,15 @@ from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling.rollouts import sample_whole
 from gccpo_jax.types import Prompts
 
-B, G, S, T, V = 2, 3, 64, 60, 61
+S, T, V = 64, 60, 61
 ARCH = Arch(V, width=64, depth=2, heads=4, kv_heads=2, head_dim=32, mlp_width=96)
 LEAST = ARCH.width * ARCH.kv_heads * ARCH.head_dim  # elements of the smallest matrix
-CACHE = f"[{B},{G},{ARCH.kv_heads},{T},{ARCH.head_dim}]"  # a layer's keys or values
+CACHE = f"{ARCH.kv_heads},{T},{ARCH.head_dim}]"  # a row's keys or values of a layer
 MOVES_NOTHING = {"parameter", "get-tuple-element", "tuple", "bitcast"}
 LINE = re.compile(r"(?:ROOT )?%?[\w.\-]+ = \w+\[([\d,]*)\]\S* ([\w\-]+)\(")
 
 
-def compiled(policy):
+def compiled(policy, B, G):
     """The optimised program of sampling."""
     shape = jax.ShapeDtypeStruct
     params = jax.eval_shape(lambda: model.init(ARCH, jax.random.key(0)))
@@ -78,12 +78,16 @@ def policy():
     return model.make_policy(ARCH)
 
 
-def test_the_decode_loop_writes_tokens_into_caches_and_copies_none(policy):
-    assert large(compiled(policy)) == [("dynamic-update-slice", CACHE)] * (2 * ARCH.depth)
+@pytest.mark.parametrize(
+    "B, G, rows", [(2, 3, "2,3,"), (4, 1, "4,"), (1, 4, "4,")], ids=["both", "questions", "group"]
+)
+def test_the_decode_loop_writes_tokens_into_caches_and_copies_none(policy, B, G, rows):
+    found = large(compiled(policy, B, G))
+    assert found == [("dynamic-update-slice", f"[{rows}{CACHE}")] * (2 * ARCH.depth)
 
 
 def test_copies_of_caches_and_of_weights_would_be_seen(policy):
     """Without a decoder of one token, caches are joined over layers and weights taken apart."""
-    found = large(compiled(dataclasses.replace(policy, decoder=None)))
-    assert ("concatenate", f"[{ARCH.depth},{CACHE[1:]}") in found
+    found = large(compiled(dataclasses.replace(policy, decoder=None), 2, 3))
+    assert ("concatenate", f"[{ARCH.depth},2,3,{CACHE}") in found
     assert ("dynamic-slice", f"[1,{ARCH.width},{ARCH.mlp_width}]") in found
