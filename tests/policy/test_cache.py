@@ -7,6 +7,7 @@ import pytest
 
 from gccpo_jax.policy import model
 from gccpo_jax.policy.arch import Arch
+from gccpo_jax.policy.cache import put
 from gccpo_jax.policy.logprobs import token_logp
 from gccpo_jax.policy.token_law import Rule
 from gccpo_jax.sampling import noise
@@ -52,3 +53,20 @@ def test_log_probabilities_of_sampling_are_those_of_reading(family, dtype, slots
     assert rollout.segment.k.dtype == dtype
     close = 2e-6 if dtype == "float32" else 0.1
     np.testing.assert_allclose(rollout.logp, again, atol=close, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)])
+def test_a_token_is_written_in_all_rows_at_one_slot(rows, axes):
+    """What `vmap` says of the caches or of the new values, and never of the slot."""
+    shapes = (2, T, 4), (2, 1, 4)  # a layer's keys, one token's
+    cache, new = (
+        jax.random.normal(jax.random.key(n), shape if axis is None else (rows, *shape))
+        for n, (shape, axis) in enumerate(zip(shapes, axes, strict=True))
+    )
+    found = jax.vmap(put, (*axes, None))(cache, new, jnp.int32(5))
+    wanted = np.broadcast_to(cache, (rows, *shapes[0])).copy()
+    wanted[:, :, 5] = np.broadcast_to(new, (rows, *shapes[1]))[:, :, 0]
+    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(ValueError, match="slot differs between them"):
+        jax.vmap(put, (*axes, 0))(cache, new, jnp.arange(rows))
