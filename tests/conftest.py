@@ -115,7 +115,9 @@ def pytest_runtest_setup(item):
     """A test marked `own_process` runs in one; here nothing is set up for it."""
     if item.get_closest_marker("own_process") and ALONE not in os.environ:
         item.fixturenames.clear()
-        item.runtest = lambda: run_alone(item.nodeid)
+        groups = (f"@{mark.args[0]}" for mark in item.iter_markers("xdist_group"))
+        name = item.nodeid.removesuffix(next(groups, ""))  # which xdist adds (--dist loadgroup)
+        item.runtest = lambda: run_alone(name)
 
 
 def run_alone(test: str) -> None:
