@@ -2,8 +2,9 @@
 
 In a fixed batch the longest row holds all others, and sites that do not exist have rows too.
 Here `slots` rows are decoded at a time and the rest wait in a queue: rollouts question by
-question, branches with the shortest prefix first. A row's tokens, noise and law do not depend
-on the slot or the time it is written at, so the results are those of `rollouts.sample` and
+question, branches with the shortest prefix first. Once the queue is empty and half of the slots
+are free, the others go on in a batch of half the size. A row's tokens, noise and law do not
+depend on the slot or the time it is written at, so the results are those of `rollouts.sample` and
 `branches.continue_branches`, up to the order in which attention adds.
 
 A slot holds a copy of its prompt's keys and values and a ring of R places for what follows
@@ -98,13 +99,22 @@ def ring_queue(
         state = t + 1, taken, at_work, written, done
         return jax.lax.while_loop(lambda state: jnp.any(state[2].ended), change, state)
 
-    def going(state: tuple) -> Array:
-        return jnp.any(state[2].row < count)
+    def rows_are_more_than(few: int) -> Callable[[tuple], Array]:
+        return lambda state: jnp.sum(state[2].row < count) > few
+
+    def in_half_a_batch(state: tuple) -> tuple:
+        t, taken, at_work, written, done = state
+        half = jnp.argsort(at_work.row >= count)[: slots // 2]  # slots with a row come first
+        return t, taken, jax.tree.map(lambda x: x[half], at_work), written, done
 
     zero = jnp.int32(0)
     first = jax.vmap(load, in_axes=(0, None))(jnp.arange(slots, dtype=jnp.int32), zero)
     size = first.ring.mask.shape[-1]
-    return jax.lax.while_loop(going, body, (zero, jnp.int32(slots), first, written, done))[3:]
+    state = zero, jnp.int32(slots), first, written, done
+    if slots > 1:  # fewer rows than slots: the queue is empty
+        state = jax.lax.while_loop(rows_are_more_than(slots // 2), body, state)
+        state = in_half_a_batch(state)
+    return jax.lax.while_loop(rows_are_more_than(0), body, state)[3:]
 
 
 def _write(
