@@ -1,5 +1,6 @@
 """Every mistake of a user's is one line, exit code 2, and no half-written state."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -219,3 +220,16 @@ def test_ctrl_c_in_another_command_is_one_line(capsys):
         raise KeyboardInterrupt
 
     assert (exit_code(interrupted), capsys.readouterr().err) == (130, "interrupted\n")
+
+
+def test_a_run_looks_for_garbage_rarely_and_its_caller_as_before(tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text("from gccpo_jax.config import default as get_config\n")
+    before, seen = gc.get_threshold(), []
+    argv = ["--config", str(file), "--workdir", str(tmp_path / "run")]
+    try:
+        gc.set_threshold(500)
+        assert cli.main(lambda *_: seen.append(gc.get_threshold()[0]), "", argv) == 0
+        assert seen[0] > 10_000 and gc.get_threshold()[0] == 500
+    finally:
+        gc.set_threshold(*before)
