@@ -46,6 +46,8 @@ HELD = 800 * 2**20
 compile, and a laptop can spare 1.5 GB for each worker."""
 BEGUN = 550 * 2**20
 """The same before a slow test: the largest run needs 0.94 GB more."""
+SHARED = 900 * 2**20
+"""The same before and after a test marked `shares_programs`: what is left needs 0.4 GB more."""
 
 
 def resident() -> int:
@@ -60,6 +62,7 @@ def mapped() -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
+gc.set_threshold(20_000)  # as a run does: `runtime/cli.py`
 GLIBC = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "malloc_trim") else None
 if GLIBC:
     GLIBC.mallopt(-8, 2)  # M_ARENA_MAX: each of a compiler's threads would keep memory of its own
@@ -96,13 +99,14 @@ def programs_of_a_module():
 
 @pytest.fixture(autouse=True)
 def programs_of_a_test(request):
-    slow = request.node.get_closest_marker("slow")
-    if slow and resident() > BEGUN:
+    slow, shared = map(request.node.get_closest_marker, ("slow", "shares_programs"))
+    held = SHARED if shared else HELD
+    if slow and resident() > (held if shared else BEGUN):
         free_programs()
     yield
-    if resident() > HELD:
+    if resident() > held:
         trim()
-    if resident() > HELD or (slow and mapped() > MAPPED):
+    if resident() > held or (slow and mapped() > MAPPED):
         free_programs()
 
 

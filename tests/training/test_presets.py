@@ -149,6 +149,7 @@ def test_the_page_of_cited_systems_names_what_is_there():
 
 
 @pytest.mark.slow
+@pytest.mark.shares_programs
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_trains(name, tmp_path):
     small = {
@@ -158,8 +159,8 @@ def test_every_preset_trains(name, tmp_path):
     }  # fmt: skip
     flags = [f"--config.{path}={value}" for path, value in small.items()]
     workdir = tmp_path / name
-    argv = ["--config", f"{QUICKSTART}:{name}", "--config.steps=3", *flags]
+    argv = ["--config", f"{QUICKSTART}:{name}", "--config.steps=2", *flags]
     assert train.cli.main(train.train_and_evaluate, "", [*argv, "--workdir", str(workdir)]) == 0
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows] == [0, 1, 2]
     assert all(row["grad_norm"] > 0 for row in rows[1:])
