@@ -7,9 +7,10 @@ The same rollouts (same questions, same noise: the tokens are compared) under ea
 `--limits`, and under each of `--whole` with buffers as long as the limit. One line of JSON: the
 length of the longest rollout, median CPU seconds per stage under the first limit, and what the
 other limits cost as a ratio to it, for both, with the exponent of a stage's cost in the limit
-between the first and the last. The first round of a limit compiles and does not count. Evaluation
-is greedy on `tiny`. `smollm2` (needs the extra `smollm2`) is that model on written word problems,
-made to end with probability 1 / 24 after any token of a response (`ending.py`).
+between the first and the last. Every round runs all limits, one after the other; a first one
+compiles and does not count. Evaluation is greedy on `tiny`. `smollm2` (needs the extra `smollm2`)
+is that model on written word problems, made to end with probability 1 / 24 after any token of a
+response (`ending.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from contest import ONE_THREAD
@@ -109,15 +110,16 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, Any]:
         solver = dataclasses.replace(solver, policy=ends)
     optimizer = optimizer_of(base.optim, base.steps)
 
-    def under(limit: int) -> tuple[dict[str, float], np.ndarray]:
+    def under(limit: int) -> Callable[[], tuple[dict[str, float], np.ndarray]]:
+        """A round under a limit: seconds of each stage, and the tokens."""
         sampling = dataclasses.replace(base.sampling, max_tokens=limit)
         config = dataclasses.replace(base, sampling=sampling)
         loss = policy_loss_fn(config.objective, sampling, solver.policy)
         update = make_update(loss, optimizer, micro_batch=base.optim.micro_batch)
         rule = GREEDY if asked.shape == "tiny" else behaviour_rule(sampling)
         how = {"rule": rule, "draws": 1, "seed": 0, "batch": held_out, "max_tokens": limit}
-        laps = []
-        for _ in range(asked.rounds + 1):
+
+        def run() -> tuple[dict[str, float], np.ndarray]:
             watch = CpuWatch()
             batches = TrainBatches(session.train, base.batch_size, config.seed)
             items, prompts = train.next_questions(batches, session.mesh)
@@ -129,27 +131,33 @@ def measure(asked: argparse.Namespace, data: pathlib.Path) -> dict[str, Any]:
                 jax.block_until_ready(update(state, batch))
             with watch("evaluate"):
                 respond(solver, params, session.evaluation["id"], **how)
-            laps.append(watch.lap())
-        jax.clear_caches()
-        stages = {
-            name.removesuffix("_seconds"): statistics.median(lap[name] for lap in laps[1:])
-            for name in laps[0]
-        }
-        lengths = np.asarray(found.rollout.length)
-        return stages, np.asarray(found.rollout.tokens)[..., : lengths.max()]
+            lengths = np.asarray(found.rollout.length)
+            return watch.lap(), np.asarray(found.rollout.tokens)[..., : lengths.max()]
+
+        return run
 
     def table(limits: list[int]) -> dict[str, Any]:
-        """Seconds under the first limit, ratios to them under the others."""
-        first, tokens = under(limits[0])
-        first = {name: seconds for name, seconds in first.items() if seconds > 0.005}
+        """Seconds under the first limit, ratios to them under the others; all in each round."""
+        runs = {limit: under(limit) for limit in limits}
+        tokens = [run()[1] for run in runs.values()]  # compiles
+        for others in tokens[1:]:
+            np.testing.assert_array_equal(tokens[0], others)
+        rounds = [{limit: run()[0] for limit, run in runs.items()} for _ in range(asked.rounds)]
+        jax.clear_caches()
+        seconds = {
+            limit: {
+                name.removesuffix("_seconds"): statistics.median(row[limit][name] for row in rounds)
+                for name in rounds[0][limit]
+            }
+            for limit in limits
+        }
+        first = {name: s for name, s in seconds[limits[0]].items() if s > 0.005}
         found: dict[str, Any] = {
-            "longest": tokens.shape[-1],
+            "longest": tokens[0].shape[-1],
             f"seconds at {limits[0]}": {name: round(s, 4) for name, s in first.items()},
         }
         for limit in limits[1:]:
-            stages, others = under(limit)
-            np.testing.assert_array_equal(tokens, others)
-            ratios = {name: stages[name] / seconds for name, seconds in first.items()}
+            ratios = {name: seconds[limit][name] / s for name, s in first.items()}
             found[f"{limit} / {limits[0]}"] = {name: round(r, 2) for name, r in ratios.items()}
             size = math.log(limit / limits[0])
             found["exponents"] = {name: round(math.log(r) / size, 2) for name, r in ratios.items()}
