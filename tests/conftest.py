@@ -45,9 +45,8 @@ HELD = 800 * 2**20
 """Bytes of resident memory from which they are freed. The largest program takes half a GB more to
 compile, and a laptop can spare 1.5 GB for each worker."""
 BEGUN = 550 * 2**20
-"""The same before a slow test: the largest run needs 0.94 GB more."""
-SHARED = 900 * 2**20
-"""The same before and after a test marked `shares_programs`: what is left needs 0.4 GB more."""
+"""The same before a slow test, as the largest run needs 0.94 GB more; not before one that is marked
+`shares_programs`."""
 
 
 def resident() -> int:
@@ -100,13 +99,12 @@ def programs_of_a_module():
 @pytest.fixture(autouse=True)
 def programs_of_a_test(request):
     slow, shared = map(request.node.get_closest_marker, ("slow", "shares_programs"))
-    held = SHARED if shared else HELD
-    if slow and resident() > (held if shared else BEGUN):
+    if slow and not shared and resident() > BEGUN:
         free_programs()
     yield
-    if resident() > held:
+    if resident() > HELD:
         trim()
-    if resident() > held or (slow and mapped() > MAPPED):
+    if resident() > HELD or (slow and mapped() > MAPPED):
         free_programs()
 
 
